@@ -1,0 +1,1 @@
+"""The command line: parse, build, call one thing, print, exit code."""

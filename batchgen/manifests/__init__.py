@@ -1,0 +1,1 @@
+"""Read the user's manifest: formats, positions, templates, schema checks."""

@@ -1,0 +1,1 @@
+"""The worker loop: claim, submit, poll, download."""
