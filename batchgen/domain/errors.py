@@ -1,0 +1,235 @@
+"""Every error batchgen raises on purpose, as one tree.
+
+BatchgenError                 something we foresaw                              exit code 1
+├── UsageError                the command does not make sense, or no consent    2
+├── ManifestError             the user's file is wrong or refused               5
+├── StoreError                the job database cannot be used                   11
+├── OutputError               disk full, or the output folder is unwritable     13
+├── DownloadError             a clip could not be fetched this time
+└── ProviderError             the provider answered with an error
+    ├── Unsent                provably not sent: send again later, no attempt spent
+    ├── Throttled             a plain refusal for now: everybody waits
+    ├── Rejected              refused for good, nothing paid: the job fails
+    ├── Misrouted             a refusal without a code: nothing paid, the job waits
+    ├── AccountBlocked        no job can be accepted: the run pauses            6, 7
+    ├── ModelBlocked          no job of this model can be accepted              9
+    ├── RequestLost           the provider does not know the request any more
+    ├── Unavailable           a read failed and may be repeated
+    └── OutcomeUnknown        it may have been accepted: the job is in doubt
+
+The provider errors are named by what the runner must do; the mapping from a status or
+a cause to a class is the provider module's whole job.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of every command; `PRECEDENCE` says which wins."""
+
+    SUCCESS = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    ALL_FAILED = 4
+    MANIFEST = 5
+    TOKEN = 6
+    NO_BALANCE = 7
+    BUDGET = 8
+    HALTED = 9
+    IN_DOUBT = 10
+    DATABASE = 11
+    UNREACHABLE = 12
+    OUTPUT = 13
+    SIGHUP = 129
+    SIGINT = 130
+    SIGTERM = 143
+
+
+PRECEDENCE = (
+    Exit.UNEXPECTED,
+    Exit.DATABASE,
+    Exit.MANIFEST,
+    Exit.USAGE,
+    Exit.TOKEN,
+    Exit.NO_BALANCE,
+    Exit.UNREACHABLE,
+    Exit.OUTPUT,
+    Exit.HALTED,
+    Exit.BUDGET,
+    Exit.SIGHUP,
+    Exit.SIGINT,
+    Exit.SIGTERM,
+    Exit.IN_DOUBT,
+    Exit.ALL_FAILED,
+    Exit.SOME_FAILED,
+    Exit.SUCCESS,
+)
+"""The reasons a run may end for, most telling first (spec section 5)."""
+
+
+class BatchgenError(Exception):
+    """Something we foresaw; the message says what, where and what to do."""
+
+    exit_code: Exit = Exit.UNEXPECTED
+
+
+class UsageError(BatchgenError):
+    """The command does not make sense as given, or the user did not consent."""
+
+    exit_code = Exit.USAGE
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing wrong with a manifest, and where.
+
+    Attributes:
+        file: The manifest's path as the user wrote it.
+        line: The 1-based line; 0 if the fault is the whole file's.
+        column: The key or column, "" if none.
+        message: What is wrong and what to do.
+    """
+
+    file: str
+    line: int
+    column: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return `file:line: column: message`."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return (
+            f"{place}: {self.column}: {self.message}" if self.column else f"{place}: {self.message}"
+        )
+
+
+class ManifestError(BatchgenError):
+    """The user's file is wrong or refused; nothing was stored or spent."""
+
+    exit_code = Exit.MANIFEST
+
+    def __init__(self, faults: Sequence[Fault] | str) -> None:
+        self.faults = () if isinstance(faults, str) else tuple(faults)
+        super().__init__(
+            faults if isinstance(faults, str) else "\n".join(str(fault) for fault in faults)
+        )
+
+
+class StoreError(BatchgenError):
+    """The job database cannot be used: locked, unreadable, read-only or newer."""
+
+    exit_code = Exit.DATABASE
+
+
+class OutputError(BatchgenError):
+    """A file could not be written: disk full, or the folder is unwritable."""
+
+    exit_code = Exit.OUTPUT
+
+
+class DownloadError(BatchgenError):
+    """A clip could not be fetched this time.
+
+    Attributes:
+        link_dead: The link itself is refused (403, 404, 410): ask for a fresh one.
+    """
+
+    def __init__(self, message: str, *, link_dead: bool = False) -> None:
+        super().__init__(message)
+        self.link_dead = link_dead
+
+
+class ProviderError(BatchgenError):
+    """The provider answered with an error, or not at all.
+
+    Attributes:
+        status: HTTP status, if there was an answer.
+        code: The provider's own error code, if it gave one.
+        raw: The answer's body as text, kept with the attempt.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        raw: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.raw = raw
+
+
+class Unsent(ProviderError):
+    """No byte of the request left, provably: send it again later."""
+
+
+class Throttled(ProviderError):
+    """A plain refusal for now; everybody of the account waits.
+
+    Attributes:
+        retry_after_s: What the provider asked for, in seconds, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        raw: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, raw=raw)
+        self.retry_after_s = retry_after_s
+
+
+class Rejected(ProviderError):
+    """Refused for good and nothing paid: the job fails as invalid input."""
+
+
+class Misrouted(ProviderError):
+    """Refused without a code, as by a gateway or a wrong base: nothing paid, the job waits."""
+
+
+class AccountBlocked(ProviderError):
+    """No job of this account can be accepted: the run pauses.
+
+    Attributes:
+        exit_code: `Exit.TOKEN` or `Exit.NO_BALANCE`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: Exit,
+        status: int | None = None,
+        code: str | None = None,
+        raw: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, raw=raw)
+        self.exit_code = exit_code
+
+
+class ModelBlocked(ProviderError):
+    """The provider does not know the model: its jobs are held, the others go on."""
+
+    exit_code = Exit.HALTED
+
+
+class RequestLost(ProviderError):
+    """The provider does not know the request (any more)."""
+
+
+class Unavailable(ProviderError):
+    """A read failed in a way that says nothing about the job: repeat it later."""
+
+
+class OutcomeUnknown(ProviderError):
+    """The paid request may have been accepted: the job is in doubt."""

@@ -1,0 +1,90 @@
+"""What makes two jobs the same: canonical inputs, hashes, keys.
+
+A change here changes hashes, and with them what is paid for again. The golden values in
+`tests/domain/test_identity.py` must never change.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+_CLOUDFRONT = frozenset({"expires", "signature", "key-pair-id", "policy"})
+_AZURE = frozenset(
+    ("sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "sip", "si", "sdd")
+    + ("skoid", "sktid", "skt", "ske", "sks", "skv", "rscc", "rscd", "rsce", "rscl", "rsct")
+)
+
+
+def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 of a model and its inputs in canonical form.
+
+    Left out are values equal to the schema's default and the signature parameters of
+    pre-signed URLs; line ends count as LF. So naming a default, signing a link anew or
+    saving the file on another system never makes a new job.
+    """
+    properties = schema.get("properties", {})
+    relevant = {
+        name: canonical(value)
+        for name, value in inputs.items()
+        if not _is_default(value, properties.get(name, {}))
+    }
+    text = json.dumps([model, relevant], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """Return a value as it is hashed: LF line ends, URLs without signatures, 5.0 as 5."""
+    if isinstance(value, str):
+        return unsigned_url(value.replace("\r\n", "\n").replace("\r", "\n"))
+    if isinstance(value, Mapping):
+        return {name: canonical(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(part) for part in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def unsigned_url(value: str) -> str:
+    """Return a pre-signed URL without its signature parameters; any other text unchanged.
+
+    Known are S3 (`X-Amz-*`), Google (`X-Goog-*`), Azure SAS (where `sig` is present) and
+    CloudFront (where `Signature` is present).
+    """
+    if not re.match(r"https?://\S+\?\S+$", value):
+        return value
+    parts = urlsplit(value)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    names = {name.lower() for name, _ in pairs}
+    signature: set[str] = {name for name in names if name.startswith(("x-amz-", "x-goog-"))}
+    if "sig" in names:
+        signature |= _AZURE
+    if "signature" in names and "key-pair-id" in names:
+        signature |= _CLOUDFRONT
+    kept = [(name, text) for name, text in pairs if name.lower() not in signature]
+    if len(kept) == len(pairs):
+        return value
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(kept), ""))
+
+
+def job_key(batch: str, row_id: str, variant_kind: str, variant: str, *, salt: int = 0) -> str:
+    """Return the key of a new job: opaque, starts with a letter, safe in a spreadsheet.
+
+    A key is given once and stays with its job whatever is renamed later; `salt` counts up
+    when the key is already taken by a job that has been renamed since.
+    """
+    text = json.dumps([batch, row_id, variant_kind, variant, salt], ensure_ascii=False)
+    return "j" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _is_default(value: Any, schema: Mapping[str, Any]) -> bool:
+    if "default" not in schema:
+        return False
+    default = schema["default"]
+    # True == 1 in Python, but they are different inputs.
+    return bool(canonical(value) == canonical(default)) and isinstance(value, bool) == isinstance(
+        default, bool
+    )

@@ -1,0 +1,123 @@
+"""What the runner asks of a provider, and the answers it gets.
+
+A provider raises the `ProviderError`s of `batchgen.domain.errors`, named by what the runner
+must do. It keeps no state of jobs and knows no database.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Phase(StrEnum):
+    """What a look at a request found."""
+
+    QUEUED = "in_queue"
+    IN_PROGRESS = "in_progress"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A paid request was accepted.
+
+    Attributes:
+        request_id: The provider's id, `[A-Za-z0-9_-]{1,128}`.
+        raw: The answer's body as text, kept with the attempt.
+    """
+
+    request_id: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a request.
+
+    Attributes:
+        phase: What batchgen understands.
+        remote_state: The provider's own word, lower-cased; unknown words are `IN_PROGRESS`.
+        known_word: False if `remote_state` is a word batchgen does not know: warn once.
+        queue_position: Only while queued and only if stated.
+        output_urls: Of a success, in order; never an echoed input. Empty if none was found.
+        cost_micros: The stated cost in micro-dollars, None if not stated (yet).
+        created_at: When the provider says it began, if it says so in a form that parses.
+        finished_at: When the provider says it ended, likewise.
+        error_code: Of a failure, the provider's code if one can be found.
+        error_text: Of a failure, what it says, in one line.
+        echoed_inputs: The inputs the provider repeats, if it does.
+        raw: The answer's body as text.
+    """
+
+    phase: Phase
+    remote_state: str
+    raw: str
+    known_word: bool = True
+    queue_position: int | None = None
+    output_urls: tuple[str, ...] = ()
+    cost_micros: int | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    error_code: str | None = None
+    error_text: str | None = None
+    echoed_inputs: Mapping[str, Any] | None = None
+
+
+class Provider(Protocol):
+    """A service that makes clips for money."""
+
+    name: str
+    origin: str  # scheme://host:port of the API: accounts are bound to it
+
+    async def submit(self, model: str, inputs: Mapping[str, Any]) -> Accepted:
+        """Send the paid request once.
+
+        Raises:
+            Unsent: Provably nothing left; nothing was paid.
+            Throttled: Refused for now; nothing was paid.
+            Rejected: Refused for good; nothing was paid.
+            Misrouted: Refused without a code; nothing was paid.
+            AccountBlocked: Token or balance; nothing was paid.
+            ModelBlocked: The model is unknown; nothing was paid.
+            OutcomeUnknown: Anything else, cancellation included in the caller's reading.
+        """
+        ...
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        """Look at a request once, at its result.
+
+        Raises:
+            Unavailable: Nothing was learned; try again later.
+            Throttled: As `Unavailable`, with a wait.
+            AccountBlocked: The token does not open this request.
+            RequestLost: The provider does not know the request.
+        """
+        ...
+
+    async def queue_position(self, request_id: str) -> int | None:
+        """Return the position in the provider's queue, None if not queued or not stated.
+
+        Raises:
+            ProviderError: As `poll`.
+        """
+        ...
+
+    async def cancel(self, request_id: str) -> bool:
+        """Ask for a cancellation; return whether the provider says it was accepted.
+
+        Raises:
+            ProviderError: As `poll`.
+        """
+        ...
+
+    async def balance_micros(self) -> int | None:
+        """Return the wallet's balance in micro-dollars, None if it cannot be read."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
