@@ -1,0 +1,965 @@
+"""Every change of a job while it runs: one function a change, grouped for the store thread.
+
+Each function takes the transaction and a list of requests of its kind, and returns one
+result a request: the store thread commits many coroutines' changes at once. Facts (what the
+service said) are never fenced; decisions (what becomes of the job) name the owner and the
+epoch under which the worker holds it, and change nothing once another worker has it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import bindparam, text
+
+from batchgen.domain.states import ErrorClass, JobState
+from batchgen.store.database import Transaction
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which pending jobs a session may pay for; fixed when the user consents.
+
+    Attributes:
+        batch_ids: The batches, None for all of the account.
+        max_job_id: Jobs stored later are not in it.
+        excluded: Jobs of those batches that are not: gone from the manifest.
+    """
+
+    batch_ids: tuple[int, ...] | None
+    max_job_id: int
+    excluded: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the worker that holds it sees it."""
+
+    id: int
+    key: str
+    batch_id: int
+    batch: str
+    label: str  # id and variant, for people
+    model: str
+    inputs: dict[str, Any]
+    name: str
+    output_dir: str
+    version: int
+    state: JobState
+    epoch: int
+    attempt_id: str
+    retries_used: int
+    est_micros: int
+    request_id: str | None = None
+    urls: tuple[str, ...] = ()
+    accepted_ms: int | None = None
+    started_ms: int | None = None
+    closed_ms: int | None = None
+    remote_state: str | None = None
+
+
+@dataclass(frozen=True)
+class ClaimRequest:
+    """What a worker wants to claim."""
+
+    worker_id: str
+    account_id: int
+    scope: Scope
+    attempt_ids: tuple[str, ...]  # one a wanted job, made by the caller so that they sort by time
+    held_models: frozenset[str]
+    now_ms: int
+    one_at_a_time: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim gave, and why it gave no more.
+
+    Attributes:
+        jobs: Now `submitting`, their intents durable once the claim has returned.
+        live: Slots in use after the claim, over all workers of the account.
+        cap: The account's cap.
+        wait_until_ms: Nothing can be claimed before (a freeze, or jobs that are not due yet).
+        over_budget: Batches of which a job would not fit any more.
+        paused: The account is paused by a person.
+        fenced: This worker has been declared dead: it must not pay for anything.
+    """
+
+    jobs: tuple[Job, ...]
+    live: int = 0
+    cap: int = 0
+    wait_until_ms: int = 0
+    over_budget: frozenset[int] = frozenset()
+    paused: bool = False
+    fenced: bool = False
+
+
+_GATE = text(
+    "SELECT cap, frozen_until_ms, paused FROM accounts WHERE id = :account_id"  # FOR UPDATE
+)
+_ALIVE = text("SELECT 1 FROM workers WHERE id = :worker_id AND state = 'live'")
+_LIVE = text(
+    "SELECT count(*) FROM attempts WHERE account_id = :account_id "
+    "AND state IN ('intent', 'accepted', 'in_doubt') "
+    "AND ((slot_until_ms IS NULL AND state <> 'in_doubt') OR slot_until_ms > :now_ms)"
+)
+_BUDGETS = text(
+    "SELECT b.id, b.budget_micros, "
+    "(SELECT coalesce(sum(spent_micros), 0) FROM spending s WHERE s.batch_id = b.id) AS spent, "
+    "(SELECT coalesce(sum(est_micros), 0) FROM attempts a WHERE a.account_id = :account_id "
+    " AND a.batch_id = b.id AND a.state IN ('intent', 'accepted', 'in_doubt')) AS reserved "
+    "FROM batches b WHERE b.account_id = :account_id AND b.budget_micros IS NOT NULL"
+)
+_COLUMNS = (
+    "j.id, j.key, j.batch_id, b.name AS batch, j.row_id, j.variant, j.model, j.inputs, j.name, "
+    "b.output_dir, j.version, j.state, j.epoch, j.attempt_id, j.retries_used, j.est_micros, "
+    "j.input_hash, j.urls, j.remote_state"
+)
+_CANDIDATES = text(
+    f"SELECT {_COLUMNS}, "
+    "(SELECT coalesce(max(no), 0) FROM attempts a WHERE a.job_id = j.id) AS attempts "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE j.state = 'pending' AND j.not_before_ms <= :now_ms AND j.id <= :max_job_id "
+    "AND b.account_id = :account_id AND j.batch_id NOT IN :skipped AND j.model NOT IN :held "
+    "AND j.id NOT IN :excluded AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted"
+).bindparams(
+    bindparam("skipped", expanding=True),
+    bindparam("held", expanding=True),
+    bindparam("excluded", expanding=True),
+    bindparam("batch_ids", expanding=True),
+)
+_NEXT_DUE = text(
+    "SELECT min(not_before_ms) FROM jobs j WHERE j.state = 'pending' "
+    "AND j.not_before_ms > :now_ms AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+).bindparams(bindparam("batch_ids", expanding=True))
+_TAKE = text(
+    "UPDATE jobs SET state = 'submitting', owner = :worker_id, epoch = epoch + 1, "
+    "attempt_id = :attempt_id, remote_state = NULL, queue_position = NULL, urls = NULL, "
+    "error = NULL, error_class = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'pending'"
+)
+_INTEND = text(
+    "INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_id, model, "
+    "inputs, input_hash, state, est_micros, intent_ms) VALUES (:attempt_id, :job_id, :no, "
+    ":version, :account_id, :batch_id, :worker_id, :model, :inputs, :input_hash, 'intent', "
+    ":est_micros, :now_ms)"
+)
+
+
+def claim(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[Claim]:
+    """Claim due jobs under the gate and write their intents.
+
+    Lock the gate, then count, then claim: counting inside the claiming statement would see
+    a snapshot from before the lock and overshoot the cap. On SQLite the whole transaction
+    holds the write lock.
+    """
+    return [_claim(tx, request) for request in requests]
+
+
+def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
+    gate = tx.row(_GATE, {"account_id": request.account_id})
+    if gate is None:
+        raise LookupError(f"account {request.account_id} is not in the job database")
+    if tx.row(_ALIVE, {"worker_id": request.worker_id}) is None:
+        return Claim((), fenced=True)
+    key = {"account_id": request.account_id, "now_ms": request.now_ms}
+    live = tx.value(_LIVE, key)
+    room = min(len(request.attempt_ids), gate.cap - live)
+    if request.one_at_a_time:
+        room = min(room, 1)
+    if gate.paused or gate.frozen_until_ms > request.now_ms or room <= 0:
+        return Claim((), live, gate.cap, gate.frozen_until_ms, paused=bool(gate.paused))
+    taken, over_budget = _affordable(tx, request, room)
+    if not taken:
+        return Claim((), live, gate.cap, _next_due(tx, request), over_budget)
+    jobs = _intend(tx, request, taken)
+    return Claim(jobs, live + len(jobs), gate.cap, over_budget=over_budget)
+
+
+def _affordable(
+    tx: Transaction, request: ClaimRequest, room: int
+) -> tuple[list[Any], frozenset[int]]:
+    left = {
+        row.id: row.budget_micros - row.spent - row.reserved
+        for row in tx.rows(_BUDGETS, {"account_id": request.account_id})
+    }
+    taken: list[Any] = []
+    over_budget: set[int] = set()
+    scope = request.scope
+    values = {
+        "account_id": request.account_id,
+        "now_ms": request.now_ms,
+        "max_job_id": scope.max_job_id,
+        "held": list(request.held_models),
+        "excluded": list(scope.excluded),
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+    }
+    while len(taken) < room:
+        blocked = len(over_budget)
+        seen = {row.id for row in taken}
+        for row in tx.rows(_CANDIDATES, {**values, "wanted": room, "skipped": list(over_budget)}):
+            if row.id in seen or row.batch_id in over_budget or len(taken) == room:
+                continue
+            if row.batch_id in left:
+                # A budget without a known price is refused when it is set.
+                if (row.est_micros or 0) > left[row.batch_id]:
+                    over_budget.add(row.batch_id)
+                    continue
+                left[row.batch_id] -= row.est_micros or 0
+            taken.append(row)
+        if len(over_budget) == blocked:
+            break
+    return taken, frozenset(over_budget)
+
+
+def _next_due(tx: Transaction, request: ClaimRequest) -> int:
+    scope = request.scope
+    due = tx.value(
+        _NEXT_DUE,
+        {
+            "now_ms": request.now_ms,
+            "all_batches": int(scope.batch_ids is None),
+            "batch_ids": list(scope.batch_ids or ()),
+        },
+    )
+    return due or 0
+
+
+def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tuple[Job, ...]:
+    values = [
+        {
+            "job_id": row.id,
+            "attempt_id": attempt_id,
+            "worker_id": request.worker_id,
+            "now_ms": request.now_ms,
+            "no": row.attempts + 1,
+            "version": row.version,
+            "account_id": request.account_id,
+            "batch_id": row.batch_id,
+            "model": row.model,
+            "inputs": row.inputs,
+            "input_hash": row.input_hash,
+            "est_micros": row.est_micros or 0,
+        }
+        for row, attempt_id in zip(rows, request.attempt_ids, strict=False)
+    ]
+    tx.run_many(_TAKE, values)
+    tx.run_many(_INTEND, values)
+    for row in rows:
+        tx.moved(row.batch_id, "pending", "submitting")
+    return tuple(
+        _job(row, state=JobState.SUBMITTING, epoch=row.epoch + 1, attempt_id=value["attempt_id"])
+        for row, value in zip(rows, values, strict=True)
+    )
+
+
+def _job(row: Any, **changes: Any) -> Job:
+    values: dict[str, Any] = {
+        "id": row.id,
+        "key": row.key,
+        "batch_id": row.batch_id,
+        "batch": row.batch,
+        "label": f"{row.row_id}-{row.variant}" if row.variant else row.row_id,
+        "model": row.model,
+        "inputs": json.loads(row.inputs),
+        "name": row.name,
+        "output_dir": row.output_dir,
+        "version": row.version,
+        "state": JobState(row.state),
+        "epoch": row.epoch,
+        "attempt_id": row.attempt_id,
+        "retries_used": row.retries_used,
+        "est_micros": row.est_micros or 0,
+        "urls": tuple(json.loads(row.urls)) if row.urls else (),
+        "remote_state": row.remote_state,
+    }
+    values.update(changes)
+    return Job(**values)
+
+
+@dataclass(frozen=True)
+class AcceptedFact:
+    """The service accepted an attempt."""
+
+    job: Job
+    request_id: str
+    raw: str
+    now_ms: int
+
+
+_ACCEPT = text(
+    "UPDATE attempts SET state = 'accepted', request_id = :request_id, accepted_ms = :now_ms, "
+    "submit_raw = :raw WHERE id = :attempt_id AND state = 'intent'"
+)
+_RUN = text(
+    "UPDATE jobs SET state = 'running', updated_ms = :now_ms "
+    "WHERE id = :job_id AND attempt_id = :attempt_id AND state = 'submitting'"
+)
+_ATTEMPT = text(
+    "SELECT a.id, a.state, a.job_id, a.batch_id, a.account_id, a.worker_id, a.est_micros, "
+    "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner "
+    "FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :attempt_id"
+)
+_ACCEPT_LATE = text(
+    "UPDATE attempts SET state = 'accepted', request_id = :request_id, accepted_ms = :now_ms, "
+    "submit_raw = :raw, slot_until_ms = NULL, charged_micros = NULL, extra = :extra "
+    "WHERE id = :attempt_id"
+)
+_RUN_LATE = text(
+    "UPDATE jobs SET state = 'running', attempt_id = :attempt_id, error = NULL, "
+    "error_class = NULL, finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id"
+)
+
+
+def record_accepted(tx: Transaction, facts: Sequence[AcceptedFact]) -> list[None]:
+    """Record that the service accepted attempts, and under which request ids.
+
+    A fact, so no lease is asked: it is recorded by attempt id whoever holds the job by now,
+    also when the attempt was already in doubt or abandoned (a late answer).
+
+    Raises:
+        IntegrityError: If another attempt of the account carries the same request id.
+    """
+    values = [
+        {
+            "attempt_id": fact.job.attempt_id,
+            "job_id": fact.job.id,
+            "request_id": fact.request_id,
+            "raw": fact.raw,
+            "now_ms": fact.now_ms,
+        }
+        for fact in facts
+    ]
+    accepted = tx.run_many(_ACCEPT, values)
+    running = tx.run_many(_RUN, values)
+    if accepted == running == len(facts):
+        for fact in facts:
+            tx.moved(fact.job.batch_id, "submitting", "running")
+        return [None] * len(facts)
+    if len(facts) > 1:
+        raise Regroup
+    accept_late(tx, facts[0].job.attempt_id, facts[0].request_id, facts[0].raw, facts[0].now_ms)
+    return [None]
+
+
+def accept_late(
+    tx: Transaction, attempt_id: str, request_id: str, raw: str | None, now_ms: int
+) -> bool:
+    """Record an acceptance whatever has become of the attempt; return whether the job runs again.
+
+    If the job has been bought again meanwhile, the attempt is kept as an extra purchase.
+    """
+    row = tx.row(_ATTEMPT, {"attempt_id": attempt_id})
+    if row is None:
+        raise LookupError(f"attempt {attempt_id} is not in the job database")
+    if row.state == "abandoned" and row.charged_micros:
+        _spend(tx, row, -row.charged_micros)
+    waits = {"submitting", "in_doubt", "pending", "failed"}
+    extra = row.newest != attempt_id or row.job_state not in waits
+    values = {
+        "attempt_id": attempt_id,
+        "job_id": row.job_id,
+        "request_id": request_id,
+        "raw": raw,
+        "now_ms": now_ms,
+        "extra": extra,
+    }
+    tx.run(_ACCEPT_LATE, values)
+    if not extra:
+        tx.run(_RUN_LATE, values)
+        tx.moved(row.batch_id, row.job_state, "running")
+    note(tx, "accepted_late", row.job_id, attempt_id, now_ms, request_id=request_id, extra=extra)
+    return not extra
+
+
+class Regroup(Exception):
+    """Not every request of a group went the usual way: do them one by one."""
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """A paid request that provably was not accepted and may be sent again."""
+
+    job: Job
+    not_before_ms: int
+    error: str
+    now_ms: int
+    keep: bool = False  # keep the attempt as `rejected`: the service did answer
+    status: int | None = None
+    raw: str | None = None
+
+
+_DROP = text("DELETE FROM attempts WHERE id = :attempt_id AND state = 'intent'")
+_REJECT = text(
+    "UPDATE attempts SET state = 'rejected', closed_ms = :now_ms, http_status = :status, "
+    "error_code = :code, error = :error, error_class = :error_class, submit_raw = :raw "
+    "WHERE id = :attempt_id AND state IN ('intent', 'in_doubt')"
+)
+_BACK = text(
+    "UPDATE jobs SET state = 'pending', owner = NULL, not_before_ms = :not_before_ms, "
+    "error = :error, attempt_id = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND attempt_id = :attempt_id AND state IN ('submitting', 'in_doubt')"
+)
+
+
+def put_back(tx: Transaction, requests: Sequence[PutBack]) -> list[None]:
+    """Return jobs to `pending` after a refusal for which nothing was paid; no attempt is spent."""
+    for request in requests:
+        row = tx.row(_ATTEMPT, {"attempt_id": request.job.attempt_id})
+        values = {
+            "attempt_id": request.job.attempt_id,
+            "job_id": request.job.id,
+            "not_before_ms": request.not_before_ms,
+            "error": request.error,
+            "error_class": None,
+            "code": None,
+            "status": request.status,
+            "raw": request.raw,
+            "now_ms": request.now_ms,
+        }
+        back = tx.run(_BACK, values)
+        tx.run(_REJECT if request.keep else _DROP, values)
+        if back and row is not None:
+            tx.moved(row.batch_id, row.job_state, "pending")
+    return [None] * len(requests)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The service refused an attempt for good; nothing was paid."""
+
+    job: Job
+    error: str
+    now_ms: int
+    code: str | None = None
+    status: int | None = None
+    raw: str | None = None
+
+
+_FAIL = text(
+    "UPDATE jobs SET state = 'failed', owner = NULL, error_class = :error_class, error = :error, "
+    "finished_ms = :now_ms, updated_ms = :now_ms WHERE id = :job_id AND attempt_id = :attempt_id "
+    "AND state IN ('submitting', 'in_doubt', 'running')"
+)
+
+
+def record_refused(tx: Transaction, refusals: Sequence[Refusal]) -> list[None]:
+    """Fail jobs whose inputs the service refused, unpaid."""
+    for refusal in refusals:
+        values = {
+            "attempt_id": refusal.job.attempt_id,
+            "job_id": refusal.job.id,
+            "error": refusal.error,
+            "error_class": str(ErrorClass.INVALID_INPUT),
+            "code": refusal.code,
+            "status": refusal.status,
+            "raw": refusal.raw,
+            "now_ms": refusal.now_ms,
+        }
+        before = tx.row(_ATTEMPT, values)
+        tx.run(_REJECT, values)
+        if tx.run(_FAIL, values) and before is not None:
+            tx.moved(before.batch_id, before.job_state, "failed")
+    return [None] * len(refusals)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A paid request whose answer never came."""
+
+    job: Job
+    slot_until_ms: int
+    error: str
+    now_ms: int
+    status: int | None = None
+    raw: str | None = None
+
+
+_DOUBT = text(
+    "UPDATE attempts SET state = 'in_doubt', slot_until_ms = :slot_until_ms, "
+    "http_status = :status, error = :error, submit_raw = :raw "
+    "WHERE id = :attempt_id AND state = 'intent'"
+)
+_DOUBT_JOB = text(
+    "UPDATE jobs SET state = 'in_doubt', owner = NULL, error = :error, finished_ms = :now_ms, "
+    "updated_ms = :now_ms WHERE id = :job_id AND attempt_id = :attempt_id AND state = 'submitting'"
+)
+
+
+def record_doubt(tx: Transaction, doubts: Sequence[Doubt]) -> list[None]:
+    """Put jobs in doubt: the money stays reserved, only a person leads out."""
+    for doubt in doubts:
+        values = {
+            "attempt_id": doubt.job.attempt_id,
+            "job_id": doubt.job.id,
+            "slot_until_ms": doubt.slot_until_ms,
+            "error": doubt.error,
+            "status": doubt.status,
+            "raw": doubt.raw,
+            "now_ms": doubt.now_ms,
+        }
+        tx.run(_DOUBT, values)
+        if tx.run(_DOUBT_JOB, values):
+            tx.moved(doubt.job.batch_id, "submitting", "in_doubt")
+        note(tx, "in_doubt", doubt.job.id, doubt.job.attempt_id, doubt.now_ms, error=doubt.error)
+    return [None] * len(doubts)
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """The service's word for a running job has changed."""
+
+    job: Job
+    word: str
+    queue_position: int | None
+    in_progress: bool
+    now_ms: int
+
+
+_REMOTE = text(
+    "UPDATE jobs SET remote_state = :word, queue_position = :queue_position, "
+    "updated_ms = :now_ms WHERE id = :job_id AND attempt_id = :attempt_id AND state = 'running'"
+)
+_STARTED = text(
+    "UPDATE attempts SET started_ms = :now_ms WHERE id = :attempt_id AND started_ms IS NULL"
+)
+
+
+def record_remote_state(tx: Transaction, changes: Sequence[RemoteState]) -> list[None]:
+    """Note a changed remote word or queue position; nothing depends on it but what is shown."""
+    values = [
+        {
+            "job_id": change.job.id,
+            "attempt_id": change.job.attempt_id,
+            "word": change.word,
+            "queue_position": change.queue_position,
+            "now_ms": change.now_ms,
+        }
+        for change in changes
+    ]
+    tx.run_many(_REMOTE, values)
+    tx.run_many(
+        _STARTED,
+        [value for value, change in zip(values, changes, strict=True) if change.in_progress],
+    )
+    return [None] * len(changes)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The service says that a generation succeeded."""
+
+    job: Job
+    worker_id: str
+    urls: tuple[str, ...]
+    cost_micros: int | None
+    run_ms: int | None
+    raw: str
+    now_ms: int
+
+
+_CLOSE = text(
+    "UPDATE attempts SET state = :state, closed_ms = :now_ms, cost_micros = :cost_micros, "
+    "charged_micros = :charged_micros, run_ms = :run_ms, result_raw = :raw, "
+    "error_class = :error_class, error_code = :code, error = :error "
+    "WHERE id = :attempt_id AND state = 'accepted'"
+)
+_GENERATED = text(
+    "UPDATE jobs SET state = 'downloading', urls = :urls, remote_state = NULL, "
+    "queue_position = NULL, updated_ms = :now_ms WHERE id = :job_id AND attempt_id = :attempt_id "
+    "AND state = 'running' AND owner = :worker_id AND epoch = :epoch"
+)
+_SPEND = text(
+    "INSERT INTO spending (account_id, batch_id, worker_id, spent_micros) "
+    "SELECT account_id, batch_id, :worker_id, :micros FROM attempts WHERE id = :attempt_id "
+    "ON CONFLICT (account_id, batch_id, worker_id) "
+    "DO UPDATE SET spent_micros = spending.spent_micros + excluded.spent_micros"
+)
+
+
+def record_generated(tx: Transaction, results: Sequence[Generated]) -> list[bool]:
+    """Close attempts as succeeded and move their jobs to `downloading`; the slots are free.
+
+    Returns:
+        For each whether the job is still this worker's; the money is booked either way.
+    """
+    values = [
+        {
+            "attempt_id": result.job.attempt_id,
+            "job_id": result.job.id,
+            "epoch": result.job.epoch,
+            "worker_id": result.worker_id,
+            "urls": json.dumps(result.urls),
+            "state": "succeeded",
+            "cost_micros": result.cost_micros,
+            "charged_micros": _charge(result.cost_micros, result.job),
+            "micros": _charge(result.cost_micros, result.job),
+            "run_ms": result.run_ms,
+            "raw": result.raw,
+            "error_class": None,
+            "code": None,
+            "error": None,
+            "now_ms": result.now_ms,
+        }
+        for result in results
+    ]
+    closed = tx.run_many(_CLOSE, values)
+    if closed != len(values) and len(values) > 1:
+        raise Regroup
+    if closed:
+        tx.run_many(_SPEND, values)
+    moved = tx.run_many(_GENERATED, values)
+    if moved != len(values) and len(values) > 1:
+        raise Regroup
+    if moved:
+        for result in results:
+            tx.moved(result.job.batch_id, "running", "downloading")
+    return [bool(moved)] * len(results)
+
+
+def _charge(cost_micros: int | None, job: Job) -> int:
+    return job.est_micros if cost_micros is None else cost_micros
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A generation ended without a clip: failed, cancelled or lost.
+
+    Attributes:
+        state: The attempt's end: failed | cancelled.
+        retry_at_ms: When the job may be bought again; None if it may not.
+    """
+
+    job: Job
+    worker_id: str
+    state: str
+    error_class: ErrorClass | None
+    error: str
+    code: str | None
+    cost_micros: int | None
+    raw: str | None
+    retry_at_ms: int | None
+    now_ms: int
+
+
+_AGAIN = text(
+    "UPDATE jobs SET state = 'pending', owner = NULL, retries_used = retries_used + 1, "
+    "not_before_ms = :retry_at_ms, error = :error, error_class = NULL, attempt_id = NULL, "
+    "remote_state = NULL, queue_position = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'running' AND owner = :worker_id AND epoch = :epoch"
+)
+_END = text(
+    "UPDATE jobs SET state = :job_state, owner = NULL, error = :error, "
+    "error_class = :error_class, remote_state = NULL, queue_position = NULL, "
+    "finished_ms = :now_ms, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'running' AND owner = :worker_id AND epoch = :epoch"
+)
+
+
+def record_ended(tx: Transaction, ends: Sequence[Ended]) -> list[bool]:
+    """Close attempts that gave no clip; fail or cancel their jobs, or let them be bought again.
+
+    A failed attempt whose cost the service did not state counts with its estimate: whether
+    failures are charged is not documented. A cancelled one counts only what is stated.
+    """
+    return [_record_ended(tx, end) for end in ends]
+
+
+def _record_ended(tx: Transaction, end: Ended) -> bool:
+    charged = (
+        end.cost_micros or 0 if end.state == "cancelled" else _charge(end.cost_micros, end.job)
+    )
+    job_state = "pending" if end.retry_at_ms is not None else end.state
+    values = {
+        "attempt_id": end.job.attempt_id,
+        "job_id": end.job.id,
+        "epoch": end.job.epoch,
+        "worker_id": end.worker_id,
+        "state": end.state,
+        "job_state": job_state,
+        "cost_micros": end.cost_micros,
+        "charged_micros": charged,
+        "micros": charged,
+        "run_ms": None,
+        "raw": end.raw,
+        "error_class": None if end.error_class is None else str(end.error_class),
+        "code": end.code,
+        "error": end.error,
+        "retry_at_ms": end.retry_at_ms,
+        "now_ms": end.now_ms,
+    }
+    if tx.run(_CLOSE, values) and charged:
+        tx.run(_SPEND, values)
+    moved = tx.run(_END if end.retry_at_ms is None else _AGAIN, values)
+    if moved:
+        tx.moved(end.job.batch_id, "running", job_state)
+    note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, error=end.error, code=end.code)
+    return bool(moved)
+
+
+@dataclass(frozen=True)
+class LateCost:
+    """The service stated a cost only after the end."""
+
+    job: Job
+    worker_id: str
+    cost_micros: int
+    raw: str
+
+
+_COST = text(
+    "UPDATE attempts SET cost_micros = :cost_micros, charged_micros = :cost_micros, "
+    "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL"
+)
+_CHARGED = text("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
+
+
+def record_cost(tx: Transaction, costs: Sequence[LateCost]) -> list[None]:
+    """Replace an estimate that was booked as spent by what the service states now."""
+    for cost in costs:
+        values = {
+            "attempt_id": cost.job.attempt_id,
+            "cost_micros": cost.cost_micros,
+            "raw": cost.raw,
+            "worker_id": cost.worker_id,
+        }
+        before = tx.value(_CHARGED, values)
+        if tx.run(_COST, values):
+            tx.run(_SPEND, {**values, "micros": cost.cost_micros - before})
+    return [None] * len(costs)
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """A job has run longer than `--job-timeout`."""
+
+    job: Job
+    now_ms: int
+
+
+_TIMED_OUT = text(
+    "UPDATE attempts SET slot_until_ms = :now_ms WHERE id = :attempt_id AND state = 'accepted'"
+)
+
+
+def record_timed_out(tx: Transaction, timeouts: Sequence[TimedOut]) -> list[None]:
+    """Free the slots of jobs that are past their timeout; they stay `running`."""
+    for timeout in timeouts:
+        job = timeout.job
+        tx.run(_TIMED_OUT, {"attempt_id": job.attempt_id, "now_ms": timeout.now_ms})
+        note(tx, "timed_out", job.id, job.attempt_id, timeout.now_ms)
+    return [None] * len(timeouts)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Every output of a job is on disk, whole."""
+
+    job: Job
+    worker_id: str
+    files: tuple[dict[str, Any], ...]  # path, url, sha256, size_bytes
+    now_ms: int
+
+
+_FINISH = text(
+    "UPDATE jobs SET state = 'succeeded', owner = NULL, files = :files, error = NULL, "
+    "error_class = NULL, finished_ms = :now_ms, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'downloading' AND owner = :worker_id AND epoch = :epoch"
+)
+
+
+def finish(tx: Transaction, finishes: Sequence[Finish]) -> list[bool]:
+    """Move jobs from `downloading` to `succeeded`; False if one is not this worker's any more.
+
+    A decision, so it is fenced by the owner and the epoch of the claim.
+    """
+    values = [
+        {
+            "job_id": done.job.id,
+            "worker_id": done.worker_id,
+            "epoch": done.job.epoch,
+            "files": json.dumps(done.files),
+            "now_ms": done.now_ms,
+        }
+        for done in finishes
+    ]
+    moved = tx.run_many(_FINISH, values)
+    if moved != len(values) and len(values) > 1:
+        raise Regroup
+    if moved:
+        for done in finishes:
+            tx.moved(done.job.batch_id, "downloading", "succeeded")
+    return [bool(moved)] * len(values)
+
+
+@dataclass(frozen=True)
+class DownloadTrouble:
+    """A clip could not be fetched.
+
+    Attributes:
+        urls: Fresh links, if the service gave some.
+        expired: Fresh links failed for long enough: the clip is lost.
+    """
+
+    job: Job
+    worker_id: str
+    error: str
+    now_ms: int
+    urls: tuple[str, ...] | None = None
+    expired: bool = False
+
+
+_TROUBLE = text(
+    "UPDATE jobs SET state = :state, error = :error, urls = coalesce(:urls, urls), "
+    "finished_ms = :finished_ms, updated_ms = :now_ms, "
+    "owner = CASE WHEN :state = 'expired' THEN NULL ELSE owner END "
+    "WHERE id = :job_id AND state = 'downloading' AND owner = :worker_id AND epoch = :epoch"
+)
+
+
+def record_download_trouble(tx: Transaction, troubles: Sequence[DownloadTrouble]) -> list[None]:
+    """Note why a clip is not on disk yet; expire the job if it never will be."""
+    for trouble in troubles:
+        moved = tx.run(
+            _TROUBLE,
+            {
+                "job_id": trouble.job.id,
+                "worker_id": trouble.worker_id,
+                "epoch": trouble.job.epoch,
+                "state": "expired" if trouble.expired else "downloading",
+                "error": trouble.error,
+                "urls": None if trouble.urls is None else json.dumps(trouble.urls),
+                "finished_ms": trouble.now_ms if trouble.expired else None,
+                "now_ms": trouble.now_ms,
+            },
+        )
+        if moved and trouble.expired:
+            tx.moved(trouble.job.batch_id, "downloading", "expired")
+    return [None] * len(troubles)
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Everybody of an account waits: the service refused for now."""
+
+    account_id: int
+    until_ms: int
+
+
+_FREEZE = text(
+    "UPDATE accounts SET frozen_until_ms = :until_ms "
+    "WHERE id = :account_id AND frozen_until_ms < :until_ms"
+)
+
+
+def freeze(tx: Transaction, freezes: Sequence[Freeze]) -> list[None]:
+    """Let no worker of the account submit before a moment."""
+    for request in freezes:
+        tx.run(_FREEZE, {"account_id": request.account_id, "until_ms": request.until_ms})
+    return [None] * len(freezes)
+
+
+_EVENT = text(
+    "INSERT INTO events (job_id, attempt_id, at_ms, kind, data) "
+    "VALUES (:job_id, :attempt_id, :at_ms, :kind, :data)"
+)
+
+
+def note(
+    tx: Transaction,
+    kind: str,
+    job_id: int | None,
+    attempt_id: str | None,
+    at_ms: int,
+    **data: Any,
+) -> None:
+    """Append to the audit trail."""
+    tx.run(
+        _EVENT,
+        {
+            "job_id": job_id,
+            "attempt_id": attempt_id,
+            "at_ms": at_ms,
+            "kind": kind,
+            "data": json.dumps(data) if data else None,
+        },
+    )
+
+
+def _spend(tx: Transaction, row: Any, micros: int) -> None:
+    tx.run(_SPEND, {"attempt_id": row.id, "worker_id": row.worker_id, "micros": micros})
+
+
+def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None:
+    """Book money against the batch of an attempt, in a worker's shard."""
+    tx.run(_SPEND, {"attempt_id": attempt_id, "worker_id": worker_id, "micros": micros})
+
+
+_OWNED = text(
+    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.closed_ms "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
+    "WHERE b.account_id = :account_id AND j.owner IS NULL "
+    "AND j.state IN ('submitting', 'running', 'downloading') AND j.id > :after_id "
+    "AND j.state <> 'submitting' AND (:downloads = 1 OR j.state = 'running') "
+    "ORDER BY j.id LIMIT :wanted"
+)
+_ADOPT = text(
+    "UPDATE jobs SET owner = :worker_id, epoch = epoch + 1, updated_ms = :now_ms "
+    "WHERE id = :job_id AND owner IS NULL AND epoch = :epoch"
+)
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """A worker has room for paid jobs that nobody holds."""
+
+    worker_id: str
+    account_id: int
+    wanted: int
+    after_id: int  # looked at up to here already in this session
+    downloads: bool
+    now_ms: int
+    ids: tuple[int, ...] = field(default=())
+
+
+def adopt(tx: Transaction, requests: Sequence[AdoptRequest]) -> list[tuple[Job, ...]]:
+    """Take over paid jobs (`running`, `downloading`) that no live worker holds; nothing is sent."""
+    return [_adopt(tx, request) for request in requests]
+
+
+def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
+    rows = tx.rows(
+        _OWNED,
+        {
+            "account_id": request.account_id,
+            "after_id": request.after_id,
+            "downloads": int(request.downloads),
+            "wanted": request.wanted,
+        },
+    )
+    adopted = []
+    for row in rows:
+        taken = tx.run(
+            _ADOPT,
+            {
+                "worker_id": request.worker_id,
+                "now_ms": request.now_ms,
+                "job_id": row.id,
+                "epoch": row.epoch,
+            },
+        )
+        if taken:
+            adopted.append(
+                _job(
+                    row,
+                    epoch=row.epoch + 1,
+                    request_id=row.request_id,
+                    accepted_ms=row.accepted_ms,
+                    started_ms=row.started_ms,
+                    closed_ms=row.closed_ms,
+                )
+            )
+    return tuple(adopted)

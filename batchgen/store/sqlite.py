@@ -1,0 +1,106 @@
+"""What only SQLite needs: pragmas, the place of the file, exact liveness by `flock`."""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from batchgen.domain.errors import StoreError
+
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "drvfs", "ceph"}
+    | {"fuse.sshfs", "fuse.s3fs", "lustre", "gpfs"}
+)
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Open the file as batchgen needs it: WAL, synced commits, foreign keys."""
+    if read_only and not path.is_file():
+        raise StoreError(
+            f"{path}: there is no job database here yet: `batchgen run MANIFEST` or "
+            "`batchgen add MANIFEST` makes one, --db names another"
+        )
+    # isolation_level None: sqlite3 would open transactions by itself, but late, after the
+    # first read, and that loses updates. The engine's `begin` event says BEGIN instead.
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=256
+    )
+    connection.execute("PRAGMA busy_timeout = 30000")  # milliseconds
+    connection.execute("PRAGMA foreign_keys = ON")
+    if read_only:
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a lost intent is a lost purchase
+    connection.execute("PRAGMA fullfsync = 1")  # macOS: a plain fsync does not flush the drive
+    connection.execute("PRAGMA checkpoint_fullfsync = 1")
+    return connection
+
+
+def check_place(path: Path, *, allow_network_fs: bool) -> None:
+    """Refuse a file system on which WAL is not safe.
+
+    Raises:
+        StoreError: On a network file system, unless allowed.
+    """
+    kind = _file_system(path.resolve().parent)
+    if kind in _NETWORK and not allow_network_fs:
+        raise StoreError(
+            f"{path}: this is a network file system ({kind}), where SQLite can lose data: put "
+            "the job database on a local disk with --db, or pass --allow-network-fs if you know "
+            "that only this machine uses it"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux: there is no such table to ask
+        return ""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        place = fields[1].replace("\\040", " ")
+        inside = str(folder) == place or str(folder).startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best):
+            best, kind = place, fields[2]
+    return kind
+
+
+class WorkerLock:
+    """A lock file that a worker holds while it lives; the kernel lets go when it dies."""
+
+    def __init__(self, database: Path, worker_id: str) -> None:
+        self._path = _lock_path(database, worker_id)
+        self._path.parent.mkdir(exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def release(self) -> None:
+        """Let go and remove the file."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def is_alive(database: Path, worker_id: str) -> bool:
+    """Return whether the worker's process still holds its lock."""
+    try:
+        file = os.open(_lock_path(database, worker_id), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def forget(database: Path, worker_id: str) -> None:
+    """Remove the lock file of a worker that is known to be dead."""
+    _lock_path(database, worker_id).unlink(missing_ok=True)
+
+
+def _lock_path(database: Path, worker_id: str) -> Path:
+    return database.with_name(database.name + "-workers") / f"{worker_id}.lock"

@@ -1,0 +1,158 @@
+"""Bring a job database to the schema of this version.
+
+A new file gets the whole schema at once; an older one is copied with SQLite's backup, then
+migrated by Alembic, which takes about a second to import and is loaded only for that.
+"""
+
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, text
+
+from batchgen.domain.errors import StoreError
+from batchgen.store import sqlite, workers
+from batchgen.store.database import Database, Transaction, translated
+from batchgen.store.schema import REVISION, metadata
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table'")
+_VERSION = text("SELECT version_num FROM alembic_version")
+
+
+def migrations_dir() -> Path:
+    """Return the migrations folder: inside the wheel, or beside a source checkout."""
+    package = Path(str(files("batchgen")))
+    shipped = package / "migrations"
+    return shipped if shipped.is_dir() else package.parent / "migrations"
+
+
+def revision_of(database: Database) -> str | None:
+    """Return the schema revision of the file, None if it holds no schema yet.
+
+    Raises:
+        StoreError: If the file is a database of something else.
+    """
+    if not database.exists():
+        return None
+    with database.reading() as tx:
+        tables = {row.name for row in tx.rows(_TABLES)}
+        if not tables:
+            return None
+        if "alembic_version" not in tables:
+            raise StoreError(
+                f"{database.path}: this database belongs to another program: name another file "
+                "with --db"
+            )
+        return str(tx.value(_VERSION))
+
+
+def open_current(database: Database) -> None:
+    """Create the schema or bring it up to date, so that the database can be worked with.
+
+    Raises:
+        StoreError: If it is newer than this version, or a worker lives that uses the old schema.
+    """
+    found = revision_of(database)
+    if found == REVISION:
+        return
+    if found is None:
+        create(database)
+        return
+    _refuse_newer(database, found)
+    upgrade(database)
+
+
+def require_current(database: Database) -> None:
+    """Check that a database can be read as it is; used by commands that only look.
+
+    Raises:
+        StoreError: If there is no job database, or its schema is another version's.
+    """
+    if not database.exists():
+        raise StoreError(
+            f"{database.path}: there is no job database here yet: `batchgen run MANIFEST` or "
+            "`batchgen add MANIFEST` makes one, --db names another"
+        )
+    open_current(database)
+
+
+def create(database: Database) -> None:
+    """Write the whole schema in one transaction: all of it, or none."""
+    with database.transaction() as tx:
+        # Another process may have been faster: the lock is ours only from here on.
+        if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
+            return
+        metadata.create_all(tx.connection)
+        tx.run(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        tx.run(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
+
+
+def upgrade(database: Database, revision: str = "head") -> Path:
+    """Migrate after a copy; return where the copy lies.
+
+    Raises:
+        StoreError: If a worker lives that uses the old schema.
+    """
+    from alembic import command  # noqa: PLC0415 - a second to import, needed once in a while
+
+    found = revision_of(database) or "empty"
+    with database.reading() as tx:
+        living = [
+            worker for worker in workers.others(tx, "") if sqlite.is_alive(database.path, worker)
+        ]
+    if living:
+        raise StoreError(
+            f"{database.path}: {len(living)} worker(s) of an older version still use this job "
+            "database: let them end first, then try again"
+        )
+    copy = database.path.with_name(f"{database.path.name}.before-{found}")
+    back_up(database, copy)
+    with database.transaction() as tx:
+        command.upgrade(_config(tx.connection), revision)
+    return copy
+
+
+def back_up(database: Database, target: Path) -> None:
+    """Copy the database with SQLite's backup API, whole even while it is in use."""
+    with translated(database.path):
+        source = sqlite3.connect(database.path)
+        copy = sqlite3.connect(target)
+        try:
+            source.backup(copy)
+        finally:
+            copy.close()
+            source.close()
+
+
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _refuse_newer(database: Database, found: str) -> None:
+    known = {path.name.split("_", 1)[0] for path in (migrations_dir() / "versions").glob("*.py")}
+    if found not in known:
+        raise StoreError(
+            f"{database.path}: this job database was written by a newer batchgen (schema {found}, "
+            f"this version knows {REVISION}): install the newer version"
+        )
+
+
+def integrity(database: Database) -> list[str]:
+    """Return what SQLite finds wrong with the file; empty if it is sound."""
+
+    def check(tx: Transaction) -> list[str]:
+        said = [str(row[0]) for row in tx.rows(text("PRAGMA integrity_check"))]
+        keys = tx.rows(text("PRAGMA foreign_key_check"))
+        return [line for line in said if line != "ok"] + [f"foreign key: {row}" for row in keys]
+
+    with database.reading() as tx:
+        return check(tx)

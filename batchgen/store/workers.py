@@ -1,0 +1,189 @@
+"""Workers: who lives, and what becomes of the jobs of the dead.
+
+On SQLite a worker lives while it holds its lock file; nothing is timed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from batchgen.store.database import Transaction
+from batchgen.store.jobs import note
+
+_REGISTER = text(
+    "INSERT INTO workers (id, host, pid, version, state, started_ms, seen_ms, expires_ms) "
+    "VALUES (:worker_id, :host, :pid, :version, 'live', :now_ms, :now_ms, :expires_ms)"
+)
+_BEAT = text(
+    "UPDATE workers SET seen_ms = :now_ms, expires_ms = :expires_ms "
+    "WHERE id = :worker_id AND state = 'live'"
+)
+_LIVE = text("SELECT id FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id")
+_BURY = text("UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'")
+_DOUBTS = text(
+    "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
+    "WHERE j.owner = :dead AND j.state IN ('submitting', 'running', 'downloading') "
+    "AND j.state = 'submitting'"
+)
+_DOUBT = text(
+    "UPDATE attempts SET state = 'in_doubt', slot_until_ms = :slot_until_ms, error = :error "
+    "WHERE id = :attempt_id AND state = 'intent'"
+)
+_DOUBT_JOB = text(
+    "UPDATE jobs SET state = 'in_doubt', owner = NULL, epoch = epoch + 1, error = :error, "
+    "finished_ms = :now_ms, updated_ms = :now_ms WHERE id = :job_id AND state = 'submitting'"
+)
+_RELEASE = text(
+    "UPDATE jobs SET owner = NULL, epoch = epoch + 1 "
+    "WHERE owner = :dead AND state IN ('submitting', 'running', 'downloading') "
+    "AND state <> 'submitting'"
+)
+_LONGEST = text(
+    "SELECT max(ms) FROM (SELECT closed_ms - accepted_ms AS ms FROM attempts "
+    "WHERE account_id = :account_id AND state = 'succeeded' ORDER BY id DESC LIMIT 200) AS newest"
+)
+_CRASHED = "the worker died between sending the request and recording its answer"
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A process that submits, polls and downloads."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    lease_ms: int
+
+
+def register(tx: Transaction, worker: WorkerInfo, *, now_ms: int) -> None:
+    """Make a worker known before it claims anything."""
+    tx.run(
+        _REGISTER,
+        {
+            "worker_id": worker.id,
+            "host": worker.host,
+            "pid": worker.pid,
+            "version": worker.version,
+            "now_ms": now_ms,
+            "expires_ms": now_ms + worker.lease_ms,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life."""
+
+    worker_id: str
+    lease_ms: int
+    now_ms: int
+
+
+def beat(tx: Transaction, beats: Sequence[Beat]) -> list[bool]:
+    """Renew workers' leases; False if one has been declared dead."""
+    return [
+        bool(
+            tx.run(
+                _BEAT,
+                {
+                    "worker_id": one.worker_id,
+                    "now_ms": one.now_ms,
+                    "expires_ms": one.now_ms + one.lease_ms,
+                },
+            )
+        )
+        for one in beats
+    ]
+
+
+def others(tx: Transaction, worker_id: str) -> list[str]:
+    """Return the ids of all other workers that are not known to be dead."""
+    return [row.id for row in tx.rows(_LIVE, {"worker_id": worker_id})]
+
+
+def longest_generation_ms(tx: Transaction, account_id: int) -> int | None:
+    """Return the longest of the newest 200 generations, from acceptance to end, if there is one."""
+    longest = tx.value(_LONGEST, {"account_id": account_id})
+    return None if longest is None else int(longest)
+
+
+def bury(tx: Transaction, dead: str, *, slot_ms: int, now_ms: int) -> int:
+    """Declare a worker dead and take its jobs from it; return how many came in doubt.
+
+    What it was submitting is in doubt: the request may have been accepted. What it was
+    polling or downloading is free for adoption, without another payment.
+    """
+    if not tx.run(_BURY, {"dead": dead}):
+        return 0
+    doubts = tx.rows(_DOUBTS, {"dead": dead})
+    for row in doubts:
+        values = {
+            "attempt_id": row.attempt_id,
+            "job_id": row.id,
+            "slot_until_ms": now_ms + slot_ms,
+            "error": _CRASHED,
+            "now_ms": now_ms,
+        }
+        tx.run(_DOUBT, values)
+        tx.run(_DOUBT_JOB, values)
+        tx.moved(row.batch_id, "submitting", "in_doubt")
+        note(tx, "in_doubt", row.id, row.attempt_id, now_ms, error=_CRASHED, worker=dead)
+    tx.run(_RELEASE, {"dead": dead})
+    return len(doubts)
+
+
+@dataclass(frozen=True)
+class Leave:
+    """A worker ends in good order."""
+
+    worker_id: str
+    session_id: str
+    exit_code: int
+    reasons: tuple[str, ...]
+    slot_ms: int
+    now_ms: int
+
+
+_END_SESSION = text(
+    "UPDATE sessions SET ended_ms = :now_ms, exit_code = :exit_code, reasons = :reasons "
+    "WHERE id = :session_id"
+)
+_BEGIN_SESSION = text(
+    "INSERT INTO sessions (id, worker_id, command, started_ms) "
+    "VALUES (:session_id, :worker_id, :command, :now_ms)"
+)
+
+
+def begin_session(
+    tx: Transaction, session_id: str, worker_id: str, command: str, *, now_ms: int
+) -> None:
+    """Note that a `run` begins."""
+    tx.run(
+        _BEGIN_SESSION,
+        {
+            "session_id": session_id,
+            "worker_id": worker_id,
+            "command": command,
+            "now_ms": now_ms,
+        },
+    )
+
+
+def leave(tx: Transaction, requests: Sequence[Leave]) -> list[int]:
+    """End workers and their sessions; what they still hold is treated as after a death."""
+    doubts = []
+    for request in requests:
+        doubts.append(bury(tx, request.worker_id, slot_ms=request.slot_ms, now_ms=request.now_ms))
+        tx.run(
+            _END_SESSION,
+            {
+                "session_id": request.session_id,
+                "exit_code": request.exit_code,
+                "reasons": json.dumps(request.reasons),
+                "now_ms": request.now_ms,
+            },
+        )
+    return doubts

@@ -1,0 +1,184 @@
+"""The store thread: one writer a process, group commit.
+
+Coroutines hand in an operation and await its result. The thread drains the queue, hands
+all requests of a kind to one call, runs one transaction, and resolves the futures only
+after its commit. So a waiting disk never stops the event loop, and fifty durable changes
+cost one sync.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from batchgen.domain.errors import BatchgenError, StoreError
+from batchgen.store import jobs
+from batchgen.store.database import Database, Transaction, is_passing, store_error
+
+logger = logging.getLogger(__name__)
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+Operation = Callable[[Transaction, Sequence[Request]], Sequence[Result]]
+
+_LARGEST_GROUP = 512
+_RETRY_S = 1.0
+
+
+class Conflict(BatchgenError):
+    """The change contradicts a constraint: another attempt carries the same request id."""
+
+
+class _Item:
+    __slots__ = ("fact", "future", "operation", "request")
+
+    def __init__(self, operation: Operation[Any, Any], request: object, *, fact: bool) -> None:
+        self.operation = operation
+        self.request = request
+        self.fact = fact
+        self.future: Future[Any] = Future()
+
+
+class Writer:
+    """The thread that owns the writing connection while a run lasts.
+
+    Attributes:
+        stuck: Why the newest commit of a fact keeps failing, "" while all is well. Nothing may
+            be claimed while it is set.
+    """
+
+    def __init__(self, database: Database, *, on_stuck: Callable[[str], None]) -> None:
+        self._database = database
+        self._on_stuck = on_stuck
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
+        self.stuck = ""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commit what was handed in, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    async def do(self, operation: Operation[Request, Result], request: Request) -> Result:
+        """Have an operation committed; return its result once it is durable.
+
+        Raises:
+            StoreError: If the commit failed; nothing was changed.
+            Conflict: If a constraint forbids the change.
+        """
+        return await self._hand_in(operation, request, fact=False)
+
+    async def record(self, operation: Operation[Request, Result], request: Request) -> Result:
+        """Have a fact committed, however long that takes: it is tried again while space or a
+        lock is wanting, and nothing else is claimed meanwhile.
+
+        Raises:
+            Conflict: If a constraint forbids the change.
+        """  # noqa: D205 - one sentence
+        return await self._hand_in(operation, request, fact=True)
+
+    async def _hand_in(
+        self, operation: Operation[Request, Result], request: Request, *, fact: bool
+    ) -> Result:
+        item = _Item(operation, request, fact=fact)
+        self._queue.put(item)
+        # Shielded: a cancelled coroutine must not cancel what is already on its way to disk.
+        result: Result = await asyncio.shield(asyncio.wrap_future(item.future))
+        return result
+
+    def _serve(self) -> None:
+        connection: Connection | None = None
+        closing = False
+        while not closing:
+            group = [self._queue.get()]
+            while len(group) < _LARGEST_GROUP and not self._queue.empty():
+                group.append(self._queue.get())
+            closing = None in group
+            items = [item for item in group if item is not None]
+            if not items:
+                continue
+            try:
+                if connection is None:
+                    connection = self._database.connect_writer()
+                self._commit(connection, items)
+            except BaseException as error:  # the thread must outlive it; every waiter is told
+                logger.exception("the store thread met an unexpected error")
+                for item in items:
+                    if not item.future.done():
+                        item.future.set_exception(error)
+        if connection is not None:
+            connection.close()
+
+    def _commit(self, connection: Connection, items: list[_Item]) -> None:
+        try:
+            results = _run(connection, items)
+        except (DBAPIError, jobs.Regroup, BatchgenError, LookupError) as error:
+            if len(items) == 1:
+                self._settle(connection, items[0], error)
+                return
+            for item in items:
+                self._commit(connection, [item])
+            return
+        self.stuck = ""
+        for item, result in zip(items, results, strict=True):
+            item.future.set_result(result)
+
+    def _settle(self, connection: Connection, item: _Item, error: Exception) -> None:
+        if isinstance(error, IntegrityError):
+            item.future.set_exception(Conflict(str(error.orig)))
+            return
+        if item.fact and is_passing(error):
+            self._insist(connection, item, error)
+            return
+        if isinstance(error, DBAPIError):
+            error = store_error(self._database.path, error)
+        item.future.set_exception(error)
+
+    def _insist(self, connection: Connection, item: _Item, error: Exception) -> None:
+        while True:
+            said = str(store_error(self._database.path, error))
+            if said != self.stuck:
+                self.stuck = said
+                self._on_stuck(said)
+            time.sleep(_RETRY_S)
+            try:
+                result = _run(connection, [item])[0]
+            except DBAPIError as again:
+                if not is_passing(again):
+                    self._settle(connection, item, again)
+                    return
+                error = again
+                continue
+            self.stuck = ""
+            item.future.set_result(result)
+            return
+
+
+def _run(connection: Connection, items: list[_Item]) -> list[Any]:
+    """Run items in one transaction, those of a kind in one call; return results in order."""
+    kinds: dict[Operation[Any, Any], list[int]] = {}
+    for index, item in enumerate(items):
+        kinds.setdefault(item.operation, []).append(index)
+    results: list[Any] = [None] * len(items)
+    with connection.begin():
+        tx = Transaction(connection)
+        for operation, indices in kinds.items():
+            answers = operation(tx, [items[index].request for index in indices])
+            for index, answer in zip(indices, answers, strict=True):
+                results[index] = answer
+        tx.flush()
+    return results
+
+
+__all__ = ["Conflict", "StoreError", "Writer"]
