@@ -1,0 +1,291 @@
+"""Fetch one clip: from a URL that a service named to a whole file under its final name.
+
+The bytes are read on the event loop and written and hashed by threads, a block behind. No
+token, cookie or other secret goes along, and a signed URL never gets into a message.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path, PurePosixPath
+
+import aiohttp
+import httpx
+
+from batchgen.domain.errors import DownloadError
+from batchgen.domain.jobs import Clip
+from batchgen.downloads.content import (
+    HEAD_BYTES,
+    MEDIA_EXTENSIONS,
+    check_whole,
+    extension_of,
+    is_same_kind,
+    refuse_text,
+)
+from batchgen.downloads.folder import Part
+from batchgen.downloads.names import split_extension, with_extension
+from batchgen.http import USER_AGENT, explain, is_private, is_public, redact_url
+
+LARGEST_BYTES = 2 * 1024**3
+KEPT_FREE_BYTES = 64 * 1024**2
+"""Left on the disk whatever is fetched, so that the job database can still write."""
+LINK_DEAD = frozenset({403, 404, 410})
+MOST_REDIRECTS = 5
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BLOCK_BYTES = 1024**2  # handed to a thread at once
+_CONNECT_S = 10.0
+_SLOWEST_BYTES_PER_S = 1024  # below this for `stall_s`, a transfer counts as stalled
+_HEADERS = {
+    "user-agent": USER_AGENT,
+    "accept": "*/*",
+    "accept-encoding": "identity",  # else the stated length is not the file's
+}
+
+
+class Fetcher:
+    """Fetches clips over one client.
+
+    Args:
+        client: From `batchgen.http.file_client`, which refuses private addresses behind a
+            name when it resolves it; owned by the caller.
+        allow_private: Whether private addresses may be asked, and loopback without TLS.
+        max_bytes: The largest clip.
+        min_free_bytes: Disk space that a clip must leave.
+        stall_s: How long a transfer may make no headway.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: httpx.AsyncClient,
+        allow_private: bool,
+        max_bytes: int = LARGEST_BYTES,
+        min_free_bytes: int = KEPT_FREE_BYTES,
+        stall_s: float = 60,
+    ) -> None:
+        self._client = client
+        self._allow_private = allow_private
+        self._max_bytes = max_bytes
+        self._min_free_bytes = min_free_bytes
+        self._stall_s = stall_s
+
+    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
+        """Fetch a URL to `folder / name`, or to a name beside it, and say which.
+
+        The extension follows the content where `name` has that of another kind of file. A
+        file that is already there stays: with the same bytes it is taken for this clip
+        (fetched before a crash could be recorded), else the clip becomes `name-2`. With
+        `replace`, the name belongs to this job and what is there is replaced. If anything
+        fails, or this is cancelled, no new file is left.
+
+        Args:
+            url: What the service named; https, or http on loopback with `allow_private`.
+            folder: The output folder of the batch; made if missing.
+            name: The job's reserved name, relative to `folder`.
+            replace: Whether a file of that name was written by this job.
+
+        Raises:
+            DownloadError: If there is no whole clip to be had now; `link_dead` if the
+                link was refused with 403, 404 or 410.
+            OutputError: If it cannot be written.
+            ValueError: If `name` leads out of the folder.
+        """
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise ValueError(f"{name!r} is no name inside a folder")
+        part = Part(folder / path, min_free_bytes=self._min_free_bytes)
+        try:
+            async with self._response(url) as response:
+                content_type = response.headers.get("content-type", "")
+                head = await self._receive(response, part)
+            ext = extension_of(str(response.url), content_type, head)
+            final = await asyncio.to_thread(
+                self._publish,
+                part,
+                head=head,
+                content_type=content_type,
+                folder=folder,
+                name=_corrected(name, ext),
+                replace=replace,
+            )
+        except DownloadError as error:
+            raise DownloadError(f"{redact_url(url)}: {error}", link_dead=error.link_dead) from error
+        finally:
+            part.abort()
+        return Clip(path=final, url=url, sha256=part.sha256, size_bytes=part.size_bytes)
+
+    @asynccontextmanager
+    async def _response(self, url: str) -> AsyncIterator[httpx.Response]:
+        """Open the answer that holds the file, behind at most five redirects."""
+        target = _checked(url, allow_private=self._allow_private)
+        for _ in range(MOST_REDIRECTS + 1):
+            with _network_errors():
+                # Built by hand: a client's request would carry its headers, cookies and auth.
+                request = httpx.Request(
+                    "GET",
+                    target,
+                    headers=_HEADERS,
+                    extensions={
+                        "timeout": {
+                            "connect": _CONNECT_S,
+                            "read": self._stall_s,
+                            "write": self._stall_s,
+                            "pool": None,
+                        }
+                    },
+                )
+                response = await self._client.send(
+                    request, stream=True, auth=None, follow_redirects=False
+                )
+            try:
+                if response.status_code not in _REDIRECTS:
+                    _check_status(response.status_code)
+                    yield response
+                    return
+                target = self._next(target, response)
+            finally:
+                with _network_errors():
+                    await response.aclose()
+        raise DownloadError(f"more than {MOST_REDIRECTS} redirects")
+
+    def _next(self, target: httpx.URL, response: httpx.Response) -> httpx.URL:
+        location = response.headers.get("location")
+        if not location:
+            raise DownloadError(f"HTTP {response.status_code} without a Location")
+        try:
+            joined = target.join(location)
+        except httpx.InvalidURL as error:
+            raise DownloadError("redirected to something that is no address") from error
+        return _checked(str(joined), allow_private=self._allow_private)
+
+    async def _receive(self, response: httpx.Response, part: Part) -> bytes:
+        """Write the body to a part; return its first bytes."""
+        stated = _stated_length(response)
+        if stated is not None and stated > self._max_bytes:
+            raise DownloadError(f"{stated} bytes, more than the limit of {self._max_bytes}")
+        await asyncio.to_thread(part.open)
+        head = b""
+        received = 0
+        writing: asyncio.Task[None] | None = None
+        async with aclosing(self._blocks(response)) as blocks:
+            async for block in blocks:
+                received += sum(map(len, block))
+                if received > self._max_bytes:
+                    raise DownloadError(f"more than the limit of {self._max_bytes} bytes")
+                if not head:
+                    head = b"".join(block)[:HEAD_BYTES]
+                    refuse_text(head, response.headers.get("content-type", ""))
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(asyncio.to_thread(part.write, block))
+                # If the network fails first, nobody asks any more how the write went.
+                writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if writing is not None:
+            await writing
+        if not received:
+            raise DownloadError("the file is empty")
+        # A body that was encoded against our wish has another length than stated.
+        if stated is not None and stated != response.num_bytes_downloaded:
+            raise DownloadError(f"{response.num_bytes_downloaded} bytes of {stated} arrived")
+        return head
+
+    async def _blocks(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
+        """Gather the body into blocks that are worth a thread's while; none is empty."""
+        is_encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+        chunks = response.aiter_bytes() if is_encoded else response.aiter_raw()
+        clock = asyncio.get_running_loop().time
+        window_at, window_bytes = clock(), 0
+        block: list[bytes] = []
+        size_bytes = 0
+        with _network_errors():
+            async for chunk in chunks:
+                if not chunk:
+                    continue
+                block.append(chunk)
+                size_bytes += len(chunk)
+                window_bytes += len(chunk)
+                if clock() - window_at > self._stall_s:
+                    if window_bytes < self._stall_s * _SLOWEST_BYTES_PER_S:
+                        raise DownloadError(f"{window_bytes} bytes in {self._stall_s:g} s: stalled")
+                    window_at, window_bytes = clock(), 0
+                if size_bytes >= _BLOCK_BYTES:
+                    yield block
+                    block, size_bytes = [], 0
+        if block:
+            yield block
+
+    @staticmethod
+    def _publish(
+        part: Part, *, head: bytes, content_type: str, folder: Path, name: str, replace: bool
+    ) -> str:
+        check_whole(part.fd, part.size_bytes, first_bytes=head, content_type=content_type)
+        return part.publish(folder, name, replace=replace)
+
+
+def _checked(url: str, *, allow_private: bool) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise DownloadError("not an address that can be fetched") from error
+    if parsed.userinfo:
+        raise DownloadError("an address with a user name is not fetched")
+    if not parsed.host:
+        raise DownloadError("not an address that can be fetched")
+    is_inside, is_loopback = _reach(parsed.host)
+    if is_inside and not allow_private:
+        raise DownloadError(f"{parsed.host} is a private address, which is not fetched")
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and allow_private and is_loopback):
+        raise DownloadError(f"{parsed.scheme} is not fetched, only https")
+    return parsed
+
+
+def _reach(host: str) -> tuple[bool, bool]:
+    """Return whether a host is private, and whether it is loopback, as far as its name tells.
+
+    What a name resolves to is judged by the client, where the connection is made.
+    """
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True, True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False, False
+    return not is_public(str(address)), address.is_loopback
+
+
+def _check_status(status: int) -> None:
+    if status in LINK_DEAD:
+        raise DownloadError(f"HTTP {status}: the link is dead", link_dead=True)
+    if status != 200:
+        raise DownloadError(f"HTTP {status}")
+
+
+def _stated_length(response: httpx.Response) -> int | None:
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _corrected(name: str, ext: str) -> str:
+    """Return the name with the content's extension, if its own belongs to another kind."""
+    _, suffix = split_extension(name.rpartition("/")[2])
+    given = suffix.removeprefix(".").lower()
+    if given not in MEDIA_EXTENSIONS or is_same_kind(given, ext):
+        return name
+    return with_extension(name, ext)
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    """Turn what the transport raises into a `DownloadError` that shows no secret of a URL."""
+    try:
+        yield
+    # The transport lets some of aiohttp's errors through, and the socket's.
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        if is_private(error):
+            raise DownloadError("the host is a private address, which is not fetched") from error
+        raise DownloadError(f"the connection failed: {explain(error)}") from error
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise DownloadError("not an address that can be fetched") from error

@@ -1,0 +1,333 @@
+"""The folder that clips go to: whole files only, and nothing that is not ours touched.
+
+A file under way has a temporary name in its final folder, `.NAME.XXXXXXXX.part`, and its
+process holds a lock on it (flock). So what a killed process left behind can be told from
+what a live one is writing.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from batchgen.domain.errors import OutputError
+from batchgen.downloads.names import numbered
+
+_PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part", re.DOTALL)
+_NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+)
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_MOST_NAMES = 10_000  # tried before a foreign file's name is given up
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes this user may still write where a folder is, or would be made.
+
+    Raises:
+        OutputError: If that cannot be found out.
+    """
+    with _output_errors(folder):
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if needed, and prove by writing that files can be made in it.
+
+    Raises:
+        OutputError: If not; the message says what to do.
+    """
+    make_folder(folder)
+    part = Part(folder / "check", min_free_bytes=0)
+    try:
+        part.open()
+        part.write([b"batchgen"])
+    finally:
+        part.abort()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, durably.
+
+    Raises:
+        OutputError: If that is not allowed or there is no space.
+    """
+    with _output_errors(folder):
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            _sync_folder(new.parent)
+
+
+def remove_orphans(folder: Path, names: Iterable[str] | None = None) -> int:
+    """Remove the temporary files that killed processes left; return how many.
+
+    A file that a live process of this machine is writing is left alone, and so are all on a
+    file system without locks.
+
+    Args:
+        folder: The folder of the clips.
+        names: Names of clips, relative to it; None for every one below it.
+
+    Raises:
+        OutputError: If a file cannot be removed.
+    """
+    with _output_errors(folder):
+        found = list(_parts(folder) if names is None else _parts_of(folder, names))
+        return sum(_remove_dead(path) for path in found)
+
+
+class Part:
+    """One file under its temporary name, written and hashed by threads, one block at a time.
+
+    `abort` may be called at any moment, from any thread, also while another call is under
+    way; after it, the others do nothing.
+
+    Attributes:
+        fd: Open for reading and writing, once `open` was called.
+        size_bytes: What was written so far.
+    """
+
+    def __init__(self, target: Path, *, min_free_bytes: int) -> None:
+        self.fd = -1
+        self.size_bytes = 0
+        self._target = target
+        self._path = target
+        self._min_free_bytes = min_free_bytes
+        self._digest = hashlib.sha256()
+        self._lock = Lock()
+        self._is_aborted = False
+        self._is_open = False
+
+    def open(self) -> None:
+        """Open a new temporary file beside the target, whose folder is made if needed.
+
+        Raises:
+            OutputError: If that fails.
+        """
+        with self._held() as is_live:
+            if is_live:
+                make_folder(self._target.parent)
+                with _output_errors(self._target):
+                    self._path, self.fd = _open_locked(self._target)
+                self._is_open = True
+
+    @property
+    def sha256(self) -> str:
+        """The hex digest of what was written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, chunks: Sequence[bytes]) -> None:
+        """Append a block.
+
+        Raises:
+            OutputError: If it cannot be written, or would leave too little free space.
+        """
+        block = b"".join(chunks)
+        with self._held() as is_live:
+            if not is_live:
+                return
+            with _output_errors(self._target):
+                self._require_space(len(block))
+                self._digest.update(block)
+                rest = memoryview(block)
+                while rest:
+                    rest = rest[os.write(self.fd, rest) :]
+                self.size_bytes += len(block)
+
+    def publish(self, folder: Path, name: str, *, replace: bool) -> str:
+        """Give the file its final name, durably; return the relative name it got.
+
+        With `replace`, the name is this job's and an older file under it is replaced.
+        Without, a file that is already there stays as it is: if it has the same bytes it
+        is ours (the process was killed before it could say so), else the next free
+        `name-2`, `name-3` ... is taken.
+
+        Raises:
+            OutputError: If that fails.
+        """
+        with self._held() as is_live:
+            if not is_live:
+                raise OutputError(f"{self._target}: the download was given up")
+            with _output_errors(self._target):
+                os.fsync(self.fd)
+                final = name if replace else self._link(folder, name)
+                if replace:
+                    self._path.replace(folder / name)
+                else:
+                    self._path.unlink(missing_ok=True)
+                self._close()
+                _sync_folder(self._path.parent)
+                return final
+
+    def abort(self) -> None:
+        """Remove the temporary file, at once or as soon as the block under way is written."""
+        self._is_aborted = True
+        # Never waited for: this runs on the event loop, and a disk may hang. Whoever holds
+        # the lock looks at the flag after letting go.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._is_open:
+                with _output_errors(self._target):
+                    self._path.unlink(missing_ok=True)
+                    self._close()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _held(self) -> Iterator[bool]:
+        try:
+            with self._lock:
+                yield not self._is_aborted
+        finally:
+            if self._is_aborted:
+                self.abort()
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self.fd)
+
+    def _require_space(self, size_bytes: int) -> None:
+        found = os.fstatvfs(self.fd)
+        if found.f_bavail * found.f_frsize - size_bytes < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _link(self, folder: Path, name: str) -> str:
+        for number in range(1, _MOST_NAMES):
+            candidate = numbered(name, number)
+            target = folder / candidate
+            if _rename_without_replacing(self._path, target) or self._is_same(target):
+                return candidate
+        raise FileExistsError(errno.EEXIST, f"{_MOST_NAMES} files of this name exist")
+
+    def _is_same(self, target: Path) -> bool:
+        found = target.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != self.size_bytes:
+            return False
+        with target.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                return False
+            os.fsync(file.fileno())  # its writer may have died before this
+        return True
+
+
+def _rename_without_replacing(source: Path, target: Path) -> bool:
+    """Give a file a second name, or its only one; return False if that name is taken."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # exFAT and some mounts have no hard links. What is left is to look first; names are
+        # reserved in the job database, so only a stranger could slip in between.
+        if os.path.lexists(target):
+            return False
+        source.rename(target)
+    return True
+
+
+def _open_locked(target: Path) -> tuple[Path, int]:
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue
+        try:
+            _lock(fd, wait=True)
+            # Between the two calls another process may have taken it for an orphan.
+            if os.fstat(fd).st_nlink:
+                return path, fd
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _lock(fd: int, *, wait: bool) -> bool:
+    """Lock a file; return False if it is locked, or if this file system has no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    for where, _, files in os.walk(folder):
+        yield from (Path(where, file) for file in files if _PART.fullmatch(file))
+
+
+def _parts_of(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    wanted: dict[Path, set[str]] = defaultdict(set)
+    for name in names:
+        path = PurePosixPath(name)
+        wanted[folder / path.parent].add(path.name)
+    for where, leaves in wanted.items():
+        if not where.is_dir():
+            continue
+        for file in where.iterdir():
+            found = _PART.fullmatch(file.name)
+            if found and found["name"] in leaves:
+                yield file
+
+
+def _remove_dead(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if not _lock(fd, wait=False):
+            return False
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, *_NO_LOCKS}:  # not every mount syncs a folder
+            raise
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}; {_advice(error.errno)}") from error
+
+
+def _advice(number: int | None) -> str:
+    if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "free some space or choose another --output-dir, then run again: nothing is lost"
+    return "make it writable or choose another --output-dir, then run again: nothing is lost"

@@ -1,0 +1,155 @@
+"""Names of clips: from the user's template to a relative path that is safe everywhere.
+
+A name is reserved when its job is added, with the extension `mp4`; the fetch corrects the
+extension if the service made another kind of file.
+"""
+
+import re
+import unicodedata
+from string import Formatter
+
+from batchgen.domain.errors import UsageError
+
+DEFAULT_TEMPLATE = "{batch}/{id}-{variant}.{ext}"
+FIELDS = ("batch", "id", "variant", "ext")
+COMPONENT_BYTES = 120
+"""Longest file or folder name, in UTF-8; leaves room for the temporary name below 255."""
+
+_HOSTILE = re.compile(
+    # Control characters, path and shell characters, and the invisible ones that turn the
+    # direction of text and so disguise an extension.
+    r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
+)
+_WINDOWS_DEVICE = re.compile(
+    r"(?P<device>CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3])"
+    r"(?= *(?:\.|$))",
+    re.IGNORECASE,
+)
+_EXTENSION = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,5}$")
+_VARIANT = re.compile(r"[-_. ]\{variant\}|\{variant\}[-_ ]|\{variant\}")
+
+
+def check_template(template: str) -> None:
+    """Check that a name template can be rendered.
+
+    Raises:
+        UsageError: If it has an unknown field, a bad brace, or is empty.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"--name {template!r}: {error}; write {{{{ for a plain brace") from error
+    known = ", ".join(f"{{{name}}}" for name in FIELDS)
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if name not in FIELDS or spec or conversion:
+            field = f"{name}!{conversion}" if conversion else name
+            raise UsageError(
+                f"--name {template!r}: unknown field {{{field}{':' + spec if spec else ''}}}; "
+                f"the fields are {known}"
+            )
+    if not template.strip(" ./\\"):
+        raise UsageError(f"--name {template!r} names no file; the default is {DEFAULT_TEMPLATE}")
+
+
+def render_name(template: str, *, batch: str, id: str, variant: str = "", ext: str = "mp4") -> str:
+    """Return the relative path of a clip, always inside its folder and always the same.
+
+    A `/` of the template makes a folder; one in a value becomes `-`. Where the variant is
+    empty, the separator beside `{variant}` goes with it.
+
+    Raises:
+        UsageError: If the template has an unknown field or a bad brace.
+    """
+    check_template(template)
+    if not variant:
+        template = _VARIANT.sub("", template)
+    path = template.format(
+        batch=_value(batch), id=_value(id), variant=_value(variant), ext=_value(ext)
+    )
+    return safe_path(path)
+
+
+def safe_path(path: str) -> str:
+    """Return a relative path whose every component is a safe name."""
+    parts = [part for part in path.split("/") if part.strip(" .")]
+    return "/".join(safe_component(part) for part in parts) or "_"
+
+
+def safe_component(text: str) -> str:
+    """Return a text as one file name that every system and shell takes.
+
+    NFC; hostile characters become `-`; leading dots, dashes and spaces and trailing dots
+    and spaces go; Windows' device names get a `_`; at most `COMPONENT_BYTES` bytes, the
+    extension kept. The result of a result is itself.
+    """
+    before = None
+    while before != text:  # a cut can lay bare a trailing dot, a trim a device name
+        before = text
+        text = unicodedata.normalize("NFC", _HOSTILE.sub("-", text))
+        text = text.lstrip(" .-").rstrip(" .") or "_"
+        text = _WINDOWS_DEVICE.sub(r"\g<device>_", text, count=1) if _is_device(text) else text
+        text = _shortened(text)
+    return text
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name of a job's further output, or of a second holder: `name-2.mp4`.
+
+    Number 1 is the name itself.
+    """
+    return name if number <= 1 else _with_suffix(name, f"-{number}")
+
+
+def versioned(name: str, version: int) -> str:
+    """Return the name of a later version of a job's clip: `name-v2.mp4`; 1 is the name itself."""
+    return name if version <= 1 else _with_suffix(name, f"-v{version}")
+
+
+def with_extension(name: str, ext: str) -> str:
+    """Return a name with another extension; appended where it has none."""
+    folder, slash, leaf = name.rpartition("/")
+    stem, _ = split_extension(leaf)
+    return f"{folder}{slash}{_joined(stem, '', f'.{ext}')}"
+
+
+def folded(name: str) -> str:
+    """Return what two names share if a system without regard to case takes them for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def split_extension(leaf: str) -> tuple[str, str]:
+    """Return a file name as stem and extension with its dot ("" if it has none)."""
+    found = _EXTENSION.search(leaf)
+    return (leaf[: found.start()], found.group()) if found else (leaf, "")
+
+
+def _value(text: str) -> str:
+    return safe_component(text) if text else text
+
+
+def _is_device(text: str) -> bool:
+    return _WINDOWS_DEVICE.match(text) is not None
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    folder, slash, leaf = name.rpartition("/")
+    stem, extension = split_extension(leaf)
+    return f"{folder}{slash}{_joined(stem, suffix, extension)}"
+
+
+def _joined(stem: str, suffix: str, extension: str) -> str:
+    room = COMPONENT_BYTES - len((suffix + extension).encode())
+    return f"{_cut(stem, room)}{suffix}{extension}"
+
+
+def _shortened(text: str) -> str:
+    if len(text.encode()) <= COMPONENT_BYTES:
+        return text
+    stem, extension = split_extension(text)
+    return _joined(stem, "", extension)
+
+
+def _cut(text: str, size_bytes: int) -> str:
+    return text.encode()[:size_bytes].decode(errors="ignore").rstrip(" .")
