@@ -97,7 +97,7 @@ def upgrade(database: Database, revision: str = "head") -> Path:
     Raises:
         StoreError: If a worker lives that uses the old schema.
     """
-    from alembic import command  # noqa: PLC0415 - a second to import, needed once in a while
+    from alembic import command  # a second to import, seldom needed
 
     found = revision_of(database) or "empty"
     with database.reading() as tx:
@@ -129,7 +129,7 @@ def back_up(database: Database, target: Path) -> None:
 
 
 def _config(connection: Connection) -> "Config":
-    from alembic.config import Config  # noqa: PLC0415 - as above
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))

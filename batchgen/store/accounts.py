@@ -1,0 +1,90 @@
+"""Accounts: who pays, at which origin, under which cap."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from batchgen.domain.errors import UsageError
+from batchgen.store.database import Transaction
+
+
+@dataclass(frozen=True)
+class Account:
+    """The gate of everything that costs money.
+
+    Attributes:
+        cap: Jobs in flight over all workers.
+        origin: The API's origin; None until the first run fixes it.
+        token_hash: To warn when the token changes.
+    """
+
+    id: int
+    provider: str
+    name: str
+    cap: int
+    origin: str | None
+    token_hash: str | None
+    paused: bool
+
+
+_FIND = text(
+    "SELECT id, provider, name, cap, origin, token_hash, paused FROM accounts "
+    "WHERE provider = :provider AND name = :name"
+)
+_ADD = text(
+    "INSERT INTO accounts (provider, name) VALUES (:provider, :name) "
+    "ON CONFLICT (provider, name) DO NOTHING"
+)
+_BIND = text("UPDATE accounts SET origin = :origin WHERE id = :id AND origin IS NULL")
+_TOKEN = text("UPDATE accounts SET token_hash = :token_hash WHERE id = :id")
+_CAP = text("UPDATE accounts SET cap = :cap WHERE id = :id")
+_PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
+
+
+def find(tx: Transaction, provider: str, name: str) -> Account | None:
+    """Return an account, None if the job database does not know it yet."""
+    row = tx.row(_FIND, {"provider": provider, "name": name})
+    if row is None:
+        return None
+    return Account(
+        row.id, row.provider, row.name, row.cap, row.origin, row.token_hash, bool(row.paused)
+    )
+
+
+def ensure(tx: Transaction, provider: str, name: str) -> Account:
+    """Return an account, made if need be."""
+    tx.run(_ADD, {"provider": provider, "name": name})
+    account = find(tx, provider, name)
+    if account is None:
+        raise LookupError(f"account {provider}/{name} was not stored")
+    return account
+
+
+def check_origin(account: Account | None, origin: str) -> None:
+    """Refuse a service other than the one the account's jobs were paid at.
+
+    Raises:
+        UsageError: If the origins differ.
+    """
+    if account is not None and account.origin is not None and account.origin != origin:
+        raise UsageError(
+            f"account {account.name!r} of this job database belongs to {account.origin}, not to "
+            f"{origin}: set RUNCOMFY_MODEL_API_BASE back, or use another --account or --db"
+        )
+
+
+def bind(tx: Transaction, account: Account, *, origin: str, token_hash: str) -> None:
+    """Fix the account's origin and remember which token was used."""
+    check_origin(account, origin)
+    tx.run(_BIND, {"id": account.id, "origin": origin})
+    tx.run(_TOKEN, {"id": account.id, "token_hash": token_hash})
+
+
+def set_cap(tx: Transaction, account: Account, cap: int) -> None:
+    """Store how many jobs may be in flight over all workers."""
+    tx.run(_CAP, {"id": account.id, "cap": cap})
+
+
+def set_paused(tx: Transaction, account: Account, *, paused: bool) -> None:
+    """Pause or unpause every worker of the account."""
+    tx.run(_PAUSE, {"id": account.id, "paused": paused})

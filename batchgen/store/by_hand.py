@@ -1,0 +1,177 @@
+"""What only a person does to a job: retry, cancel, decide a doubt, download again."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from batchgen.domain.errors import UsageError
+from batchgen.domain.states import USER_MOVES, JobState
+from batchgen.store import jobs
+from batchgen.store.database import Transaction
+
+_JOB = text(
+    "SELECT j.id, j.batch_id, j.state, j.attempt_id, j.files, a.request_id, a.account_id, "
+    "a.worker_id, a.est_micros, a.state AS attempt_state FROM jobs j "
+    "LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.id = :job_id"
+)
+_RETRY = text(
+    "UPDATE jobs SET state = 'pending', retries_used = 0, not_before_ms = 0, attempt_id = NULL, "
+    "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = :state"
+)
+_CANCEL = text(
+    "UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'pending'"
+)
+_ABANDON = text(
+    "UPDATE attempts SET state = 'abandoned', resolution = :resolution, closed_ms = :now_ms, "
+    "charged_micros = est_micros WHERE id = :attempt_id AND state = 'in_doubt'"
+)
+_RESUBMIT = text(
+    "UPDATE jobs SET state = 'pending', not_before_ms = 0, attempt_id = NULL, error = NULL, "
+    "finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id AND state = 'in_doubt'"
+)
+_WRITE_OFF = text(
+    "UPDATE jobs SET state = 'failed', error_class = 'written_off', error = :error, "
+    "finished_ms = :now_ms, updated_ms = :now_ms WHERE id = :job_id AND state = 'in_doubt'"
+)
+_AGAIN = text(
+    "UPDATE jobs SET state = 'downloading', finished_ms = NULL, error = NULL, owner = NULL, "
+    "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
+)
+_CARRIER = text(
+    "SELECT job_id FROM attempts WHERE account_id = :account_id AND request_id = :request_id"
+)
+_LOOK_AGAIN = text(
+    "UPDATE jobs SET state = 'running', error = NULL, error_class = NULL, finished_ms = NULL, "
+    "owner = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'failed' AND error_class = 'remote_lost'"
+)
+_REVIVE = text(
+    "UPDATE attempts SET state = 'accepted', closed_ms = NULL, error = NULL, error_class = NULL "
+    "WHERE id = :attempt_id AND state = 'failed'"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a person's command did to one job.
+
+    Attributes:
+        done: Whether the job was changed.
+        was: Its state before.
+    """
+
+    done: bool
+    was: JobState
+
+
+def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Make a failed, cancelled or expired job pending: it will be paid for again."""
+    row = tx.row(_JOB, {"job_id": job_id})
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    state = JobState(row.state)
+    allowed = JobState.PENDING in USER_MOVES[state] and state not in {
+        JobState.SUCCEEDED,
+        JobState.IN_DOUBT,
+    }
+    done = allowed and bool(
+        tx.run(_RETRY, {"job_id": job_id, "state": row.state, "now_ms": now_ms})
+    )
+    if done:
+        tx.moved(row.batch_id, row.state, "pending")
+        jobs.note(tx, "retried", job_id, None, now_ms, was=row.state)
+    return Outcome(done, state)
+
+
+def cancel_pending(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Cancel a job that has not been submitted; nothing was paid."""
+    row = tx.row(_JOB, {"job_id": job_id})
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    done = bool(tx.run(_CANCEL, {"job_id": job_id, "now_ms": now_ms}))
+    if done:
+        tx.moved(row.batch_id, "pending", "cancelled")
+        jobs.note(tx, "cancelled", job_id, None, now_ms)
+    return Outcome(done, JobState(row.state))
+
+
+def adopt(tx: Transaction, job_id: int, request_id: str, *, now_ms: int) -> Outcome:
+    """Say that a job in doubt is this request of the service; nothing is paid.
+
+    Raises:
+        UsageError: If another job carries the request id.
+    """
+    row = tx.row(_JOB, {"job_id": job_id})
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    if row.state != "in_doubt":
+        return Outcome(done=False, was=JobState(row.state))
+    carrier = tx.value(_CARRIER, {"account_id": row.account_id, "request_id": request_id})
+    if carrier is not None:
+        raise UsageError(f"request {request_id} belongs to another job already; nothing changed")
+    jobs.accept_late(tx, row.attempt_id, request_id, None, now_ms)
+    jobs.note(tx, "adopted", job_id, row.attempt_id, now_ms, request_id=request_id)
+    return Outcome(done=True, was=JobState.IN_DOUBT)
+
+
+def resubmit(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Give up a doubtful request and make its job pending: it may be paid for twice.
+
+    The estimate of the abandoned request counts as spent.
+    """
+    return _abandon(tx, job_id, "resubmit", now_ms=now_ms)
+
+
+def write_off(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Give up a doubtful request and its job."""
+    return _abandon(tx, job_id, "write_off", now_ms=now_ms)
+
+
+def _abandon(tx: Transaction, job_id: int, resolution: str, *, now_ms: int) -> Outcome:
+    row = tx.row(_JOB, {"job_id": job_id})
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    if row.state != "in_doubt":
+        return Outcome(done=False, was=JobState(row.state))
+    values = {
+        "job_id": job_id,
+        "attempt_id": row.attempt_id,
+        "resolution": resolution,
+        "error": "given up by hand: whether it was charged is not known",
+        "now_ms": now_ms,
+    }
+    if tx.run(_ABANDON, values) and row.est_micros:
+        jobs.spend(tx, row.attempt_id, row.worker_id, row.est_micros)
+    again = resolution == "resubmit"
+    tx.run(_RESUBMIT if again else _WRITE_OFF, values)
+    tx.moved(row.batch_id, "in_doubt", "pending" if again else "failed")
+    jobs.note(tx, resolution, job_id, row.attempt_id, now_ms)
+    return Outcome(done=True, was=JobState.IN_DOUBT)
+
+
+def download_again(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Let a paid job's clip be fetched again; nothing is paid.
+
+    A job that was lost at the service is looked at again.
+    """
+    row = tx.row(_JOB, {"job_id": job_id})
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    state = JobState(row.state)
+    values = {
+        "job_id": job_id,
+        "attempt_id": row.attempt_id,
+        "state": row.state,
+        "now_ms": now_ms,
+    }
+    if JobState.DOWNLOADING in USER_MOVES[state] and row.attempt_id is not None:
+        tx.run(_AGAIN, values)
+        tx.moved(row.batch_id, row.state, "downloading")
+        return Outcome(done=True, was=state)
+    if state is JobState.FAILED and row.request_id is not None and tx.run(_LOOK_AGAIN, values):
+        tx.run(_REVIVE, values)
+        tx.moved(row.batch_id, "failed", "running")
+        return Outcome(done=True, was=state)
+    return Outcome(done=False, was=state)
