@@ -1,0 +1,382 @@
+"""Make the HTTP clients, and say what a failure of theirs proves.
+
+httpx is the API, aiohttp the transport below it. Three clients: one for paid requests (a new
+connection each, so that no server's idle close can race a request), one for looks, one for
+files. None follows redirects, keeps cookies, or reads proxy settings from the environment.
+"""
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import math
+import re
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from httpx_aiohttp import AiohttpTransport
+
+from batchgen import __version__
+
+log = logging.getLogger(__name__)
+
+# httpx logs every URL at INFO, the signatures of signed links included.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+USER_AGENT = f"batchgen/{__version__}"
+
+CONNECT_S = 10.0
+POST_S = 100.0
+GET_S = 30.0
+
+_REDACTED = "[redacted]"
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL_IN_TEXT = re.compile(r"https?://[^\s\"'<>`\\]+", re.IGNORECASE)
+
+
+class PrivateAddress(OSError):
+    """A file host leads to an address inside the user's network or machine."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back of one exchange.
+
+    Attributes:
+        status: HTTP status.
+        headers: The headers of the answer.
+        body: What was read of the body.
+        cut: Whether the body is longer than what was asked to be read.
+        broken: What ended the body before its end, None if it is whole.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    cut: bool = False
+    broken: Exception | None = None
+
+
+# -- clients ---------------------------------------------------------------------------------
+
+
+def submit_client(*, connect_s: float = CONNECT_S, total_s: float = POST_S) -> httpx.AsyncClient:
+    """Return a client for paid requests: every one on a new connection, never repeated.
+
+    The number of connections is not limited here: a paid request that waits for a
+    connection would only fail; the runner's slots are the limit.
+    """
+    return _client(
+        functools.partial(_connector, limit=0, force_close=True),
+        httpx.Timeout(total_s, connect=connect_s, pool=connect_s),
+    )
+
+
+def poll_client(
+    *, connections: int = 200, connect_s: float = CONNECT_S, total_s: float = GET_S
+) -> httpx.AsyncClient:
+    """Return a client for looks: connections are kept and shared."""
+    return _client(
+        functools.partial(_connector, limit=connections),
+        httpx.Timeout(total_s, connect=connect_s),
+    )
+
+
+def file_client(
+    *,
+    connections: int,
+    allow_private: bool,
+    connect_s: float = CONNECT_S,
+    read_s: float = GET_S,
+) -> httpx.AsyncClient:
+    """Return a client for clips and reference images; it carries no token.
+
+    Args:
+        connections: How many connections at most.
+        allow_private: Whether addresses that are not public may be reached. Otherwise they are
+            refused where the connection is made, so neither a literal address nor a name whose
+            answer changes gets around it: `httpx.ConnectError` with a `PrivateAddress` among
+            its causes (`is_private`).
+        connect_s: Longest wait for a connection.
+        read_s: Longest wait for the next bytes; a large file may take longer in all.
+    """
+    return _client(
+        functools.partial(_connector, limit=connections, public_only=not allow_private),
+        httpx.Timeout(read_s, connect=connect_s, pool=2 * read_s),
+    )
+
+
+@asynccontextmanager
+async def opened(
+    client: httpx.AsyncClient, request: httpx.Request
+) -> AsyncIterator[httpx.Response]:
+    """Send a request; give its answer with the body still to be read, and close it after."""
+    response = await client.send(request, stream=True)
+    try:
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def exchange(
+    client: httpx.AsyncClient, request: httpx.Request, *, total_s: float, limit_bytes: int
+) -> Answer:
+    """Send a request once and return what came back, at most `limit_bytes` of it.
+
+    Args:
+        client: One of this module's.
+        request: Sent as it is.
+        total_s: Longest time for all of it; it must exceed the client's `connect_s`, else it
+            hides that a connection was never made.
+        limit_bytes: More of a body is not read.
+
+    Raises:
+        Exception: Whatever prevented an answer's headers from arriving; see `is_unsent`.
+            An error after that is the answer's `broken`.
+    """
+    response: httpx.Response | None = None
+    body = bytearray()
+    broken: Exception | None = None
+    try:
+        async with asyncio.timeout(total_s), opened(client, request) as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > limit_bytes:
+                    break
+    except Exception as error:
+        if response is None:
+            raise
+        broken = error
+    cut = len(body) > limit_bytes
+    if broken is not None and (cut or _is_whole(response, len(body))):
+        log.debug("the connection failed after a whole answer: %r", broken)
+        broken = None
+    return Answer(response.status_code, response.headers, bytes(body[:limit_bytes]), cut, broken)
+
+
+def _is_whole(response: httpx.Response, length: int) -> bool:
+    headers = response.headers
+    return "content-encoding" not in headers and headers.get("content-length") == str(length)
+
+
+def _client(connector: Any, timeout: httpx.Timeout) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=_Transport(connector),
+        timeout=timeout,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+    )
+
+
+def _connector(
+    *, limit: int, force_close: bool = False, public_only: bool = False
+) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(
+        limit=limit,
+        force_close=force_close,
+        ssl=_ssl_context(),
+        resolver=_PublicResolver() if public_only else None,
+        # The resolver is not asked about literal addresses; this sees every address.
+        socket_factory=_public_socket if public_only else None,
+    )
+
+
+@functools.cache
+def _ssl_context() -> ssl.SSLContext:
+    # SSL_CERT_FILE and SSL_CERT_DIR are honoured: some networks need their own authority.
+    context = httpx.create_ssl_context(trust_env=True)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _Transport(AiohttpTransport):
+    """The adapter, with its connector made inside the running loop and its leaks closed."""
+
+    def __init__(self, connector: Any) -> None:
+        super().__init__(
+            verify=_ssl_context(),
+            client=lambda: aiohttp.ClientSession(
+                connector=connector(), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            ),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except aiohttp.ClientResponseError as error:
+            # The adapter lets it through, and its repr shows the request's headers: the token.
+            said = error.message
+        raise httpx.RemoteProtocolError(f"unreadable answer: {said!r}", request=request)
+
+
+# -- addresses -------------------------------------------------------------------------------
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address, as text, is one of the public internet."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def is_private(error: BaseException) -> bool:
+    """Return whether a failure was the refusal of an address that is not public."""
+    return any(isinstance(cause, PrivateAddress) for cause in _causes(error))
+
+
+def _check_public(host: str, address: str) -> None:
+    if not is_public(address):
+        where = address if host == address else f"{host} ({address})"
+        raise PrivateAddress(f"{where} is not a public address")
+
+
+class _PublicResolver(AbstractResolver):
+    """Resolves names as usual, but refuses a name if any of its addresses is not public."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        for result in found:
+            _check_public(host, result["host"])
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, address = info
+    _check_public(str(address[0]), str(address[0]))
+    return socket.socket(family, kind, protocol)
+
+
+# -- what a failure proves -------------------------------------------------------------------
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Return whether a failure proves that no byte of the request left.
+
+    An allow-list; the class of an httpx exception proves nothing, since the adapter reports
+    connections that were closed after the body as `httpx.ConnectTimeout`. Proof is only
+
+    * aiohttp's `ClientConnectorError`: name, refused, unreachable, certificate, TLS handshake;
+    * aiohttp's `ConnectionTimeoutError`: raised around getting a connection only, the wait for
+      a free one included;
+    * a URL that neither library takes.
+
+    Followed is `__cause__`, and through httpx's own errors only. `__context__` is what happened
+    to be handled at the time: an earlier connect failure there would prove a later, sent
+    request unsent (aiohttp even raises one shared exception object again and again).
+    """
+    for cause in _causes(error):
+        if isinstance(
+            cause,
+            aiohttp.ClientConnectorError
+            | aiohttp.ConnectionTimeoutError
+            | httpx.UnsupportedProtocol
+            | httpx.InvalidURL,
+        ):
+            return True
+        if not isinstance(cause, httpx.HTTPError):
+            return False
+    return False
+
+
+def explain(error: BaseException) -> str:
+    """Return a failure and its causes in one line, innermost last, without any secret of a URL."""
+    parts: list[str] = []
+    for cause in _causes(error):
+        text = f"{type(cause).__name__}: {cause}".removesuffix(": ")
+        if text not in parts:
+            parts.append(text)
+    return redact_text(" ← ".join(parts))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__
+    return found
+
+
+# -- URLs and headers ------------------------------------------------------------------------
+
+
+def origin_of(url: str) -> str:
+    """Return `scheme://host:port` of a URL: lower case, the port always stated.
+
+    Raises:
+        ValueError: If the URL has no http(s) scheme, no host, or an impossible port.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"not an http(s) URL: {redact_url(url)}")
+    host = parts.hostname.rstrip(".")
+    port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
+    return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
+
+
+def redact_url(url: str) -> str:
+    """Return a URL for people: query, fragment and user info replaced, a data URI cut."""
+    if url[:5].lower() == "data:":
+        return f"data:{_REDACTED}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _REDACTED
+    _, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(
+        (
+            parts.scheme,
+            f"{_REDACTED}@{host}" if at else host,
+            parts.path,
+            _REDACTED if parts.query else "",
+            _REDACTED if parts.fragment else "",
+        )
+    )
+
+
+def redact_text(text: str) -> str:
+    """Return a text with every URL in it redacted."""
+    return _URL_IN_TEXT.sub(lambda found: redact_url(found.group()), text)
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Return a Retry-After header in seconds from now, None if absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
