@@ -1,0 +1,177 @@
+"""Write an export: whole or not at all, and never over a file that is not one."""
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+from batchgen.domain.errors import OutputError, UsageError
+from batchgen.exporters.csv_table import CSV
+from batchgen.exporters.interface import Format, Layout, Record
+from batchgen.exporters.jsonl import JSONL
+
+STDOUT = "-"
+FORMATS: dict[str, Format] = {
+    ".csv": CSV,
+    ".jsonl": JSONL,
+}
+"""Every format by the suffix that chooses it."""
+
+_START_BYTES = 1024**2  # where a header is looked for
+
+
+def check_target(path: str, *, overwrite: bool) -> None:
+    """Check, before anything is spent, that an export could be written to `path`.
+
+    An existing file is replaced only with `overwrite`, or if it is an export itself (or
+    empty, as the export of no jobs may be).
+
+    Raises:
+        UsageError: If the suffix is unknown, or the file exists and is something else.
+        OutputError: If its folder cannot be written.
+    """
+    wanted = _format_of(path)
+    if path == STDOUT:
+        return
+    target = _real(path)
+    _check_replaceable(target, wanted, overwrite=overwrite)
+    temporary, fd = _open_temporary(target)
+    os.close(fd)
+    temporary.unlink(missing_ok=True)
+
+
+def export(
+    records: Iterable[Record],
+    path: str,
+    *,
+    columns: Sequence[str],
+    overwrite: bool,
+    variables: Sequence[str] = (),
+    bom: bool = False,
+    excel_safe: bool = False,
+    stdout: BinaryIO | None = None,
+) -> None:
+    """Write records to a file whose suffix says the format, or as CSV to stdout (`-`).
+
+    The file appears whole or not at all: what fails, also in `records`, leaves what was
+    there before. Memory does not grow with the number of records.
+
+    Args:
+        records: In manifest order.
+        path: Where to; `-` for stdout.
+        columns: The user's own columns in order.
+        overwrite: Replace a file whatever it is.
+        variables: The matrix variables in order.
+        bom: Begin a CSV with a byte order mark.
+        excel_safe: Escape the user's cells of a CSV too.
+        stdout: Instead of the process's own.
+
+    Raises:
+        UsageError: As `check_target`, or for `bom` or `excel_safe` with another format.
+        OutputError: If it cannot be written.
+    """
+    wanted = _format_of(path)
+    if (bom or excel_safe) and not wanted.for_spreadsheets:
+        raise UsageError(f"{path}: --bom and --excel-safe are for CSV; leave them out")
+    layout = Layout(columns=columns, variables=variables, bom=bom, excel_safe=excel_safe)
+    pieces = wanted.render(records, layout)
+    if path == STDOUT:
+        _write_all(stdout or sys.stdout.buffer, pieces, name="standard output")
+        return
+    target = _real(path)
+    _check_replaceable(target, wanted, overwrite=overwrite)
+    temporary, fd = _open_temporary(target)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            _write_all(file, pieces, name=path)
+            with _output_errors(path):
+                os.fsync(file.fileno())
+        _check_replaceable(target, wanted, overwrite=overwrite)  # it may have appeared meanwhile
+        with _output_errors(path):
+            _replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _format_of(path: str) -> Format:
+    if path == STDOUT:
+        return CSV
+    found = FORMATS.get(Path(path).suffix.lower())
+    if found is None:
+        raise UsageError(f"{path}: unknown format; end the name in {' or '.join(FORMATS)}")
+    return found
+
+
+def _real(path: str) -> Path:
+    # A link stays a link: what it leads to is replaced.
+    with _output_errors(path):
+        return Path(path).resolve()
+
+
+def _check_replaceable(target: Path, wanted: Format, *, overwrite: bool) -> None:
+    with _output_errors(str(target)):
+        try:
+            found = target.stat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(f"{target} is not a file; choose another name for the export")
+        if overwrite or found.st_size == 0:
+            return
+        with target.open("rb") as file:
+            start = file.read(_START_BYTES)
+    if not wanted.is_export(start.decode("utf-8", errors="replace")):
+        raise UsageError(
+            f"{target} exists and is not an export of batchgen; choose another name, or replace "
+            f"it with `batchgen export -o {target.name} --overwrite`"
+        )
+
+
+def _open_temporary(target: Path) -> tuple[Path, int]:
+    with _output_errors(str(target)):
+        while True:
+            path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+            try:
+                return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                continue
+
+
+def _write_all(file: BinaryIO | FileIO, pieces: Iterator[str], *, name: str) -> None:
+    for piece in pieces:
+        # A lone surrogate (half a character, from a JSON escape) has no UTF-8.
+        rest = memoryview(piece.encode("utf-8", errors="backslashreplace"))
+        with _output_errors(name):
+            while rest:
+                rest = rest[file.write(rest) :]
+    with _output_errors(name):
+        file.flush()
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if target.exists():
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    temporary.replace(target)
+    fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _output_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has had enough; that is not our failure
+    except OSError as error:
+        raise OutputError(
+            f"{name}: {error.strerror or error}; see that its folder exists, may be written and "
+            "has space, or choose another --output"
+        ) from error

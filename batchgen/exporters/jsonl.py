@@ -1,0 +1,76 @@
+"""JSON Lines: one object a line, values with their types, and the details."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from batchgen.exporters.interface import DETAILS, KEY_COLUMN, Format, Layout, Record, timestamp
+
+_LINES_A_PIECE = 256
+
+
+def to_json(value: Any) -> str:
+    """Return a value as compact JSON; what JSON cannot hold (NaN, infinity) becomes null."""
+    try:
+        return _dumped(value)
+    except ValueError:
+        return _dumped(_finite(value))
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, date):
+        return timestamp(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be exported")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
+    lines: list[str] = []
+    for record in records:
+        named = {
+            **{name: record.cells[name] for name in layout.columns if name in record.cells},
+            **record.cells,
+            **record.variables,
+            **record.results,
+            DETAILS: record.details,
+        }
+        lines.append(to_json(named))
+        if len(lines) == _LINES_A_PIECE:
+            yield "\n".join(lines) + "\n"
+            lines.clear()
+    if lines:
+        yield "\n".join(lines) + "\n"
+
+
+def _is_export(start: str) -> bool:
+    first = start.removeprefix("\ufeff").partition("\n")[0]
+    try:
+        found = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and KEY_COLUMN in found
+
+
+JSONL = Format(render=_render, is_export=_is_export)
