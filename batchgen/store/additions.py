@@ -72,9 +72,8 @@ _BY_ROW_ID = text(_KNOWN + "j.batch_id = :batch_id AND j.row_id IN :values").bin
 _BY_KEY = text(_KNOWN + "j.key IN :values").bindparams(bindparam("values", expanding=True))
 _BY_HASH = text(
     _KNOWN
-    + "b.account_id = :account_id AND j.input_hash IN :values AND j.state IN ({}) ORDER BY j.id".format(
-        ", ".join(f"'{state}'" for state in sorted(PAID))
-    )
+    + "b.account_id = :account_id AND j.input_hash IN :values "
+    + "AND j.state IN ({}) ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
 ).bindparams(bindparam("values", expanding=True))
 _PENDING = text(_KNOWN + "j.batch_id = :batch_id AND j.state = 'pending' ORDER BY j.position, j.id")
 _NAMES = text(

@@ -11,7 +11,7 @@ from batchgen.store.database import Transaction
 
 _JOB = text(
     "SELECT j.id, j.batch_id, j.state, j.attempt_id, j.files, a.request_id, a.account_id, "
-    "a.worker_id, a.est_micros, a.state AS attempt_state FROM jobs j "
+    "a.worker_id, a.est_micros, a.charged_micros FROM jobs j "
     "LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.id = :job_id"
 )
 _RETRY = text(
@@ -48,7 +48,8 @@ _LOOK_AGAIN = text(
     "WHERE id = :job_id AND state = 'failed' AND error_class = 'remote_lost'"
 )
 _REVIVE = text(
-    "UPDATE attempts SET state = 'accepted', closed_ms = NULL, error = NULL, error_class = NULL "
+    "UPDATE attempts SET state = 'accepted', closed_ms = NULL, error = NULL, error_class = NULL, "
+    "charged_micros = NULL, cost_micros = NULL "
     "WHERE id = :attempt_id AND state = 'failed'"
 )
 
@@ -171,6 +172,9 @@ def download_again(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
         tx.moved(row.batch_id, row.state, "downloading")
         return Outcome(done=True, was=state)
     if state is JobState.FAILED and row.request_id is not None and tx.run(_LOOK_AGAIN, values):
+        # Its end booked money; the new end will book it again.
+        if row.charged_micros:
+            jobs.spend(tx, row.attempt_id, row.worker_id, -row.charged_micros)
         tx.run(_REVIVE, values)
         tx.moved(row.batch_id, "failed", "running")
         return Outcome(done=True, was=state)

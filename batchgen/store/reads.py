@@ -1,0 +1,281 @@
+"""Everything that only looks: counts, money, lists, the rows of an export."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, text
+
+from batchgen.domain.states import JobState
+from batchgen.store.database import Transaction
+from batchgen.store.jobs import Scope
+
+_ROW = (
+    "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
+    "j.inputs, j.cells, j.seed, j.name, b.output_dir, j.version, j.urls, j.files, j.error_class, "
+    "j.error, j.remote_state, j.queue_position, j.owner, j.est_micros, j.retries_used, "
+    "j.not_before_ms, j.updated_ms, j.finished_ms, j.position, "
+    "a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
+    "(SELECT count(*) FROM attempts c WHERE c.job_id = j.id AND c.accepted_ms IS NOT NULL) "
+    "AS accepted, "
+    "(SELECT sum(c.cost_micros) FROM attempts c WHERE c.job_id = j.id) AS stated_micros, "
+    "(SELECT sum(c.charged_micros) FROM attempts c WHERE c.job_id = j.id) AS charged_micros "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "LEFT JOIN attempts a ON a.id = j.attempt_id "
+)
+_ORDER = " ORDER BY j.batch_id, j.position, j.id"
+_ALL = text(_ROW + _ORDER)
+_OF_BATCH = text(_ROW + "WHERE j.batch_id = :batch_id" + _ORDER)
+_OF_STATES = text(
+    _ROW + "WHERE j.state IN :states AND (:batch_id = 0 OR j.batch_id = :batch_id)" + _ORDER
+).bindparams(bindparam("states", expanding=True))
+_ONE = text(_ROW + "WHERE j.id = :job_id")
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job with its newest attempt, as it is shown and exported; times in epoch milliseconds."""
+
+    id: int
+    key: str
+    row_id: str
+    variant: str
+    batch_id: int
+    batch: str
+    state: JobState
+    model: str
+    inputs: Mapping[str, Any]
+    cells: Mapping[str, Any]
+    seed: int | None
+    name: str
+    output_dir: str
+    version: int
+    urls: Sequence[str]
+    files: Sequence[Mapping[str, Any]]
+    error_class: str | None
+    error: str | None
+    remote_state: str | None
+    queue_position: int | None
+    owner: str | None
+    est_micros: int | None
+    retries_used: int
+    not_before_ms: int
+    updated_ms: int
+    finished_ms: int | None
+    request_id: str | None
+    intent_ms: int | None
+    accepted_ms: int | None
+    started_ms: int | None
+    closed_ms: int | None
+    run_ms: int | None
+    accepted: int
+    stated_micros: int | None
+    charged_micros: int | None
+
+    @property
+    def label(self) -> str:
+        """Return id and variant, for people."""
+        return f"{self.row_id}-{self.variant}" if self.variant else self.row_id
+
+
+def _job_row(row: Any) -> JobRow:
+    values = dict(row._mapping)
+    del values["position"]
+    values["state"] = JobState(row.state)
+    values["inputs"] = json.loads(row.inputs)
+    values["cells"] = json.loads(row.cells)
+    values["urls"] = json.loads(row.urls) if row.urls else []
+    values["files"] = json.loads(row.files) if row.files else []
+    return JobRow(**values)
+
+
+def job_rows(
+    tx: Transaction, *, batch_id: int | None = None, states: Sequence[JobState] = ()
+) -> Iterator[JobRow]:
+    """Yield jobs in manifest order, without holding them all.
+
+    Args:
+        tx: A reading transaction.
+        batch_id: Only of this batch.
+        states: Only in one of these states; all if empty.
+    """
+    if states:
+        query, values = _OF_STATES, {"states": [*states], "batch_id": batch_id or 0}
+    elif batch_id is not None:
+        query, values = _OF_BATCH, {"batch_id": batch_id}
+    else:
+        query, values = _ALL, {}
+    result = tx.connection.execution_options(yield_per=500).execute(query, values)
+    for row in result:
+        yield _job_row(row)
+
+
+def job_row(tx: Transaction, job_id: int) -> JobRow | None:
+    """Return one job."""
+    row = tx.row(_ONE, {"job_id": job_id})
+    return None if row is None else _job_row(row)
+
+
+_FIND = text(
+    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.key = :said "
+    "OR j.row_id = :said OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
+    "OR b.name || '/' || j.row_id = :said "
+    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said) "
+    "ORDER BY j.batch_id, j.position, j.id"
+)
+_FIND_KEY = text("SELECT id FROM jobs WHERE key = :said")
+_FIND_PREFIX = text("SELECT id FROM jobs WHERE key >= :said AND key < :beyond LIMIT 2")
+
+
+def find(tx: Transaction, said: str) -> list[int]:
+    """Return the jobs a person may mean: a key, its first 6 or more characters, an id, an id
+    and variant (`harbor-2`), each also as `batch/id`.
+    """  # noqa: D205 - one sentence
+    exact = tx.rows(_FIND_KEY, {"said": said})
+    if exact:
+        return [row.id for row in exact]
+    named = [row.id for row in tx.rows(_FIND, {"said": said})]
+    if named or len(said) < 6:
+        return named
+    return [row.id for row in tx.rows(_FIND_PREFIX, {"said": said, "beyond": said + "g"})]
+
+
+_ATTEMPTS = text("SELECT * FROM attempts WHERE job_id = :job_id ORDER BY no")
+_EVENTS = text("SELECT * FROM events WHERE job_id = :job_id ORDER BY id")
+
+
+def attempts(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
+    """Return every attempt of a job, oldest first, with its raw answers."""
+    return [dict(row._mapping) for row in tx.rows(_ATTEMPTS, {"job_id": job_id})]
+
+
+def events(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
+    """Return the audit trail of a job, oldest first."""
+    found = []
+    for row in tx.rows(_EVENTS, {"job_id": job_id}):
+        event = dict(row._mapping)
+        event["data"] = json.loads(event["data"]) if event["data"] else {}
+        found.append(event)
+    return found
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """Where a batch stands; money in micro-dollars."""
+
+    id: int
+    name: str
+    account_id: int
+    source: str
+    output_dir: str
+    columns: tuple[str, ...]
+    counts: Mapping[JobState, int]
+    spent_micros: int
+    reserved_micros: int
+    budget_micros: int | None
+
+
+_BATCHES = text("SELECT * FROM batches ORDER BY id")
+_COUNTS = text("SELECT batch_id, state, jobs FROM counters")
+_SPENT = text("SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id")
+_RESERVED = text(
+    "SELECT batch_id, sum(est_micros) AS micros FROM attempts "
+    "WHERE state IN ('intent', 'accepted', 'in_doubt') GROUP BY batch_id"
+)
+
+
+def batches(tx: Transaction) -> list[BatchSummary]:
+    """Return every batch with its stored counts and its money."""
+    counts: dict[int, dict[JobState, int]] = {}
+    for row in tx.rows(_COUNTS):
+        if row.jobs:
+            counts.setdefault(row.batch_id, {})[JobState(row.state)] = row.jobs
+    spent = {row.batch_id: int(row.micros) for row in tx.rows(_SPENT)}
+    reserved = {row.batch_id: int(row.micros) for row in tx.rows(_RESERVED)}
+    return [
+        BatchSummary(
+            id=row.id,
+            name=row.name,
+            account_id=row.account_id,
+            source=row.source,
+            output_dir=row.output_dir,
+            columns=tuple(json.loads(row.columns)),
+            counts=counts.get(row.id, {}),
+            spent_micros=spent.get(row.id, 0),
+            reserved_micros=reserved.get(row.id, 0),
+            budget_micros=row.budget_micros,
+        )
+        for row in tx.rows(_BATCHES)
+    ]
+
+
+_MAX_JOB = text("SELECT coalesce(max(id), 0) FROM jobs")
+_TALLY = text(
+    "SELECT j.state, j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms "
+    "OR j.state = 'in_doubt')"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def newest_job_id(tx: Transaction) -> int:
+    """Return the id of the job stored last, 0 if there is none."""
+    return int(tx.value(_MAX_JOB))
+
+
+def tally(
+    tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0
+) -> Counter[JobState]:
+    """Count the jobs of a scope by state.
+
+    Args:
+        tx: A reading transaction.
+        scope: Which jobs.
+        account_id: Of which account.
+        since_ms: Leave out what had come to rest before; 0 counts everything. Jobs in doubt
+            always count.
+    """
+    rows = tx.connection.execution_options(yield_per=1000).execute(
+        _TALLY,
+        {
+            "account_id": account_id,
+            "max_job_id": scope.max_job_id,
+            "all_batches": int(scope.batch_ids is None),
+            "batch_ids": list(scope.batch_ids or ()),
+            "since_ms": since_ms,
+        },
+    )
+    return Counter(JobState(row.state) for row in rows if row.id not in scope.excluded)
+
+
+_PENDING_MONEY = text(
+    "SELECT count(*) AS jobs, coalesce(sum(j.est_micros), 0) AS micros, "
+    "coalesce(sum(CASE WHEN j.est_micros IS NULL THEN 1 ELSE 0 END), 0) AS unpriced "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.state = 'pending' "
+    "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Pending jobs and what they would cost; money in micro-dollars."""
+
+    jobs: int
+    micros: int
+    unpriced: int
+
+
+def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -> Waiting:
+    """Return how many jobs wait to be paid for, and their estimate."""
+    row = tx.row(
+        _PENDING_MONEY,
+        {
+            "account_id": account_id,
+            "all_batches": int(batch_ids is None),
+            "batch_ids": list(batch_ids or ()),
+        },
+    )
+    return Waiting(row.jobs, int(row.micros), int(row.unpriced)) if row else Waiting(0, 0, 0)
