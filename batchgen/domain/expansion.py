@@ -1,0 +1,127 @@
+"""From one row of a manifest to the jobs it asks for: variants, row ids, estimates.
+
+A row with `seeds` becomes one job a seed, a row with `repeat` one job a take, any other row
+one job. What is decided here ends up in keys, so it must never change for rows that exist.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from batchgen.domain.identity import input_hash
+from batchgen.domain.jobs import Inputs, JobSpec, Model
+
+SEED = "seed"
+TAKE = "take"
+ROW_ID_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the jobs a row expands to.
+
+    Attributes:
+        kind: "" | "seed" | "take".
+        name: "" or the seed or the ordinal, as text.
+        seed: The seed of a `seed` variant.
+    """
+
+    kind: str = ""
+    name: str = ""
+    seed: int | None = None
+
+
+ONLY = Variant()
+"""The variant of a row that has neither `seeds` nor `repeat`."""
+
+
+def variants(*, seeds: Sequence[int] | None, repeat: int | None) -> Iterator[Variant]:
+    """Yield the variants of a row in order; a row without `seeds` and `repeat` has one."""
+    if seeds is not None:
+        for seed in seeds:
+            yield Variant(SEED, str(seed), seed)
+    elif repeat is not None:
+        for ordinal in range(1, repeat + 1):
+            yield Variant(TAKE, str(ordinal))
+    else:
+        yield ONLY
+
+
+class RowIds:
+    """Row ids of rows that have none of their own: content hash and occurrence number.
+
+    Two equal rows are two takes, so the second gets `-2` behind the hash. One object
+    numbers one reading of one manifest, from its first row to its last.
+    """
+
+    def __init__(self, repeated: frozenset[int] | None = None) -> None:
+        """Number rows from the start.
+
+        Args:
+            repeated: `occurrence_key` of every variant that occurs more than once, if known:
+                only these are remembered, which keeps a million different rows cheap.
+        """
+        self._repeated = repeated
+        self._seen: dict[int, int] = {}
+
+    def next(self, base_hash: str, variant: Variant) -> str:
+        """Return the id of the next row with this content.
+
+        Args:
+            base_hash: `identity.input_hash` of the row's inputs, without a variant's seed.
+            variant: Occurrences are numbered for each variant by itself.
+        """
+        key = occurrence_key(base_hash, variant)
+        row_id = base_hash[:ROW_ID_DIGITS]
+        if self._repeated is not None and key not in self._repeated:
+            return row_id
+        occurrence = self._seen.get(key, 0) + 1
+        self._seen[key] = occurrence
+        return row_id if occurrence == 1 else f"{row_id}-{occurrence}"
+
+
+def occurrence_key(base_hash: str, variant: Variant) -> int:
+    """Return a number that is the same for variants which are numbered together.
+
+    Good within one process only: it is never stored.
+    """
+    return hash((base_hash[:ROW_ID_DIGITS], variant.kind, variant.name))
+
+
+def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:
+    """Return a spec whose inputs and hash hold this seed, as a `seeds` variant has it.
+
+    For an exported row of a table with a `seeds` column: its cells hold the list, and only
+    the stored job knows which seed of it the row was for.
+
+    Raises:
+        ValueError: If the model takes no seed.
+    """
+    if model.seed is None:
+        raise ValueError(f"{model.id} takes no seed")
+    inputs = {**spec.inputs, model.seed: seed}
+    return replace(
+        spec,
+        inputs=inputs,
+        input_hash=input_hash(model.id, inputs, model.schema),
+        variant=str(seed),
+        variant_kind=SEED,
+        draw_seed=False,
+    )
+
+
+def estimate_micros(model: Model, inputs: Inputs) -> int | None:
+    """Return the estimated price of one job in micro-dollars, None if it is unknown.
+
+    A price per second needs a duration: what the row says, else the schema's default.
+    """
+    if model.price_micros is None:
+        return None
+    if model.price_unit != "second":
+        return model.price_micros
+    schema: Mapping[str, Any] = model.schema.get("properties", {}).get("duration", {})
+    duration = inputs.get("duration", schema.get("default"))
+    try:
+        return round(model.price_micros * float(duration))
+    except (TypeError, ValueError, OverflowError):  # "auto", or no duration at all
+        return None

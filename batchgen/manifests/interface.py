@@ -1,0 +1,113 @@
+"""What every manifest format gives: a source of rows, with faults instead of exceptions.
+
+A format is one module with a function `(path: str) -> Source` and one line in the registry
+of `batchgen.manifests`. It knows files, not models: which of its cells are inputs is decided
+by `batchgen.manifests.checks`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from batchgen.domain.errors import Fault
+
+ROW_WORDS = ("id", "model", "seeds", "repeat")
+"""Columns and keys of a row that are batchgen's, not the model's."""
+
+RESULT_KEY = "result_key"
+RESULT_COLUMNS = frozenset(
+    {
+        RESULT_KEY,
+        "result_state",
+        "result_model",
+        "result_seed",
+        "result_attempts",
+        "result_request_id",
+        "result_url",
+        "result_file",
+        "result_sha256",
+        "result_bytes",
+        "result_cost_usd",
+        "result_error_class",
+        "result_error",
+        "result_submitted_at",
+        "result_finished_at",
+        "result_queue_s",
+        "result_run_s",
+        "result_batch",
+    }
+)
+"""What an export adds behind the row's own columns; ignored when it comes back as a manifest."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Row(NamedTuple):
+    """One entry of a manifest before expansion, its values as the user wrote them.
+
+    Attributes:
+        line: 1-based physical line where it starts.
+        cells: Its own columns in order, as they return in an export, `meta` left out.
+        id: The user's id as written, None if there is none.
+        model: The model as written, None if the row names none.
+        seeds: As written, None if there are none.
+        repeat: As written, None if there is none.
+        result_key: The key an exported row came with.
+        meta: Values that are carried whatever they are called.
+        lines: The lines of single cells, where they differ from the row's.
+        defaulted: Names of `cells`, `seeds` and `repeat` that come from the manifest's
+            defaults: the row's own words win over them.
+        faults: What is wrong with the row before any model is asked.
+    """
+
+    line: int
+    cells: Mapping[str, Any]
+    id: Any = None
+    model: Any = None
+    seeds: Any = None
+    repeat: Any = None
+    result_key: str | None = None
+    meta: Mapping[str, Any] = NOTHING
+    lines: Mapping[str, int] = NOTHING
+    defaulted: frozenset[str] = frozenset()
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One manifest, opened: what it says of itself, and its rows as often as wanted.
+
+    Attributes:
+        path: As the user wrote it.
+        stem: The file's name without its suffix.
+        read_rows: Starts a reading from the first row.
+        is_table: Whether `columns` hold for every row and unknown ones are carried.
+        columns: A table's own columns in order, without those of an export.
+        header_line: Line of a table's header.
+        batch: The name the manifest gives itself.
+        model: The model the manifest names.
+        budget_micros: The budget the manifest names, in micro-dollars.
+        has_result_keys: Whether it is an export, with keys to match its rows by.
+        key_lines: Lines of the manifest's own keys (`batch`, `model`, …).
+    """
+
+    path: str
+    stem: str
+    read_rows: Callable[[], Iterator[Row]]
+    is_table: bool
+    columns: tuple[str, ...] = ()
+    header_line: int = 1
+    batch: str | None = None
+    model: str | None = None
+    budget_micros: int | None = None
+    has_result_keys: bool = False
+    key_lines: Mapping[str, int] = NOTHING
+
+    def rows(self) -> Iterator[Row]:
+        """Read the rows in order, from the start.
+
+        Raises:
+            ManifestError: If the file cannot be read to its end, or has changed since.
+        """
+        return self.read_rows()
