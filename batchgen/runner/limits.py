@@ -1,0 +1,157 @@
+"""When to stop submitting, and when to go on: pause, streak, outage, throttling, held models.
+
+Pure bookkeeping of one session; the loop asks it, and coroutines report to it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from batchgen.domain.errors import Exit
+from batchgen.domain.retry import backoff_s
+
+_FIRST_THROTTLE_S = 5.0
+_LONGEST_THROTTLE_S = 300.0
+_LONGEST_RETRY_AFTER_S = 3600.0
+_DOUBTS_BEFORE_ONE_BY_ONE = 3
+
+
+@dataclass
+class Reason:
+    """Why a session ends as it does."""
+
+    exit_code: Exit
+    message: str
+
+
+@dataclass
+class Limits:
+    """The session's reasons not to submit.
+
+    Attributes:
+        streak_limit: Service-class failures in a row that pause the run; 0 never does.
+        clock: Seconds of a clock that does not stand still while the machine sleeps.
+        reasons: What the session ends for, in the order in which it was met.
+        held_models: Models that the service does not know.
+    """
+
+    streak_limit: int
+    clock: Callable[[], float]
+    reasons: list[Reason] = field(default_factory=list)
+    held_models: set[str] = field(default_factory=set)
+    _streak: int = 0
+    _doubts: int = 0
+    _throttled: int = 0
+    _offline_since: float | None = None
+    _offline_total_s: float = 0.0
+    _online: asyncio.Event = field(default_factory=asyncio.Event)
+    _wake: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._online.set()
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever the loop should look again."""
+        self._wake = wake
+
+    @property
+    def paused(self) -> bool:
+        """Whether this session submits nothing any more."""
+        return any(reason.exit_code is not Exit.BUDGET for reason in self._stopping)
+
+    @property
+    def _stopping(self) -> list[Reason]:
+        return [reason for reason in self.reasons if not isinstance(reason, Held)]
+
+    def pause(self, exit_code: Exit, message: str) -> None:
+        """Submit nothing more in this session; what was paid for goes on."""
+        if all(reason.message != message for reason in self.reasons):
+            self.reasons.append(Reason(exit_code, message))
+        self._wake()
+
+    def hold_model(self, model: str, message: str) -> None:
+        """Submit no more jobs of a model."""
+        if model not in self.held_models:
+            self.held_models.add(model)
+            self.reasons.append(Held(Exit.HALTED, message))
+        self._wake()
+
+    def good(self) -> None:
+        """Note a success: any streak ends."""
+        self._streak = 0
+
+    def bad(self, message: str) -> None:
+        """Note a service-class failure; pause after too many in a row."""
+        self._streak += 1
+        if self.streak_limit and self._streak >= self.streak_limit:
+            self.pause(
+                Exit.HALTED,
+                f"halted after {self._streak} failures in a row, the last: {message}. Nothing "
+                "more is paid for; look into it, then run again",
+            )
+
+    def answered(self) -> None:
+        """Note that a submit was answered plainly."""
+        self._doubts = 0
+        self._throttled = 0
+
+    def doubted(self, message: str) -> None:
+        """Note a submit whose answer never came."""
+        self._doubts += 1
+        self.bad(message)
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether doubts in a row call for single submits until one is answered."""
+        return self._doubts >= _DOUBTS_BEFORE_ONE_BY_ONE
+
+    def throttle_s(self, retry_after_s: float | None, message: str) -> float:
+        """Return how long everybody waits after a plain refusal."""
+        self._throttled += 1
+        if retry_after_s is None:
+            return backoff_s(
+                self._throttled, first_s=_FIRST_THROTTLE_S, longest_s=_LONGEST_THROTTLE_S
+            )
+        if retry_after_s > _LONGEST_RETRY_AFTER_S:
+            self.pause(
+                Exit.HALTED,
+                f"the service asks to wait for {retry_after_s / 3600:.1f} h ({message}): run "
+                "again then",
+            )
+        return min(retry_after_s, _LONGEST_RETRY_AFTER_S)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the service cannot be reached."""
+        return self._offline_since is not None
+
+    def go_offline(self) -> None:
+        """Note that the service cannot be reached: no submits until it answers."""
+        if self._offline_since is None:
+            self._offline_since = self.clock()
+            self._online.clear()
+            self._wake()
+
+    def go_online(self) -> None:
+        """Note that the service answers again."""
+        if self._offline_since is not None:
+            self._offline_total_s += self.clock() - self._offline_since
+            self._offline_since = None
+            self._online.set()
+            self._wake()
+
+    def outage_s(self) -> float:
+        """Return how long the present outage lasts, 0 if there is none."""
+        return 0.0 if self._offline_since is None else self.clock() - self._offline_since
+
+    def offline_total_s(self) -> float:
+        """Return how long the service was out of reach in this session."""
+        return self._offline_total_s + self.outage_s()
+
+    async def online(self) -> None:
+        """Wait until the service can be reached."""
+        await self._online.wait()
+
+
+class Held(Reason):
+    """A reason that holds some jobs but does not stop the others."""
