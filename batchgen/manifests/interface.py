@@ -6,7 +6,7 @@ by `batchgen.manifests.checks`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -102,7 +102,7 @@ class Source:
     model: str | None = None
     budget_micros: int | None = None
     has_result_keys: bool = False
-    key_lines: Mapping[str, int] = NOTHING
+    key_lines: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
         """Read the rows in order, from the start.

@@ -15,13 +15,93 @@ MAX_STEPS = 10_000  # turns of all loops of one template together
 
 _MARKS = ("{{", "{%", "{#")
 _NODES = frozenset(
-    ["Template", "Output", "TemplateData", "Name", "Const", "Getattr", "Getitem", "Slice", "Filter", "Test", "Compare", "Operand", "And", "Or", "Not", "CondExpr", "If", "For", "Concat", "Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Neg", "Pos", "List", "Tuple", "Dict", "Pair", "Keyword", "Call"]
+    {
+        "Template",
+        "Output",
+        "TemplateData",
+        "Name",
+        "Const",
+        "Getattr",
+        "Getitem",
+        "Slice",
+        "Filter",
+        "Test",
+        "Compare",
+        "Operand",
+        "And",
+        "Or",
+        "Not",
+        "CondExpr",
+        "If",
+        "For",
+        "Concat",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "FloorDiv",
+        "Mod",
+        "Neg",
+        "Pos",
+        "List",
+        "Tuple",
+        "Dict",
+        "Pair",
+        "Keyword",
+        "Call",
+    }
 )
 _FILTERS = frozenset(
-    ["abs", "capitalize", "d", "default", "first", "float", "int", "join", "last", "length", "lower", "max", "min", "replace", "reverse", "round", "sort", "string", "sum", "title", "trim", "unique", "upper"]
+    {
+        "abs",
+        "capitalize",
+        "d",
+        "default",
+        "first",
+        "float",
+        "int",
+        "join",
+        "last",
+        "length",
+        "lower",
+        "max",
+        "min",
+        "replace",
+        "reverse",
+        "round",
+        "sort",
+        "string",
+        "sum",
+        "title",
+        "trim",
+        "unique",
+        "upper",
+    }
 )
 _TESTS = frozenset(
-    ["boolean", "defined", "divisibleby", "eq", "even", "ge", "gt", "in", "integer", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence", "string", "undefined", "upper"]
+    {
+        "boolean",
+        "defined",
+        "divisibleby",
+        "eq",
+        "even",
+        "ge",
+        "gt",
+        "in",
+        "integer",
+        "le",
+        "lower",
+        "lt",
+        "mapping",
+        "ne",
+        "none",
+        "number",
+        "odd",
+        "sequence",
+        "string",
+        "undefined",
+        "upper",
+    }
 )
 
 
