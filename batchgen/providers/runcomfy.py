@@ -85,10 +85,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 # Runway's failure codes: SAFETY.INPUT.TEXT, INTERNAL.BAD_OUTPUT.CODE01; INTERNAL alone, but not as
 # the first word of a sentence: it would be retried, and paid.
 _FAILURE_CODE = re.compile(r"(INTERNAL(?=$|:)|[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+(?=$|[:\s]))")
-_FAILURE_SIGNS = frozenset(
-    ("error", "error_code", "error_message", "failure", "failure_reason")
-    + ("failureCode", "failure_code")
-)
+_FAILURE_CODES = ("failureCode", "failure_code", "error_code", "code")
+_FAILURE_TEXTS = ("error", "failure_reason", "failure", "error_message")
 _MOST_MICROS = 10**15  # a thousand million dollars: more is no price
 _DEEPEST_OUTPUT = 8
 
@@ -292,7 +290,8 @@ class RunComfy:
         status, code = answer.status, _code(payload)
         fine = 200 <= status < 300
         if fine and (code is None or _is_state(payload, code)):
-            if isinstance(payload.get(told), str | float | int):
+            value = payload.get(told)
+            if told == "balance_usd" or (isinstance(value, str) and value.strip()):
                 return payload, raw
             raise Unavailable(
                 f"the answer holds no {told}: {self._message(answer, payload)}",
@@ -315,7 +314,7 @@ class RunComfy:
         word = _word(payload)
         phase = _PHASES.get(word, Phase.IN_PROGRESS)
         urls = tuple(_output_urls(payload)) if phase is Phase.SUCCEEDED else ()
-        if word == "completed" and not urls and any(payload.get(name) for name in _FAILURE_SIGNS):
+        if word == "completed" and not urls and _has_failed(payload):
             phase = Phase.FAILED
         failed = phase is Phase.FAILED
         error_code, error_text = _failure(payload) if failed else (None, None)
@@ -539,25 +538,37 @@ def _is_link(text: str) -> bool:
 
 def _failure(payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the code and the text of a failed generation, as far as they can be found."""
-    code = _failure_code(payload)
+    codes = _failure_codes(payload)
     text: str | None = None
-    for name in ("error", "failure_reason", "failure", "error_message", "message"):
+    for name in _FAILURE_TEXTS:
         value = payload.get(name)
         if isinstance(value, str) and value.lstrip().startswith("{"):
             value = _object(value) or value
         if isinstance(value, Mapping):
-            code = code or _failure_code(value)
+            codes += _failure_codes(value)
             value = _said(value) or _first_text(value, "failure_reason", "failure", "reason")
         if isinstance(value, str) and value.strip():
             text = text or value
             stated = _FAILURE_CODE.match(value.strip())
-            code = code or (stated.group(1) if stated else None)
-    return code, text or code
+            codes += [stated.group(1)] if stated else []
+    code = min(codes, key=_rank, default=None)
+    return code, text or _said(payload) or code
 
 
-def _failure_code(payload: Mapping[str, Any]) -> str | None:
-    names = ("failureCode", "failure_code", "error_code", "code")
-    return next((code for code in (_code_text(payload.get(name)) for name in names) if code), None)
+def _failure_codes(payload: Mapping[str, Any]) -> list[str]:
+    codes = (_code_text(payload.get(name)) for name in _FAILURE_CODES)
+    return [code for code in codes if code]
+
+
+def _rank(code: str) -> int:
+    """Return the order in which codes count: moderation is never hidden by another one."""
+    if "SAFETY" in code:
+        return 0
+    return 1 if _FAILURE_CODE.fullmatch(code) else 2
+
+
+def _has_failed(payload: Mapping[str, Any]) -> bool:
+    return any(payload.get(name) for name in (*_FAILURE_TEXTS, *_FAILURE_CODES[:3]))
 
 
 def _first_text(payload: Mapping[str, Any], *names: str) -> str | None:
