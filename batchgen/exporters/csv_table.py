@@ -6,9 +6,10 @@ apostrophe before it. The user's own cells go back as they came.
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from io import StringIO
+from types import NoneType
 from typing import Any
 
 from batchgen.exporters.interface import (
@@ -35,54 +36,62 @@ def escaped(text: str) -> str:
 
 def text_of(value: Any) -> str:
     """Return a cell's text: empty for None, JSON for lists and objects, numbers in full."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float | Decimal):
-        return _plain_number(value)
-    if isinstance(value, date):
-        return timestamp(value)
-    return to_json(value)
+    found = _TEXTS.get(type(value))
+    return found(value) if found else to_json(value)
 
 
 def _plain_number(value: float | Decimal) -> str:
-    text = repr(value) if isinstance(value, float) else str(value)
-    return f"{Decimal(text):f}" if "e" in text.lower() else text
+    text = str(value)
+    return f"{Decimal(text):f}" if "e" in text or "E" in text else text
 
 
-def _escaped_text(value: Any) -> str:
-    # Numbers are no formulas, whatever their sign.
-    return escaped(value) if isinstance(value, str) else text_of(value)
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda _: "",
+    str: str,
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: _plain_number,
+    Decimal: _plain_number,
+    datetime: timestamp,
+    date: timestamp,
+}
+_AS_THEY_ARE = frozenset({NoneType, str, int})  # the csv module writes them as `text_of` does
 
 
 def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
-    own: Callable[[Any], str] = _escaped_text if layout.excel_safe else text_of
-    result_texts = [
-        (name, _escaped_text if name in _FROM_SERVICE else own) for name in RESULT_COLUMNS
-    ]
     buffer = StringIO(newline="")
     # CRLF, as RFC 4180 has it; it also makes Python before 3.13 quote a lone CR in a cell.
     writer = csv.writer(buffer, lineterminator="\r\n")
     if layout.bom:
         buffer.write("\ufeff")
-    writer.writerow([*map(own, (*layout.columns, *layout.variables)), *RESULT_COLUMNS])
+    header: list[Any] = [*layout.columns, *layout.variables, *RESULT_COLUMNS]
+    not_ours = [at for at, name in enumerate(header) if name in _FROM_SERVICE]
+    to_escape = list(range(len(header))) if layout.excel_safe else not_ours
+    if layout.excel_safe:
+        _escape(header, to_escape)
+    writer.writerow(header)
     for count, record in enumerate(records, start=1):
-        cells, variables, results = record.cells, record.variables, record.results
-        writer.writerow(
-            [own(cells.get(name)) for name in layout.columns]
-            + [own(variables.get(name)) for name in layout.variables]
-            + [text(results.get(name)) for name, text in result_texts]
-        )
+        row = [
+            *map(record.cells.get, layout.columns),
+            *map(record.variables.get, layout.variables),
+            *map(record.results.get, RESULT_COLUMNS),
+        ]
+        _escape(row, to_escape)
+        # A million rows pass here: only what needs it is converted.
+        writer.writerow([value if type(value) in _AS_THEY_ARE else text_of(value) for value in row])
         if count % _ROWS_A_PIECE == 0:
             yield buffer.getvalue()
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue()
+
+
+def _escape(row: list[Any], places: Iterable[int]) -> None:
+    for at in places:
+        value = row[at]
+        # Only texts: a number is no formula, whatever its sign.
+        if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+            row[at] = escaped(value)
 
 
 def _is_export(start: str) -> bool:
