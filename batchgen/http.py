@@ -189,7 +189,7 @@ def _connector(
         limit=limit,
         force_close=force_close,
         ssl=_ssl_context(),
-        resolver=_PublicResolver() if public_only else None,
+        resolver=PublicResolver(aiohttp.DefaultResolver()) if public_only else None,
         # The resolver is not asked about literal addresses; this sees every address.
         socket_factory=_public_socket if public_only else None,
     )
@@ -251,21 +251,27 @@ def _check_public(host: str, address: str) -> None:
         raise PrivateAddress(f"{where} is not a public address")
 
 
-class _PublicResolver(AbstractResolver):
-    """Resolves names as usual, but refuses a name if any of its addresses is not public."""
+class PublicResolver(AbstractResolver):
+    """Resolves names as another resolver does, but refuses one with an address not public."""
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.DefaultResolver()
+    def __init__(self, resolver: AbstractResolver) -> None:
+        self._resolver = resolver
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        """Return the addresses of a name.
+
+        Raises:
+            PrivateAddress: If any of them is not public.
+        """
         found = await self._resolver.resolve(host, port, family)
         for result in found:
             _check_public(host, result["host"])
         return found
 
     async def close(self) -> None:
+        """Release the other resolver."""
         await self._resolver.close()
 
 

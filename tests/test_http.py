@@ -1,0 +1,506 @@
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import httpx
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from batchgen.http import (
+    Answer,
+    PrivateAddress,
+    PublicResolver,
+    exchange,
+    explain,
+    file_client,
+    is_private,
+    is_public,
+    is_unsent,
+    opened,
+    origin_of,
+    poll_client,
+    redact_text,
+    redact_url,
+    retry_after_s,
+    submit_client,
+)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def reply(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(OK)
+
+
+@contextmanager
+def serving(serve: Callable[[socket.socket], None], *, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve connections one by one until the test is over; give the base URL."""
+    with socket.create_server((host, 0)) as server:
+        port = server.getsockname()[1]
+        stop = threading.Event()
+
+        def loop() -> None:
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    if stop.is_set():
+                        return
+                    serve(connection)
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            stop.set()
+            socket.create_connection((host, port)).close()
+            thread.join()
+
+
+def fetch(client: Callable[[], httpx.AsyncClient], *urls: str, method: str = "GET") -> list[Answer]:
+    async def fetching() -> list[Answer]:
+        async with client() as opened_client:
+            return [
+                await exchange(
+                    opened_client,
+                    opened_client.build_request(method, url),
+                    total_s=5,
+                    limit_bytes=1000,
+                )
+                for url in urls
+            ]
+
+    return asyncio.run(fetching())
+
+
+def failure(client: Callable[[], httpx.AsyncClient], url: str, *, method: str = "GET") -> Exception:
+    with pytest.raises(httpx.HTTPError) as caught:
+        fetch(client, url, method=method)
+    return caught.value
+
+
+def public_files() -> httpx.AsyncClient:
+    return file_client(connections=2, allow_private=False)
+
+
+def any_files() -> httpx.AsyncClient:
+    return file_client(connections=2, allow_private=True)
+
+
+CLIENTS = [submit_client, poll_client, any_files]
+
+
+# -- clients ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_no_client_follows_a_redirect_or_keeps_a_cookie(
+    client: Callable[[], httpx.AsyncClient],
+) -> None:
+    seen: list[bytes] = []
+
+    def redirect(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        connection.sendall(
+            b"HTTP/1.1 302 Found\r\nLocation: /next\r\nSet-Cookie: a=b\r\n"
+            b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+
+    with serving(redirect) as base:
+        answers = fetch(client, base, base)
+    assert [answer.status for answer in answers] == [302, 302]
+    assert len(seen) == 2
+    assert b"cookie" not in b"".join(seen).lower()
+
+
+def test_link_with_a_signature_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="batchgen")
+    with serving(reply) as base:
+        fetch(any_files, f"{base}/a.mp4?signature=abc")
+    assert "abc" not in caplog.text
+    assert logging.getLogger("httpx").getEffectiveLevel() >= logging.WARNING
+
+
+def test_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(reply) as base:
+        for client in CLIENTS:
+            assert fetch(client, base)[0].body == b"{}"
+
+
+# -- answers ---------------------------------------------------------------------------------
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body whose connection fails behind its last byte."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
+        raise httpx.ReadError("reset")
+
+
+class Breaking(httpx.AsyncBaseTransport):
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    async def handle_async_request(self, _: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            200, headers={"Content-Length": str(self.length)}, stream=Stream(b"{}")
+        )
+
+
+@pytest.mark.parametrize(("length", "whole"), [(2, True), (3, False)])
+def test_answer_is_whole_if_its_length_says_so(length: int, whole: bool) -> None:
+    [answer] = fetch(lambda: httpx.AsyncClient(transport=Breaking(length)), "http://x.test/")
+    assert answer.body == b"{}"
+    assert (answer.broken is None) == whole
+
+
+def test_body_is_cut_at_the_limit() -> None:
+    def long(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1001)
+
+    with serving(long) as base:
+        [answer] = fetch(poll_client, base)
+    assert (len(answer.body), answer.cut, answer.broken) == (1000, True, None)
+
+
+def test_opened_gives_the_body_in_parts() -> None:
+    async def parts(url: str) -> bytes:
+        async with (
+            any_files() as client,
+            opened(client, client.build_request("GET", url)) as response,
+        ):
+            return b"".join([chunk async for chunk in response.aiter_raw()])
+
+    with serving(reply) as base:
+        assert asyncio.run(parts(base)) == b"{}"
+
+
+# -- addresses -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+        "::",
+        "::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fec0::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::a00:1",
+        "2001:db8::1",
+    ],
+)
+def test_address_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+)
+def test_address_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+def test_file_client_refuses_a_private_host(host: str) -> None:
+    reached: list[bytes] = []
+    with serving(lambda connection: reached.append(connection.recv(65536))) as base:
+        error = failure(public_files, base.replace("127.0.0.1", host))
+    assert is_private(error)
+    assert is_unsent(error)
+    assert reached == []
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1"])
+def test_file_client_refuses_other_spellings_of_loopback(host: str) -> None:
+    reached: list[bytes] = []
+    with serving(lambda connection: reached.append(connection.recv(65536))) as base:
+        with pytest.raises((httpx.HTTPError, httpx.InvalidURL)) as caught:
+            fetch(public_files, base.replace("127.0.0.1", host))
+    assert is_unsent(caught.value)
+    assert reached == []
+
+
+def test_file_client_reaches_loopback_where_it_is_allowed() -> None:
+    with serving(reply) as base:
+        assert fetch(any_files, base)[0].body == b"{}"
+        assert fetch(any_files, base.replace("127.0.0.1", "localhost"))[0].body == b"{}"
+
+
+class Changing(AbstractResolver):
+    """Gives the next list of addresses each time."""
+
+    def __init__(self, *answers: tuple[str, ...]) -> None:
+        self.answers = list(answers)
+        self.closed = False
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=found, port=port, family=family, proto=6, flags=0)
+            for found in self.answers.pop(0)
+        ]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def test_every_answer_of_a_name_is_checked() -> None:
+    async def thrice() -> bool:
+        changing = Changing(("1.1.1.1",), ("10.0.0.1",), ("1.1.1.1", "10.0.0.1"))
+        resolver = PublicResolver(changing)
+        assert [found["host"] for found in await resolver.resolve("x.test", 443)] == ["1.1.1.1"]
+        for _ in range(2):
+            with pytest.raises(PrivateAddress, match=r"x\.test \(10\.0\.0\.1\)"):
+                await resolver.resolve("x.test", 443)
+        await resolver.close()
+        return changing.closed
+
+    assert asyncio.run(thrice())
+
+
+def test_other_failures_are_no_private_address() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        error = failure(any_files, f"http://127.0.0.1:{bound.getsockname()[1]}/")
+    assert not is_private(error)
+
+
+# -- what a failure proves -------------------------------------------------------------------
+
+
+def test_stale_connection_is_not_unsent() -> None:
+    """A kept connection that the server closed as the next request came: aiohttp says so raw."""
+    posts: list[bytes] = []
+
+    def closing(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(OK)  # kept, as far as the client knows
+        posts.append(connection.recv(65536))  # and closed without an answer
+
+    async def twice(url: str) -> Exception:
+        async with poll_client() as client:
+            await client.post(url, content=b"1")
+            with pytest.raises(httpx.HTTPError) as caught:
+                await client.post(url, content=b"2")
+            return caught.value
+
+    with serving(closing) as base:
+        error = asyncio.run(twice(base))
+    assert not is_unsent(error)
+    assert len(posts) == 1
+    assert posts[0].startswith(b"POST")
+
+
+def test_full_pool_is_unsent() -> None:
+    """The wait for a free connection ends before any connection is made."""
+    arrived = threading.Event()
+    seen: list[bytes] = []
+
+    def hold(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        arrived.set()
+        connection.recv(1)
+
+    async def both(url: str) -> Exception:
+        timeout = httpx.Timeout(5, pool=0.1)
+        async with poll_client(connections=1) as client:
+            first = asyncio.create_task(client.get(url))
+            await asyncio.to_thread(arrived.wait)
+            with pytest.raises(httpx.HTTPError) as caught:
+                await client.post(url, content=b"2", timeout=timeout)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            return caught.value
+
+    with serving(hold) as base:
+        error = asyncio.run(both(base))
+    assert is_unsent(error)
+    assert len(seen) == 1
+
+
+def test_class_of_the_httpx_error_proves_nothing() -> None:
+    for kind in (
+        httpx.ConnectTimeout,
+        httpx.ConnectError,
+        httpx.PoolTimeout,
+        httpx.LocalProtocolError,
+    ):
+        assert not is_unsent(kind("made up"))
+    error = httpx.ConnectTimeout("closed")
+    error.__cause__ = aiohttp.ServerDisconnectedError()
+    assert not is_unsent(error)
+
+
+def test_earlier_failure_in_the_context_proves_nothing() -> None:
+    later = httpx.ReadError("reset")
+    later.__context__ = aiohttp.ConnectionTimeoutError("an earlier request")
+    assert not is_unsent(later)
+
+
+def test_failure_below_another_librarys_error_proves_nothing() -> None:
+    outer = RuntimeError("cancelled half way")
+    outer.__cause__ = aiohttp.ConnectionTimeoutError("of something else")
+    assert not is_unsent(outer)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError(),
+        TimeoutError(),
+        ConnectionRefusedError(),
+        aiohttp.ClientOSError(),
+        aiohttp.ClientConnectionError("Connector is closed."),
+        aiohttp.ServerTimeoutError(),
+        aiohttp.SocketTimeoutError(),
+        aiohttp.ClientPayloadError(),
+    ],
+)
+def test_is_not_unsent(error: BaseException) -> None:
+    assert not is_unsent(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ConnectionTimeoutError(),
+        httpx.UnsupportedProtocol("ftp"),
+        httpx.InvalidURL("no"),
+    ],
+)
+def test_is_unsent(error: Exception) -> None:
+    assert is_unsent(error)
+
+
+def test_circle_of_causes_ends() -> None:
+    first, second = httpx.ReadError("a"), httpx.ReadError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert not is_unsent(first)
+    assert explain(first) == "ReadError: a ← ReadError: b"
+
+
+def test_unreadable_answer_hides_the_headers_of_the_request() -> None:
+    def garbage(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"garbage\r\n\r\n")
+
+    async def send(url: str) -> Exception:
+        async with submit_client() as client:
+            with pytest.raises(httpx.RemoteProtocolError) as caught:
+                await client.post(url, headers={"Authorization": "Bearer secret"})
+            return caught.value
+
+    with serving(garbage) as base:
+        error = asyncio.run(send(base))
+    assert error.__cause__ is None
+    assert "secret" not in repr(error) + repr(error.__context__)
+
+
+def test_private_address_is_an_os_error() -> None:
+    assert issubclass(PrivateAddress, OSError)  # else aiohttp would not wrap it as a connect error
+
+
+# -- URLs and headers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://A.test/x?y#z", "https://a.test:443"),
+        ("http://a.test.", "http://a.test:80"),
+        ("HTTPS://u:p@a.test:8443", "https://a.test:8443"),
+        ("http://[::1]:80/", "http://[::1]:80"),
+    ],
+)
+def test_origin(url: str, origin: str) -> None:
+    assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a.test", "//a.test", "ftp://a.test", "https://", "https://a.test:x", "http://[::1"]
+)
+def test_no_origin(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the texts are urllib's
+        origin_of(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.test/b.mp4", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?sig=s", "https://a.test/b.mp4?[redacted]"),
+        ("https://a.test/b.mp4?sig=s#f", "https://a.test/b.mp4?[redacted]#[redacted]"),
+        ("https://u:p@a.test:81/b", "https://[redacted]@a.test:81/b"),
+        ("data:image/png;base64,AAAA", "data:[redacted]"),
+        ("http://[::1", "[redacted]"),
+    ],
+)
+def test_redacted_url(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+def test_redacted_text() -> None:
+    text = 'see "https://a.test/b?sig=s" or HTTP://u:p@b.test, then go'
+    assert redact_text(text) == (
+        'see "https://a.test/b?[redacted]" or http://[redacted]@b.test, then go'
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("5", 5.0),
+        (" 1.5 ", 1.5),
+        ("0", 0.0),
+        ("-3", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+    ],
+)
+def test_retry_after(said: str | None, seconds: float | None) -> None:
+    assert retry_after_s(said) == seconds
+
+
+def test_retry_after_a_date() -> None:
+    at = datetime.now(UTC) + timedelta(hours=1)
+    seconds = retry_after_s(format_datetime(at, usegmt=True))
+    assert seconds is not None
+    assert 0 < seconds <= 3600
