@@ -1,0 +1,455 @@
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.domain.errors import DownloadError, OutputError
+from batchgen.domain.jobs import Clip
+from batchgen.downloads.fetch import Fetcher
+from batchgen.http import file_client
+
+MP4 = (
+    b"\0\0\0\x10ftypisom\0\0\0\0"
+    + (8 + 64).to_bytes(4, "big")
+    + b"moov"
+    + b"m" * 64
+    + (8 + 3_000_000).to_bytes(4, "big")
+    + b"mdat"
+    + bytes(range(250)) * 12_000
+)
+PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 100
+
+Handler = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """A server of raw answers on loopback; it keeps the requests it got."""
+
+    answers: dict[str, bytes | Handler]
+    requests: list[str] = field(default_factory=list)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
+        try:
+            await self.reply(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.requests.append(request)
+            path = request.split()[1]
+            answer = self.answers[path.partition("?")[0]]
+            if isinstance(answer, bytes):
+                writer.write(answer)
+                await writer.drain()
+            else:
+                await answer(path, writer)
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks)
+
+
+def answer(
+    body: bytes,
+    *,
+    status: str = "200 OK",
+    kind: str = "video/mp4",
+    headers: str = "",
+    length: Any = None,
+) -> bytes:
+    stated = len(body) if length is None else length
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {stated}\r\n"
+        f"Connection: close\r\n{headers}\r\n".encode()
+        + body
+    )
+
+
+def redirect(location: str) -> bytes:
+    return answer(b"", status="302 Found", headers=f"Location: {location}\r\n")
+
+
+def run(
+    answers: dict[str, bytes | Handler],
+    then: Callable[[Fetcher, Server], Awaitable[Any]],
+    **options: Any,
+) -> Any:
+    async def main() -> Any:
+        served = Server(answers)
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+        served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        allow_private = options.setdefault("allow_private", True)
+        async with server, file_client(connections=4, allow_private=allow_private) as client:
+            try:
+                return await then(Fetcher(client=client, **options), served)
+            finally:
+                await served.stop()
+
+    return asyncio.run(main())
+
+
+def fetch(
+    answers: dict[str, bytes | Handler],
+    folder: Path,
+    *,
+    path: str = "/a.mp4",
+    name: str = "b/a.mp4",
+    replace: bool = False,
+    **options: Any,
+) -> Clip:
+    async def then(fetcher: Fetcher, server: Server) -> Clip:
+        return await fetcher.fetch(server.url + path, folder=folder, name=name, replace=replace)
+
+    clip = run(answers, then, **options)
+    assert isinstance(clip, Clip)
+    return clip
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_clip_is_fetched_whole(tmp_path: Path) -> None:
+    clip = fetch({"/a.mp4": answer(MP4)}, tmp_path)
+
+    assert clip.path == "b/a.mp4"
+    assert clip.size_bytes == len(MP4)
+    assert clip.sha256 == sha256(MP4).hexdigest()
+    assert (tmp_path / clip.path).read_bytes() == MP4
+    assert files(tmp_path) == ["b/a.mp4"]
+
+
+def test_a_chunked_clip_is_fetched_whole(tmp_path: Path) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunked += f"{len(MP4):x}\r\n".encode() + MP4 + b"\r\n0\r\n\r\n"
+
+    assert fetch({"/a.mp4": chunked}, tmp_path).size_bytes == len(MP4)
+
+
+def test_the_extension_follows_the_content(tmp_path: Path) -> None:
+    clip = fetch({"/a.mp4": answer(PNG)}, tmp_path)
+
+    assert clip.path == "b/a.png"
+    assert files(tmp_path) == ["b/a.png"]
+
+
+def test_a_name_without_a_known_extension_stays_as_the_user_wants_it(tmp_path: Path) -> None:
+    assert fetch({"/a.mp4": answer(PNG)}, tmp_path, name="shot.v2").path == "shot.v2"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        pytest.param(answer(MP4[:-9], length=len(MP4)), "connection failed", id="cut-body"),
+        pytest.param(answer(MP4[:-9]), "not a whole file", id="cut-at-the-source"),
+        pytest.param(answer(b""), "empty", id="empty"),
+        pytest.param(answer(b"<html>sorry</html>"), "page of text", id="html-page"),
+        pytest.param(answer(b'{"error":1}', kind="application/json"), "page of text", id="json"),
+        pytest.param(answer(MP4, length=3 * 1024**3), "more than the limit", id="stated-oversize"),
+        pytest.param(answer(MP4, status="206 Partial Content"), "HTTP 206", id="partial"),
+        pytest.param(answer(MP4, status="500 Oops"), "HTTP 500", id="server-error"),
+        pytest.param(b"", "connection failed", id="disconnect"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", "connection failed", id="garbage"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nabc",
+            "connection failed",
+            id="cut-chunk",
+        ),
+        pytest.param(
+            answer(b"junk", headers="Content-Encoding: gzip\r\n"),
+            "connection failed",
+            id="bad-gzip",
+        ),
+        pytest.param(answer(b"", status="302 Found"), "without a Location", id="no-location"),
+    ],
+)
+def test_what_is_no_whole_clip_leaves_nothing(tmp_path: Path, reply: bytes, said: str) -> None:
+    with pytest.raises(DownloadError, match=said) as refused:
+        fetch({"/a.mp4": reply}, tmp_path)
+
+    assert not refused.value.link_dead
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_dead_link_is_told_apart(tmp_path: Path, status: int) -> None:
+    with pytest.raises(DownloadError) as refused:
+        fetch({"/a.mp4": answer(b"", status=f"{status} No")}, tmp_path)
+
+    assert refused.value.link_dead
+
+
+async def _reset(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(MP4)[: len(MP4) // 2])
+    await writer.drain()
+    writer.transport.abort()
+
+
+def test_a_reset_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="connection failed"):
+        fetch({"/a.mp4": _reset}, tmp_path)
+
+    assert files(tmp_path) == []
+
+
+async def _endless(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    while True:
+        writer.write(MP4)
+        await writer.drain()
+
+
+def test_a_body_without_end_is_stopped_at_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="more than the limit of 5000000"):
+        fetch({"/a.mp4": _endless}, tmp_path, max_bytes=5_000_000)
+
+    assert files(tmp_path) == []
+
+
+async def _silent(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(MP4)[:5000])
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+def test_a_transfer_that_stalls_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="Timeout"):
+        fetch({"/a.mp4": _silent}, tmp_path, stall_s=0.05)
+
+    assert files(tmp_path) == []
+
+
+async def _trickle(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(MP4)[:200])
+    for byte in MP4:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+def test_a_transfer_that_trickles_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="stalled"):
+        fetch({"/a.mp4": _trickle}, tmp_path, stall_s=0.5)
+
+    assert files(tmp_path) == []
+
+
+def test_redirects_are_followed_and_carry_no_secret(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def then(fetcher: Fetcher, server: Server) -> Clip:
+        # What a careless caller might have set on the client must not travel.
+        fetcher._client.headers["Authorization"] = "Bearer secret"
+        fetcher._client.cookies.set("session", "secret")
+        clip = await fetcher.fetch(f"{server.url}/0?sig=x", folder=tmp_path, name="a.mp4")
+        await fetcher.fetch(f"{server.url}/5", folder=tmp_path, name="a.mp4")
+        seen.extend(server.requests)
+        return clip
+
+    answers: dict[str, bytes | Handler] = {
+        f"/{hop}": answer(
+            b"",
+            status="302 Found",
+            headers=f"Location: /{hop + 1}\r\nSet-Cookie: id=secret; Path=/\r\n",
+        )
+        for hop in range(5)
+    }
+    clip = run({**answers, "/5": answer(MP4)}, then)
+
+    assert clip.path == "a.mp4"
+    assert len(seen) == 7
+    sent = "".join(seen).lower()
+    assert "secret" not in sent
+    assert "authorization" not in sent
+    assert "cookie" not in sent
+
+
+def test_the_sixth_redirect_is_not_followed(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="more than 5 redirects"):
+        fetch({"/a.mp4": redirect("/a.mp4")}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("http://images.example.com/a.mp4", "http is not fetched"),
+        ("file:///etc/passwd", "not an address"),
+        ("ftp://127.0.0.1/a.mp4", "ftp is not fetched"),
+        ("https://user:secret@images.example.com/a.mp4", "user name"),
+        ("http://[::1", "Invalid URL"),
+        ("http://10.0.0.1/a.mp4", "http is not fetched"),
+    ],
+)
+def test_a_redirect_to_where_nothing_is_fetched_is_refused(
+    tmp_path: Path, location: str, said: str
+) -> None:
+    with pytest.raises(DownloadError, match=said) as refused:
+        fetch({"/a.mp4": redirect(location)}, tmp_path)
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "sub.LOCALHOST.",
+        "10.1.2.3",
+        "169.254.169.254",
+        "192.168.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "0.0.0.0",
+        "2130706433",
+        "0x7f.1",
+    ],
+)
+def test_a_private_address_is_refused_before_a_byte_is_sent(tmp_path: Path, host: str) -> None:
+    async def then(fetcher: Fetcher, server: Server) -> int:
+        port = server.url.rpartition(":")[2]
+        with pytest.raises(DownloadError):
+            await fetcher.fetch(f"https://{host}:{port}/a.mp4", folder=tmp_path, name="a.mp4")
+        return len(server.requests)
+
+    assert run({}, then, allow_private=False) == 0
+
+
+def test_signed_links_are_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as refused:
+        fetch({"/a.mp4": b""}, tmp_path, path="/a.mp4?X-Amz-Signature=5ecret")
+
+    assert "/a.mp4" in str(refused.value)
+    assert "5ecret" not in str(refused.value)
+
+
+def test_a_strangers_file_stays_and_the_clip_is_kept_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/a.mp4").write_bytes(b"mine")
+
+    assert fetch({"/a.mp4": answer(MP4)}, tmp_path).path == "b/a-2.mp4"
+    assert (tmp_path / "b/a.mp4").read_bytes() == b"mine"
+
+
+def test_fetching_again_replaces_or_recognises_the_clip(tmp_path: Path) -> None:
+    assert fetch({"/a.mp4": answer(MP4)}, tmp_path).path == "b/a.mp4"
+    assert fetch({"/a.mp4": answer(MP4)}, tmp_path).path == "b/a.mp4"
+    newer = MP4 + b"\0\0\0\x08free"
+    assert fetch({"/a.mp4": answer(newer)}, tmp_path, replace=True).path == "b/a.mp4"
+
+    assert (tmp_path / "b/a.mp4").read_bytes() == newer
+    assert files(tmp_path) == ["b/a.mp4"]
+
+
+@pytest.mark.parametrize("name", ["../a.mp4", "/a.mp4", "b/../../a.mp4", ""])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no name inside"):
+        fetch({"/a.mp4": answer(MP4)}, tmp_path, name=name)
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No space left"):
+        fetch({"/a.mp4": answer(MP4)}, tmp_path, min_free_bytes=1 << 60)
+
+    assert files(tmp_path) == []
+
+
+def test_a_folder_in_the_way_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("a file")
+
+    with pytest.raises(OutputError):
+        fetch({"/a.mp4": answer(MP4)}, tmp_path)
+
+
+def test_a_cancelled_fetch_leaves_nothing(tmp_path: Path) -> None:
+    async def then(fetcher: Fetcher, server: Server) -> None:
+        under_way = asyncio.create_task(
+            fetcher.fetch(f"{server.url}/a.mp4", folder=tmp_path, name="a.mp4")
+        )
+        await half_sent.wait()
+        while not await asyncio.to_thread(files, tmp_path):  # the temporary file
+            pass
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+
+    half_sent = asyncio.Event()
+
+    async def half(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(MP4)[:2_000_000])
+        await writer.drain()
+        half_sent.set()
+        await asyncio.Event().wait()
+
+    run({"/a.mp4": half}, then)
+
+    assert files(tmp_path) == []
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from batchgen.downloads.fetch import Fetcher
+from batchgen.http import file_client
+
+async def main():
+    async with file_client(connections=1, allow_private=True) as client:
+        fetcher = Fetcher(client=client, allow_private=True)
+        await fetcher.fetch(sys.argv[1], folder=Path(sys.argv[2]), name="a.mp4")
+
+asyncio.run(main())
+"""
+
+
+def test_a_kill_in_the_middle_leaves_no_final_name(tmp_path: Path) -> None:
+    async def then(fetcher: Fetcher, server: Server) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            KILLED,
+            f"{server.url}/half",
+            str(tmp_path),
+            stderr=subprocess.PIPE,
+        )
+        while not await asyncio.to_thread(has_begun):
+            assert process.returncode is None
+        process.kill()
+        await process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "a.mp4").exists()
+        clip = await fetcher.fetch(f"{server.url}/a.mp4", folder=tmp_path, name="a.mp4")
+        assert clip.path == "a.mp4"
+
+    def has_begun() -> bool:
+        return any(path.stat().st_size for path in tmp_path.iterdir())
+
+    async def half(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(MP4)[:2_500_000])
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    run({"/half": half, "/a.mp4": answer(MP4)}, then)
+
+    assert (tmp_path / "a.mp4").read_bytes() == MP4
