@@ -118,6 +118,10 @@ class Provider(Protocol):
         """Return the wallet's balance in micro-dollars, None if it cannot be read."""
         ...
 
+    async def is_reachable(self) -> bool:
+        """Ask for something free; return whether a proper answer came, an error included."""
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...

@@ -280,6 +280,32 @@ def _job(row: Any, **changes: Any) -> Job:
     return Job(**values)
 
 
+_CLAIMABLE = text(
+    "SELECT 1 FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE j.state = 'pending' AND j.id <= :max_job_id AND b.account_id = :account_id "
+    "AND j.model NOT IN :held AND j.id NOT IN :excluded "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) LIMIT 1"
+).bindparams(
+    bindparam("held", expanding=True),
+    bindparam("excluded", expanding=True),
+    bindparam("batch_ids", expanding=True),
+)
+
+
+def has_claimable(tx: Transaction, request: ClaimRequest) -> bool:
+    """Return whether any pending job of the scope is left, due or not."""
+    scope = request.scope
+    values = {
+        "max_job_id": scope.max_job_id,
+        "account_id": request.account_id,
+        "held": list(request.held_models),
+        "excluded": list(scope.excluded),
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+    }
+    return tx.row(_CLAIMABLE, values) is not None
+
+
 @dataclass(frozen=True)
 class AcceptedFact:
     """The service accepted an attempt."""
@@ -373,6 +399,16 @@ def accept_late(
         tx.moved(row.batch_id, row.job_state, "running")
     note(tx, "accepted_late", row.job_id, attempt_id, now_ms, request_id=request_id, extra=extra)
     return not extra
+
+
+_UNRECORDED = text(
+    "SELECT 1 FROM attempts WHERE id = :attempt_id AND state IN ('intent', 'in_doubt', 'abandoned')"
+)
+
+
+def is_unrecorded(tx: Transaction, attempt_id: str) -> bool:
+    """Return whether an attempt's acceptance is not in the job database yet."""
+    return tx.row(_UNRECORDED, {"attempt_id": attempt_id}) is not None
 
 
 class Regroup(Exception):
@@ -800,7 +836,7 @@ class DownloadTrouble:
     """A clip could not be fetched.
 
     Attributes:
-        urls: Fresh links, if the service gave some.
+        link_dead: The link itself was refused.
         expired: Fresh links failed for long enough: the clip is lost.
     """
 
@@ -808,37 +844,57 @@ class DownloadTrouble:
     worker_id: str
     error: str
     now_ms: int
-    urls: tuple[str, ...] | None = None
+    link_dead: bool = False
     expired: bool = False
 
 
 _TROUBLE = text(
-    "UPDATE jobs SET state = :state, error = :error, urls = coalesce(:urls, urls), "
+    "UPDATE jobs SET state = :state, error = :error, "
     "finished_ms = :finished_ms, updated_ms = :now_ms, "
     "owner = CASE WHEN :state = 'expired' THEN NULL ELSE owner END "
     "WHERE id = :job_id AND state = 'downloading' AND owner = :worker_id AND epoch = :epoch"
 )
 
 
-def record_download_trouble(tx: Transaction, troubles: Sequence[DownloadTrouble]) -> list[None]:
-    """Note why a clip is not on disk yet; expire the job if it never will be."""
-    for trouble in troubles:
-        moved = tx.run(
-            _TROUBLE,
-            {
-                "job_id": trouble.job.id,
-                "worker_id": trouble.worker_id,
-                "epoch": trouble.job.epoch,
-                "state": "expired" if trouble.expired else "downloading",
-                "error": trouble.error,
-                "urls": None if trouble.urls is None else json.dumps(trouble.urls),
-                "finished_ms": trouble.now_ms if trouble.expired else None,
-                "now_ms": trouble.now_ms,
-            },
-        )
-        if moved and trouble.expired:
-            tx.moved(trouble.job.batch_id, "downloading", "expired")
-    return [None] * len(troubles)
+_DEAD_SINCE = text(
+    "SELECT min(at_ms) FROM events WHERE job_id = :job_id AND attempt_id = :attempt_id "
+    "AND kind = 'link_dead'"
+)
+
+
+def record_download_trouble(
+    tx: Transaction, troubles: Sequence[DownloadTrouble]
+) -> list[int | None]:
+    """Note why a clip is not on disk yet; expire the job if it never will be.
+
+    Returns:
+        For each since when its links are known to be dead, in epoch milliseconds.
+    """
+    return [_record_download_trouble(tx, trouble) for trouble in troubles]
+
+
+def _record_download_trouble(tx: Transaction, trouble: DownloadTrouble) -> int | None:
+    job = trouble.job
+    moved = tx.run(
+        _TROUBLE,
+        {
+            "job_id": job.id,
+            "worker_id": trouble.worker_id,
+            "epoch": job.epoch,
+            "state": "expired" if trouble.expired else "downloading",
+            "error": trouble.error,
+            "finished_ms": trouble.now_ms if trouble.expired else None,
+            "now_ms": trouble.now_ms,
+        },
+    )
+    if moved and trouble.expired:
+        tx.moved(job.batch_id, "downloading", "expired")
+        note(tx, "expired", job.id, job.attempt_id, trouble.now_ms, error=trouble.error)
+    since_ms = tx.value(_DEAD_SINCE, {"job_id": job.id, "attempt_id": job.attempt_id})
+    if since_ms is None and trouble.link_dead:
+        note(tx, "link_dead", job.id, job.attempt_id, trouble.now_ms, error=trouble.error)
+        since_ms = trouble.now_ms
+    return None if since_ms is None else int(since_ms)
 
 
 @dataclass(frozen=True)

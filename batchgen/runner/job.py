@@ -1,0 +1,683 @@
+"""Carry each claimed job from submit to clip on disk.
+
+One job is one coroutine that reads from top to bottom. Each step does its I/O, then has the
+result recorded by the store thread. A job that was cut off goes on at the first step whose
+result is not recorded yet, so there is no separate recovery path: resuming is running.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from batchgen.domain.errors import (
+    AccountBlocked,
+    DownloadError,
+    Exit,
+    Misrouted,
+    ModelBlocked,
+    OutcomeUnknown,
+    OutputError,
+    ProviderError,
+    Rejected,
+    RequestLost,
+    Throttled,
+    Unavailable,
+    Unsent,
+)
+from batchgen.domain.jobs import Clip
+from batchgen.domain.retry import backoff_s, failure_class, is_retried
+from batchgen.domain.states import ErrorClass, JobState
+from batchgen.failpoints import failpoint
+from batchgen.providers.interface import Accepted, Look, Phase, Provider
+from batchgen.runner.limits import Limits
+from batchgen.runner.polling import after_trouble_s, wait_s
+from batchgen.store import jobs
+from batchgen.store.jobs import Job
+from batchgen.store.writer import Conflict, Writer
+
+logger = logging.getLogger(__name__)
+
+_LOST_FOR_S = 900.0  # 404001 for so long before a request counts as lost
+_NO_OUTPUT_FOR_S = 120.0  # a success without any URL may only be early
+_DOWNLOAD_TRIES = 10
+_DOWNLOAD_FIRST_S = 2.0
+_DOWNLOAD_LONGEST_S = 600.0
+_EXPIRED_AFTER_S = 3600.0
+_MISROUTED_WAIT_MS = 5_000
+_RESCUE_AFTER_S = 2.0
+_LATE_COSTS_TRIED = 3
+_OUTAGE_AFTER_LOOKS = 5
+
+
+class Fetcher(Protocol):
+    """Fetches one file; see `batchgen.downloads.fetch.Fetcher`."""
+
+    def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Awaitable[Clip]:
+        """Fetch a URL to a whole file."""
+        ...
+
+
+class Rescue(Protocol):
+    """Keeps a request id when the job database cannot; see `batchgen.runner.rescue`."""
+
+    def write(self, attempt_id: str, request_id: str) -> None:
+        """Keep a request id durably, and say it on stderr."""
+        ...
+
+
+@dataclass
+class Stats:
+    """What happened in this session, for the display; money in micro-dollars."""
+
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    in_doubt: int = 0
+    retried: int = 0
+    downloading: int = 0
+    waiting_downloads: int = 0
+    charged_micros: int = 0
+    overdue: int = 0
+    last_problem: str = ""
+    warned: set[str] = field(default_factory=set)
+    late_costs: int = 0
+    troubled_looks: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose for a session; times in seconds."""
+
+    jobs: int = 4
+    retries: int = 1
+    job_timeout_s: float = 3600.0
+    poll_interval_s: float = 2.0
+    download: bool = True
+    download_jobs: int = 4
+    limit: int | None = None
+    streak: int = 10
+    max_outage_s: float = 6 * 3600.0
+    lease_s: float = 30.0
+
+
+@dataclass
+class Carrier:
+    """Everything a job needs on its way."""
+
+    writer: Writer
+    provider: Provider
+    fetcher: Fetcher | None
+    rescue: Rescue
+    limits: Limits
+    settings: Settings
+    account_id: int
+    worker_id: str
+    output_root: Path
+    stats: Stats
+    sleep: Callable[[float], Awaitable[Any]]
+    random: Callable[[], float]
+    now_ms: Callable[[], int]
+    slot_freed: Callable[[], None]
+    doubt_slot_ms: Callable[[], int]
+    downloads: asyncio.Semaphore
+    in_flight: dict[int, Job] = field(default_factory=dict)
+    uncosted: set[str] = field(default_factory=set)  # attempts whose cost was not stated
+    draining: bool = False
+    _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def carry(self, job: Job) -> None:
+        """Take one job through every step that is still to do."""
+        holds_slot = job.state is not JobState.DOWNLOADING
+        if holds_slot:
+            self.in_flight[job.id] = job
+            try:
+                paid = await self._generate(job)
+            finally:
+                self.in_flight.pop(job.id, None)
+                self.slot_freed()
+            if paid is None:
+                return
+            job = paid
+        if self.fetcher is None:
+            return
+        await self._download(job, self.fetcher)
+
+    async def _generate(self, job: Job) -> Job | None:
+        if job.request_id is None:
+            accepted = await self._submit(job)
+            if accepted is None:
+                return None
+            if self.draining:
+                return None  # recorded; the next run goes on from here
+            job = replace(
+                job,
+                state=JobState.RUNNING,
+                request_id=accepted.request_id,
+                accepted_ms=self.now_ms(),
+            )
+            self.in_flight[job.id] = job
+        return await self._wait(job)
+
+    def polls_answered(self) -> None:
+        """Note that the service answers looks."""
+        self.stats.troubled_looks = 0
+
+    def polls_troubled(self, said: str) -> None:
+        """Note a look that failed; many in a row, with no answer between, are an outage."""
+        self.stats.troubled_looks += 1
+        self.stats.last_problem = said
+        if self.stats.troubled_looks >= _OUTAGE_AFTER_LOOKS:
+            self.stats.troubled_looks = 0
+            self.limits.go_offline()
+
+    # -- submit ----------------------------------------------------------------------------------
+
+    def is_submitting(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a coroutine is between its paid request and the record of its answer."""
+        return task in self._submitting
+
+    async def _submit(self, job: Job) -> Accepted | None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a job is carried by a task")
+        self._submitting.add(task)
+        try:
+            return await self._send(job)
+        finally:
+            self._submitting.discard(task)
+
+    async def _send(self, job: Job) -> Accepted | None:
+        failpoint("before-post")
+        try:
+            accepted = await self.provider.submit(job.model, job.inputs)
+        except OutcomeUnknown as error:
+            await self._doubt(job, error)
+            return None
+        except Rejected as error:
+            await self._refused(job, error)
+            return None
+        except ProviderError as error:
+            await self._put_back(job, error)
+            return None
+        failpoint("after-answer")
+        self.stats.submitted += 1
+        self.limits.answered()
+        if not await self._record_accepted(job, accepted):
+            return None
+        failpoint("after-id-commit")
+        return accepted
+
+    async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:
+        fact = jobs.AcceptedFact(job, accepted.request_id, accepted.raw, self.now_ms())
+        recording = asyncio.ensure_future(self.writer.record(jobs.record_accepted, fact))
+        done, _ = await asyncio.wait({recording}, timeout=_RESCUE_AFTER_S)
+        if not done:
+            self.rescue.write(job.attempt_id, accepted.request_id)
+        try:
+            await recording
+        except Conflict:
+            await self._doubt(
+                job,
+                OutcomeUnknown(
+                    f"the service answered with request id {accepted.request_id}, which another "
+                    "job carries already",
+                    raw=accepted.raw,
+                ),
+            )
+            return False
+        return True
+
+    async def _doubt(self, job: Job, error: ProviderError) -> None:
+        self.stats.in_doubt += 1
+        self._problem(job, f"in doubt: {error}")
+        await self.writer.record(
+            jobs.record_doubt,
+            jobs.Doubt(
+                job,
+                slot_until_ms=self.now_ms() + self.doubt_slot_ms(),
+                error=str(error),
+                now_ms=self.now_ms(),
+                status=error.status,
+                raw=error.raw,
+            ),
+        )
+        self.limits.doubted(str(error))
+
+    async def _refused(self, job: Job, error: Rejected) -> None:
+        self.stats.failed += 1
+        self._problem(job, f"refused: {error}")
+        await self.writer.record(
+            jobs.record_refused,
+            jobs.Refusal(
+                job,
+                error=str(error),
+                now_ms=self.now_ms(),
+                code=error.code,
+                status=error.status,
+                raw=error.raw,
+            ),
+        )
+        self.limits.answered()
+        self.limits.bad(str(error))
+
+    async def _put_back(self, job: Job, error: ProviderError) -> None:
+        not_before_ms = 0
+        keep = False
+        match error:
+            case Unsent():
+                self.limits.go_offline()
+            case Throttled():
+                wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
+                until_ms = self.now_ms() + int(wait_s * 1000)
+                await self.writer.do(jobs.freeze, jobs.Freeze(self.account_id, until_ms))
+            case AccountBlocked():
+                self.limits.pause(error.exit_code, str(error))
+            case ModelBlocked():
+                self.limits.hold_model(job.model, str(error))
+            case Misrouted():
+                keep = True
+                not_before_ms = self.now_ms() + _MISROUTED_WAIT_MS
+                self.limits.bad(str(error))
+            case _:
+                raise error
+        self._problem(job, str(error))
+        await self.writer.record(
+            jobs.put_back,
+            jobs.PutBack(
+                job,
+                not_before_ms=not_before_ms,
+                error=str(error),
+                now_ms=self.now_ms(),
+                keep=keep,
+                status=error.status,
+                raw=error.raw,
+            ),
+        )
+
+    # -- wait ------------------------------------------------------------------------------------
+
+    async def _wait(self, job: Job) -> Job | None:
+        """Look at the job until it has ended; None if there is no clip to fetch, or not now."""
+        watch = _Watch(job, self)
+        tries = 0
+        while True:
+            look = await self._look(watch)
+            if look is None:
+                if watch.given_up:
+                    return None
+                tries += 1
+                await self._pause(after_trouble_s(tries, shortest_s=self._interval_s))
+                continue
+            tries = 0
+            if watch.is_success_without_output(look):
+                await self._pause(after_trouble_s(1, shortest_s=self._interval_s))
+                continue
+            if look.phase in (Phase.QUEUED, Phase.IN_PROGRESS):
+                await watch.note(look)
+                if watch.is_overdue():
+                    await self._overdue(job)
+                    return None
+                await self._pause(
+                    wait_s(
+                        watch.age_s(), shortest_s=self.settings.poll_interval_s, random=self.random
+                    )
+                )
+                continue
+            return await self._ended(job, look)
+
+    @property
+    def _interval_s(self) -> float:
+        return self.settings.poll_interval_s
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            await self.sleep(seconds)
+        await self.limits.online()
+
+    async def _look(self, watch: "_Watch") -> Look | None:
+        job = watch.job
+        if job.request_id is None:
+            raise ValueError(f"job {job.key} has no request id to look at")
+        failpoint("in-poll")
+        try:
+            look = await self.provider.poll(job.model, job.request_id)
+        except RequestLost as error:
+            if watch.is_lost_for_good():
+                watch.given_up = True
+                await self._lost(job, error)
+            return None
+        except AccountBlocked as error:
+            # The paid job rests as it is; a later run with a good token looks again.
+            self.limits.pause(error.exit_code, str(error))
+            watch.given_up = True
+            return None
+        except Throttled as error:
+            await self.sleep(error.retry_after_s or self._interval_s)
+            return None
+        except Unavailable as error:
+            watch.seen_trouble(str(error))
+            return None
+        watch.seen_answer()
+        if not look.known_word and look.remote_state not in self.stats.warned:
+            self.stats.warned.add(look.remote_state)
+            logger.warning(
+                "the service calls a job %r, a word batchgen does not know: taken as still running",
+                look.remote_state,
+            )
+        return look
+
+    async def _ended(self, job: Job, look: Look) -> Job | None:
+        if look.phase is Phase.SUCCEEDED and look.output_urls:
+            return await self._generated(job, look)
+        if look.phase is Phase.CANCELLED:
+            await self._closed(job, look, "cancelled", None, None)
+            return None
+        if look.phase is Phase.SUCCEEDED:
+            error_class, said = ErrorClass.UNKNOWN, "the service says succeeded, without any output"
+        else:
+            error_class = failure_class(look.error_code)
+            said = look.error_text or look.error_code or "the service says failed, without a reason"
+        again = is_retried(
+            error_class, retries_used=job.retries_used, retries=self.settings.retries
+        )
+        retry_at_ms = self.now_ms() if again else None
+        await self._closed(replace(job), look, "failed", error_class, retry_at_ms, said)
+        return None
+
+    async def _generated(self, job: Job, look: Look) -> Job | None:
+        run_ms = None
+        if look.created_at and look.finished_at and look.finished_at >= look.created_at:
+            run_ms = int((look.finished_at - look.created_at).total_seconds() * 1000)
+        mine = await self.writer.record(
+            jobs.record_generated,
+            jobs.Generated(
+                job,
+                worker_id=self.worker_id,
+                urls=look.output_urls,
+                cost_micros=look.cost_micros,
+                run_ms=run_ms,
+                raw=look.raw,
+                now_ms=self.now_ms(),
+            ),
+        )
+        self.limits.good()
+        self.stats.charged_micros += (
+            job.est_micros if look.cost_micros is None else look.cost_micros
+        )
+        if not mine:
+            return None
+        if look.cost_micros is None:
+            self.uncosted.add(job.attempt_id)
+        else:
+            self.stats.late_costs = 0
+        return replace(
+            job, state=JobState.DOWNLOADING, urls=look.output_urls, closed_ms=self.now_ms()
+        )
+
+    async def _closed(
+        self,
+        job: Job,
+        look: Look,
+        state: str,
+        error_class: ErrorClass | None,
+        retry_at_ms: int | None,
+        said: str = "cancelled at the service",
+    ) -> None:
+        await self.writer.record(
+            jobs.record_ended,
+            jobs.Ended(
+                job,
+                worker_id=self.worker_id,
+                state=state,
+                error_class=error_class,
+                error=said,
+                code=look.error_code,
+                cost_micros=look.cost_micros,
+                raw=look.raw,
+                retry_at_ms=retry_at_ms,
+                now_ms=self.now_ms(),
+            ),
+        )
+        if retry_at_ms is not None:
+            self.stats.retried += 1
+            self._problem(job, f"failed, bought again: {said}")
+            return
+        if state == "cancelled":
+            self.stats.cancelled += 1
+            return
+        self.stats.failed += 1
+        self._problem(job, f"failed: {said}")
+        if error_class in (ErrorClass.GENERATION, ErrorClass.UNKNOWN):
+            self.limits.bad(said)
+
+    async def _lost(self, job: Job, error: ProviderError) -> None:
+        self.stats.failed += 1
+        self._problem(job, f"lost at the service: {error}")
+        await self.writer.record(
+            jobs.record_ended,
+            jobs.Ended(
+                job,
+                worker_id=self.worker_id,
+                state="failed",
+                error_class=ErrorClass.REMOTE_LOST,
+                error=str(error),
+                code=error.code,
+                cost_micros=None,
+                raw=error.raw,
+                retry_at_ms=None,
+                now_ms=self.now_ms(),
+            ),
+        )
+        self.limits.bad(str(error))
+
+    async def _overdue(self, job: Job) -> None:
+        self.stats.overdue += 1
+        self._problem(job, "still running after --job-timeout: a later run looks again")
+        await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
+
+    # -- download --------------------------------------------------------------------------------
+
+    async def _download(self, job: Job, fetcher: Fetcher) -> None:
+        self.stats.waiting_downloads += 1
+        try:
+            files = await self._fetch_all(job, fetcher)
+        finally:
+            self.stats.waiting_downloads -= 1
+        if files is None:
+            return
+        failpoint("before-last-commit")
+        finished = await self.writer.record(
+            jobs.finish,
+            jobs.Finish(
+                job,
+                worker_id=self.worker_id,
+                files=tuple(
+                    {
+                        "path": clip.path,
+                        "url": clip.url,
+                        "sha256": clip.sha256,
+                        "size_bytes": clip.size_bytes,
+                    }
+                    for clip in files
+                ),
+                now_ms=self.now_ms(),
+            ),
+        )
+        if finished:
+            self.stats.succeeded += 1
+            await self._late_cost(job)
+
+    async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
+        fresh = False
+        for attempt in range(1, _DOWNLOAD_TRIES + 1):
+            try:
+                async with self.downloads:
+                    self.stats.downloading += 1
+                    try:
+                        failpoint("in-download")
+                        return [
+                            await fetcher.fetch(url, folder=self._folder(job), name=name)
+                            for url, name in zip(job.urls, _names(job), strict=True)
+                        ]
+                    finally:
+                        self.stats.downloading -= 1
+            except OutputError as error:
+                self.limits.pause(Exit.OUTPUT, str(error))
+                await self._trouble(job, str(error))
+                return None
+            except DownloadError as error:
+                self._problem(job, f"download: {error}")
+                if await self._is_expired(job, error, fresh=fresh):
+                    return None
+                refreshed = await self._refresh(job) if error.link_dead else None
+                if refreshed is not None:
+                    job, fresh = refreshed, True
+            if attempt < _DOWNLOAD_TRIES:
+                await self._pause(
+                    backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
+                )
+        return None
+
+    async def _is_expired(self, job: Job, error: DownloadError, *, fresh: bool) -> bool:
+        dead_since_ms = await self._trouble(job, str(error), link_dead=error.link_dead)
+        long_dead = (
+            dead_since_ms is not None and self.now_ms() - dead_since_ms >= _EXPIRED_AFTER_S * 1000
+        )
+        if not (error.link_dead and fresh and long_dead):
+            return False
+        await self._trouble(job, f"paid, but the clip is gone: {error}", expired=True)
+        self.stats.failed += 1
+        return True
+
+    async def _trouble(
+        self, job: Job, said: str, *, link_dead: bool = False, expired: bool = False
+    ) -> int | None:
+        return await self.writer.do(
+            jobs.record_download_trouble,
+            jobs.DownloadTrouble(
+                job,
+                worker_id=self.worker_id,
+                error=said,
+                now_ms=self.now_ms(),
+                link_dead=link_dead,
+                expired=expired,
+            ),
+        )
+
+    async def _refresh(self, job: Job) -> Job | None:
+        """Ask for fresh links; None if the service gives none now."""
+        if job.request_id is None:
+            return None
+        try:
+            look = await self.provider.poll(job.model, job.request_id)
+        except ProviderError as error:
+            self._problem(job, f"no fresh link: {error}")
+            return None
+        if not look.output_urls:
+            return None
+        return replace(job, urls=look.output_urls)
+
+    async def _late_cost(self, job: Job) -> None:
+        """Read a cost again that was not stated with the result; costs may come late."""
+        if job.attempt_id not in self.uncosted or job.request_id is None:
+            return
+        self.uncosted.discard(job.attempt_id)
+        if self.stats.late_costs >= _LATE_COSTS_TRIED:
+            return
+        self.stats.late_costs += 1
+        try:
+            look = await self.provider.poll(job.model, job.request_id)
+        except ProviderError as error:
+            logger.debug("the cost of %s could not be read: %s", job.key, error)
+            return
+        if look.cost_micros is not None:
+            self.stats.late_costs = 0
+            await self.writer.do(
+                jobs.record_cost,
+                jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
+            )
+
+    def _folder(self, job: Job) -> Path:
+        return self.output_root / job.output_dir
+
+    def _problem(self, job: Job, said: str) -> None:
+        self.stats.last_problem = f"{job.batch}/{job.label}: {said}"
+        logger.info("%s", self.stats.last_problem)
+
+
+def _names(job: Job) -> list[str]:
+    """Return the file name of each output: the reserved one, then `-2`, `-3`, …."""
+    stem, dot, ext = job.name.rpartition(".")
+    return [job.name] + [f"{stem}-{number}{dot}{ext}" for number in range(2, len(job.urls) + 1)]
+
+
+class _Watch:
+    """What is remembered of one running job between looks."""
+
+    def __init__(self, job: Job, carrier: Carrier) -> None:
+        self.job = job
+        self.given_up = False
+        self._carrier = carrier
+        self._word = job.remote_state
+        self._position: int | None = None
+        self._started_ms = job.started_ms
+        self._lost_since_ms: int | None = None
+        self._empty_since_ms: int | None = None
+        self._offline_before_s = carrier.limits.offline_total_s()
+        self._began_ms = job.accepted_ms or carrier.now_ms()
+
+    def age_s(self) -> float:
+        return max(0.0, (self._carrier.now_ms() - self._began_ms) / 1000)
+
+    def seen_answer(self) -> None:
+        self._lost_since_ms = None
+        self._carrier.polls_answered()
+
+    def seen_trouble(self, said: str) -> None:
+        self._carrier.polls_troubled(said)
+
+    def is_lost_for_good(self) -> bool:
+        now_ms = self._carrier.now_ms()
+        self._lost_since_ms = self._lost_since_ms or now_ms
+        return now_ms - self._lost_since_ms >= _LOST_FOR_S * 1000
+
+    def is_success_without_output(self, look: Look) -> bool:
+        """Whether a success without any URL may yet get one."""
+        if look.phase is not Phase.SUCCEEDED or look.output_urls:
+            return False
+        now_ms = self._carrier.now_ms()
+        self._empty_since_ms = self._empty_since_ms or now_ms
+        return now_ms - self._empty_since_ms < _NO_OUTPUT_FOR_S * 1000
+
+    async def note(self, look: Look) -> None:
+        """Record a changed remote word; polls write nothing else."""
+        in_progress = look.phase is Phase.IN_PROGRESS
+        first = in_progress and self._started_ms is None
+        if first:
+            self._started_ms = self._carrier.now_ms()
+        if not first and look.remote_state == self._word and look.queue_position == self._position:
+            return
+        self._word, self._position = look.remote_state, look.queue_position
+        await self._carrier.writer.do(
+            jobs.record_remote_state,
+            jobs.RemoteState(
+                self.job,
+                word=look.remote_state,
+                queue_position=look.queue_position,
+                in_progress=in_progress,
+                now_ms=self._carrier.now_ms(),
+            ),
+        )
+
+    def is_overdue(self) -> bool:
+        """Whether the job is past its timeout: four times as long while it only queues."""
+        limit_s = self._carrier.settings.job_timeout_s
+        since_ms = self._started_ms
+        if since_ms is None:
+            since_ms, limit_s = self._began_ms, 4 * limit_s
+        offline_s = self._carrier.limits.offline_total_s() - self._offline_before_s
+        return (self._carrier.now_ms() - since_ms) / 1000 - offline_s >= limit_s

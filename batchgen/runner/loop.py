@@ -1,0 +1,453 @@
+"""The worker loop: claim under the gate, carry each job, until everything in scope is at rest."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchgen import __version__
+from batchgen.domain.errors import Exit, StoreError
+from batchgen.failpoints import failpoint
+from batchgen.providers.interface import Provider
+from batchgen.runner import rescue
+from batchgen.runner.job import Carrier, Fetcher, Settings, Stats
+from batchgen.runner.limits import Limits, Reason
+from batchgen.runner.shutdown import Shutdown
+from batchgen.store import jobs, sqlite, workers
+from batchgen.store.database import Database, Transaction
+from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
+from batchgen.store.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+_KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
+_PAUSED_LOOK_S = 2.0
+_LARGEST_CLAIM = 64
+_MOST_ADOPTED = 500  # paid jobs taken over at once
+_UNKNOWN_RUN_MS = 600_000
+_FIRST_PROBE_S = 1.0
+_LONGEST_PROBE_S = 60.0
+_KEPT_FREE_BYTES = 1024**3
+
+
+def new_id(prefix: str, now_ms: int) -> str:
+    """Return an id that sorts by time: 11 hex digits of milliseconds, 14 of chance."""
+    return f"{prefix}{now_ms:011x}{secrets.token_hex(7)}"
+
+
+def wall_ms() -> int:
+    """Return the wall clock in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def steady_s() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass
+class Outcome:
+    """How a session ended; the caller judges the jobs of the scope beside it."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    stats: Stats = field(default_factory=Stats)
+    new_doubts: int = 0
+
+
+@dataclass
+class Session:
+    """One invocation of `run`: a worker, its scope, and the loop.
+
+    Attributes:
+        database: Opened and current.
+        provider: Closed by the caller.
+        fetcher: None if nothing is downloaded.
+        account_id: Who pays.
+        scope: Which pending jobs may be paid for.
+        settings: What the user chose.
+        output_root: Where relative output folders start.
+        free_bytes: Free space of the output disk.
+        say: Tells the user something, on stderr.
+    """
+
+    database: Database
+    provider: Provider
+    fetcher: Fetcher | None
+    account_id: int
+    scope: Scope
+    settings: Settings
+    output_root: Path
+    free_bytes: Callable[[], int]
+    say: Callable[[str], None]
+    command: str = "run"
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
+    random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
+    now_ms: Callable[[], int] = wall_ms
+    limits: Limits = field(init=False)
+    stats: Stats = field(default_factory=Stats)
+    live: int = 0
+    cap: int = 0
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
+        self.worker_id = new_id("w", self.now_ms())
+        self.session_id = new_id("s", self.now_ms())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._leaving = False
+        self._fenced = False
+        self._adopted_to = 0
+        self._new_payments = 0
+        self._over_budget: frozenset[int] = frozenset()
+        self._doubt_slot_ms = _UNKNOWN_RUN_MS
+        self._crash: BaseException | None = None
+        self._carrier: Carrier
+
+    @property
+    def in_flight(self) -> dict[int, Job]:
+        """The jobs that hold a slot through this worker, by row id."""
+        return self._carrier.in_flight
+
+    async def run(self) -> Outcome:
+        """Work until every job in scope is at rest, or there is a reason to stop.
+
+        Raises:
+            StoreError: If the job database fails for good.
+        """
+        self.limits.on_change(self._wake.set)
+        writer = Writer(self.database, on_stuck=self.say)
+        lock = sqlite.WorkerLock(self.database.path, self.worker_id)
+        rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
+        shutdown = Shutdown(on_first=self._drain, on_second=self._leave)
+        loop = asyncio.get_running_loop()
+        try:
+            self._enter()
+            writer.start()
+            self._carrier = self._new_carrier(writer, rescue_file)
+            shutdown.install(loop)
+            keeper = asyncio.create_task(self._keep(writer))
+            try:
+                await self._work(writer)
+            finally:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+                await self._cancel_tasks()
+                shutdown.remove(loop)
+            return await self._end(writer, shutdown)
+        finally:
+            writer.close()
+            rescue_file.remove()
+            lock.release()
+
+    def _enter(self) -> None:
+        now_ms = self.now_ms()
+        info = workers.WorkerInfo(
+            id=self.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            lease_ms=int(self.settings.lease_s * 1000),
+        )
+        with self.database.transaction() as tx:
+            workers.register(tx, info, now_ms=now_ms)
+            workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
+            longest_ms = workers.longest_generation_ms(tx, self.account_id)
+        self._doubt_slot_ms = 2 * longest_ms if longest_ms else _UNKNOWN_RUN_MS
+
+    def _new_carrier(self, writer: Writer, rescue_file: rescue.RescueFile) -> Carrier:
+        return Carrier(
+            writer=writer,
+            provider=self.provider,
+            fetcher=self.fetcher,
+            rescue=rescue_file,
+            limits=self.limits,
+            settings=self.settings,
+            account_id=self.account_id,
+            worker_id=self.worker_id,
+            output_root=self.output_root,
+            stats=self.stats,
+            sleep=self.sleep,
+            random=self.random,
+            now_ms=self.now_ms,
+            slot_freed=self._wake.set,
+            doubt_slot_ms=lambda: self._doubt_slot_ms,
+            downloads=asyncio.Semaphore(self.settings.download_jobs),
+        )
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    async def _work(self, writer: Writer) -> None:
+        await self._bury_dead(writer)
+        while not self._leaving:
+            if self._crash is not None:
+                raise self._crash
+            self._wake.clear()
+            adopted = await self._adopt(writer)
+            claim = await self._claim(writer)
+            if claim is not None and claim.jobs:
+                continue
+            if self._is_done(claim, adopted=adopted):
+                return
+            await self._wait(self._wait_s(claim))
+
+    def _is_done(self, claim: Claim | None, *, adopted: int) -> bool:
+        if self._tasks or adopted:
+            return False
+        if claim is None:
+            return not (self.limits.offline and not self.limits.paused)
+        if claim.paused:
+            return False
+        if claim.wait_until_ms > self.now_ms():
+            return False
+        # Slots of other workers, or of doubts, are in use: jobs may be waiting for them.
+        return claim.live < claim.cap or not self._has_pending()
+
+    def _has_pending(self) -> bool:
+        request = self._request(1)
+        with self.database.reading() as tx:
+            return jobs.has_claimable(tx, request)
+
+    def _wait_s(self, claim: Claim | None) -> float | None:
+        if claim is None:
+            return None
+        if claim.paused or claim.live >= claim.cap > len(self._carrier.in_flight):
+            return _PAUSED_LOOK_S
+        if claim.wait_until_ms:
+            return max(0.05, (claim.wait_until_ms - self.now_ms()) / 1000)
+        return None
+
+    async def _wait(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _claim(self, writer: Writer) -> Claim | None:
+        """Claim what there is room for; None if nothing may be submitted now."""
+        wanted = self._wanted()
+        if wanted <= 0:
+            return Claim((), live=1, cap=1) if self._carrier.in_flight else None
+        claim = await writer.do(jobs.claim, self._request(wanted))
+        failpoint("after-claim-commit")
+        self.live, self.cap = claim.live, claim.cap
+        self._over_budget = claim.over_budget
+        if claim.fenced:
+            self._fenced = True
+            self.limits.pause(
+                Exit.UNEXPECTED, "another worker declared this one dead: it submits nothing more"
+            )
+        self._new_payments += len(claim.jobs)
+        for job in claim.jobs:
+            self._spawn(job)
+        return claim
+
+    def _wanted(self) -> int:
+        if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
+            return 0
+        in_flight = len(self._carrier.in_flight)
+        wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
+        if self.settings.limit is not None:
+            wanted = min(wanted, self.settings.limit - self._new_payments)
+        if self.limits.one_at_a_time:
+            wanted = min(wanted, 1 - in_flight)
+        return wanted
+
+    def _request(self, wanted: int) -> ClaimRequest:
+        now_ms = self.now_ms()
+        return ClaimRequest(
+            worker_id=self.worker_id,
+            account_id=self.account_id,
+            scope=self.scope,
+            attempt_ids=tuple(new_id("a", now_ms) for _ in range(wanted)),
+            held_models=frozenset(self.limits.held_models),
+            now_ms=now_ms,
+        )
+
+    async def _adopt(self, writer: Writer) -> int:
+        """Take paid jobs that nobody holds, whatever the scope: they must not block the cap."""
+        room = _MOST_ADOPTED - len(self._tasks)
+        if room <= 0 or self._fenced:
+            return 0
+        adopted = await writer.do(
+            jobs.adopt,
+            AdoptRequest(
+                worker_id=self.worker_id,
+                account_id=self.account_id,
+                wanted=room,
+                after_id=self._adopted_to,
+                downloads=self.fetcher is not None,
+                now_ms=self.now_ms(),
+            ),
+        )
+        for job in adopted:
+            self._adopted_to = job.id
+            self._spawn(job)
+        return len(adopted)
+
+    def _spawn(self, job: Job) -> None:
+        # Registered here, not when the task first runs: the next claim counts it.
+        if job.state != "downloading":
+            self._carrier.in_flight[job.id] = job
+        task = asyncio.create_task(self._carrier.carry(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._crash = self._crash or task.exception()
+        self._wake.set()
+
+    # -- keeping ---------------------------------------------------------------------------------
+
+    async def _keep(self, writer: Writer) -> None:
+        """Renew the lease, look for the dead, the disk and the service."""
+        beats = asyncio.create_task(self._beat(writer))
+        try:
+            while True:
+                if self.limits.offline:
+                    await self._probe()
+                else:
+                    await self._until_offline()
+        except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
+            self._crash = error
+            self._wake.set()
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+
+    async def _until_offline(self) -> None:
+        while not self.limits.offline:
+            await asyncio.sleep(0.2)
+
+    async def _beat(self, writer: Writer) -> None:
+        try:
+            while True:
+                if self.fetcher is not None and self.free_bytes() < _KEPT_FREE_BYTES:
+                    self.limits.pause(
+                        Exit.OUTPUT,
+                        "less than 1 GiB is free on the disk of the output folder: make room, "
+                        "then run again",
+                    )
+                await self.sleep(_KEEP_S)
+                beat = workers.Beat(
+                    self.worker_id, int(self.settings.lease_s * 1000), self.now_ms()
+                )
+                self._fenced = not await writer.do(workers.beat, beat)
+                await self._bury_dead(writer)
+        except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
+            self._crash = error
+            self._wake.set()
+
+    async def _probe(self) -> None:
+        """Ask for something free, less and less often, until the service answers."""
+        wait_s = _FIRST_PROBE_S
+        self.say("the service cannot be reached: nothing is submitted until it answers again")
+        while not await self.provider.is_reachable():
+            if self.limits.outage_s() >= self.settings.max_outage_s:
+                self.limits.pause(
+                    Exit.UNREACHABLE,
+                    f"the service has been out of reach for {self.limits.outage_s():.0f} s: look "
+                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again",
+                )
+                self._drain()
+                return
+            wait_s = min(wait_s, max(0.05, self.settings.max_outage_s - self.limits.outage_s()))
+            await self.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_PROBE_S)
+        self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+        self.limits.go_online()
+
+    async def _bury_dead(self, writer: Writer) -> None:
+        with self.database.reading() as tx:
+            known = workers.others(tx, self.worker_id)
+        for worker in known:
+            if sqlite.is_alive(self.database.path, worker):
+                continue
+            failpoint("in-takeover")
+            saved = tuple(rescue.left_behind(self.database.path, worker))
+            doubts = await writer.do(
+                _bury, _Burial(worker, saved, self._doubt_slot_ms, self.now_ms())
+            )
+            sqlite.forget(self.database.path, worker)
+            rescue.forget(self.database.path, worker)
+            self._adopted_to = 0
+            if doubts:
+                self.say(
+                    f"{doubts} job(s) of a worker that died are in doubt: they may have been "
+                    "paid for; `batchgen reconcile --list` shows them"
+                )
+            self._wake.set()
+
+    # -- leaving ---------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Submit nothing more; let answers that are under way be recorded, then leave."""
+        self._leaving = True
+        self._carrier.draining = True
+        self._wake.set()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        for task in self._tasks:
+            task.cancel()
+        self._wake.set()
+
+    async def _cancel_tasks(self) -> None:
+        """End what remains: paid requests are awaited, looks and downloads are not."""
+        submitting = {task for task in self._tasks if self._carrier.is_submitting(task)}
+        for task in self._tasks - submitting:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _end(self, writer: Writer, shutdown: Shutdown) -> Outcome:
+        reasons = list(self.limits.reasons)
+        if shutdown.exit_code is not None:
+            reasons.append(Reason(shutdown.exit_code, "stopped by a signal"))
+        if self._over_budget and not self._leaving:
+            reasons.append(
+                Reason(Exit.BUDGET, "the budget leaves no room for the next job: raise --budget")
+            )
+        doubts = await writer.do(
+            workers.leave,
+            workers.Leave(
+                worker_id=self.worker_id,
+                session_id=self.session_id,
+                exit_code=int(reasons[0].exit_code) if reasons else 0,
+                reasons=tuple(reason.message for reason in reasons),
+                slot_ms=self._doubt_slot_ms,
+                now_ms=self.now_ms(),
+            ),
+        )
+        return Outcome(reasons, self.stats, doubts)
+
+
+@dataclass(frozen=True)
+class _Burial:
+    worker_id: str
+    saved: tuple[tuple[str, str], ...]
+    slot_ms: int
+    now_ms: int
+
+
+def _bury(tx: Transaction, burials: "list[_Burial] | Any") -> list[int]:
+    """Take a dead worker's jobs from it, then record the request ids it could not."""
+    found = []
+    for burial in burials:
+        doubts = workers.bury(tx, burial.worker_id, slot_ms=burial.slot_ms, now_ms=burial.now_ms)
+        for attempt_id, request_id in burial.saved:
+            if jobs.is_unrecorded(tx, attempt_id):
+                jobs.accept_late(tx, attempt_id, request_id, None, burial.now_ms)
+                doubts -= 1
+        found.append(doubts)
+    return found
+
+
+__all__ = ["Outcome", "Session", "StoreError", "new_id", "steady_s", "wall_ms"]
