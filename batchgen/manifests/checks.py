@@ -149,7 +149,7 @@ class _Checker:
         self.max_expand = max_expand
         self.allow_private = allow_private
         self.use_keys = use_keys
-        self.faults: list[Fault] = []
+        self.faults: list[Fault] = list(source.faults)
         self.bound: dict[str, _Bound | None] = {}
         self.count = 0
         self.expanded = 0
@@ -222,7 +222,7 @@ class _Checker:
             self.keys.add(hash(row.result_key))
 
     def _look_at_the_whole(self) -> None:
-        if self.count == 0:
+        if self.count == 0 and not self.faults:
             message = "has no rows below its header: it needs at least one job"
             self.faults.append(Fault(self.source.path, 0, "", message))
         if self.expanded > self.max_expand:

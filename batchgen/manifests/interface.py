@@ -90,6 +90,7 @@ class Source:
         budget_micros: The budget the manifest names, in micro-dollars.
         has_result_keys: Whether it is an export, with keys to match its rows by.
         key_lines: Lines of the manifest's own keys (`batch`, `model`, …).
+        faults: What is wrong with the manifest's own keys; `check` raises them with the rows'.
     """
 
     path: str
@@ -103,6 +104,7 @@ class Source:
     budget_micros: int | None = None
     has_result_keys: bool = False
     key_lines: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
 
     def rows(self) -> Iterator[Row]:
         """Read the rows in order, from the start.

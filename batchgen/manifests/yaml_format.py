@@ -21,7 +21,8 @@ def read(path: str) -> Source:
     """Open a YAML manifest.
 
     Raises:
-        ManifestError: With everything that is wrong with its form.
+        ManifestError: If it is not YAML, or no mapping. What is wrong with its keys is in
+            `Source.faults`, so that it is told together with what is wrong with its rows.
     """
     files.refuse_other_encodings(path)
     try:
@@ -52,8 +53,6 @@ class _Document:
 
     def source(self) -> Source:
         batch, model, budget = self._batch(), self._text("model"), self._budget()
-        if self.faults:
-            raise ManifestError(sorted(self.faults))
         return Source(
             path=self.path,
             stem=Path(self.path).stem,
@@ -63,6 +62,7 @@ class _Document:
             model=model,
             budget_micros=budget,
             key_lines=self.root.key_lines,
+            faults=tuple(self.faults),
         )
 
     def rows(self) -> Iterator[Row]:
@@ -125,15 +125,14 @@ class _Document:
                 message = "a job must be a mapping such as `- image: https://…`"
                 self.faults.append(Fault(self.path, job.line, "jobs", message))
                 continue
-            self._check_job(job)
-            jobs.append(job)
+            later = sorted(_LATER & job.value.keys())
+            for key in later:
+                message = "not supported in this version: write the jobs out, or use a CSV"
+                self.faults.append(Fault(self.path, job.key_lines[key], key, message))
+            self._check_meta(job)
+            if not later:
+                jobs.append(job)
         return jobs
-
-    def _check_job(self, job: Node) -> None:
-        for key in sorted(_LATER & job.value.keys()):
-            message = "not supported in this version: write the jobs out, or use a CSV"
-            self.faults.append(Fault(self.path, job.key_lines[key], key, message))
-        self._check_meta(job)
 
     def _check_meta(self, job: Node) -> None:
         meta = job.value.get("meta")
@@ -166,7 +165,8 @@ class _Document:
                 for later in sorted(_LATER & node.value.keys()):
                     message = "not supported in this version"
                     self.faults.append(Fault(self.path, node.key_lines[later], later, message))
-            return Node(node.value, node.line, node.key_lines)
+            kept = {name: part for name, part in node.value.items() if name not in _LATER}
+            return Node(kept if key == "defaults" else node.value, node.line, node.key_lines)
         if node is not None and node.value is not None:
             self._fault(key, "must be a mapping of names to values")
         return Node({}, self.root.line)
@@ -185,6 +185,7 @@ class _Document:
         problem = None if batch is None else name_problem(batch, most=MAX_BATCH)
         if problem:
             self._fault("batch", f"the name {problem}")
+            return None
         return batch
 
     def _budget(self) -> int | None:

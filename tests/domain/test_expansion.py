@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from batchgen.domain.expansion import (
+    ONLY,
+    RowIds,
+    Variant,
+    estimate_micros,
+    occurrence_key,
+    variants,
+    with_seed,
+)
+from batchgen.domain.identity import input_hash
+from batchgen.domain.jobs import JobSpec, Model
+
+HASH = "0123456789abcdef" * 4
+
+
+def make_model(**changes: Any) -> Model:
+    schema = {"properties": {"duration": {"default": 5}}}
+    return Model(**{"id": "m", "title": "M", "provider": "p", "schema": schema, **changes})
+
+
+def test_seeds_give_one_variant_each_in_order() -> None:
+    found = list(variants(seeds=[3, 1], repeat=None))
+
+    assert found == [Variant("seed", "3", 3), Variant("seed", "1", 1)]
+
+
+def test_repeat_gives_numbered_takes_even_for_one() -> None:
+    assert list(variants(seeds=None, repeat=1)) == [Variant("take", "1")]
+    assert [it.name for it in variants(seeds=None, repeat=3)] == ["1", "2", "3"]
+
+
+def test_a_plain_row_has_one_variant_without_a_name() -> None:
+    assert list(variants(seeds=None, repeat=None)) == [Variant("", "")]
+
+
+def test_equal_rows_are_numbered_for_each_variant_by_itself() -> None:
+    ids = RowIds()
+
+    given = [ids.next(HASH, ONLY), ids.next(HASH, ONLY), ids.next(HASH, Variant("take", "1"))]
+
+    assert given == ["0123456789abcdef", "0123456789abcdef-2", "0123456789abcdef"]
+
+
+def test_knowing_what_is_repeated_changes_no_id() -> None:
+    rows = [HASH, "f" * 64, HASH, HASH]
+    plain, informed = RowIds(), RowIds(frozenset({occurrence_key(HASH, ONLY)}))
+
+    assert [plain.next(row, ONLY) for row in rows] == [informed.next(row, ONLY) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("price", "unit", "inputs", "expected"),
+    [
+        pytest.param(50_000, "second", {"duration": 10}, 500_000, id="per-second"),
+        pytest.param(50_000, "second", {}, 250_000, id="default-duration"),
+        pytest.param(50_000, "second", {"duration": "auto"}, None, id="open-duration"),
+        pytest.param(50_000, "second", {"duration": "8"}, 400_000, id="text-duration"),
+        pytest.param(50_000, "output", {"duration": 10}, 50_000, id="per-output"),
+        pytest.param(None, "second", {"duration": 10}, None, id="unknown-price"),
+    ],
+)
+def test_estimates(
+    price: int | None, unit: str, inputs: dict[str, Any], expected: int | None
+) -> None:
+    model = make_model(price_micros=price, price_unit=unit)
+
+    assert estimate_micros(model, inputs) == expected
+
+
+def test_a_price_per_second_without_any_duration_is_unknown() -> None:
+    model = make_model(price_micros=1, price_unit="second", schema={})
+
+    assert estimate_micros(model, {}) is None
+
+
+def make_spec() -> JobSpec:
+    return JobSpec(
+        file="a.csv",
+        line=2,
+        row_id="a",
+        has_id=True,
+        variant="",
+        variant_kind="",
+        model="m",
+        inputs={"p": "x"},
+        input_hash="",
+        cells={"p": "x"},
+        input_columns=frozenset({"p"}),
+    )
+
+
+def test_an_exported_row_gets_its_seed_back() -> None:
+    model = make_model(seed="seed")
+
+    spec = with_seed(make_spec(), 7, model=model)
+
+    assert (spec.variant_kind, spec.variant, spec.inputs) == ("seed", "7", {"p": "x", "seed": 7})
+    assert spec.input_hash == input_hash("m", {"p": "x", "seed": 7}, model.schema)
+    assert spec.cells == {"p": "x"}
+
+
+def test_a_model_without_a_seed_takes_none() -> None:
+    with pytest.raises(ValueError, match="takes no seed"):
+        with_seed(make_spec(), 7, model=make_model())
