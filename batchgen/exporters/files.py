@@ -54,7 +54,7 @@ def export(
     variables: Sequence[str] = (),
     bom: bool = False,
     excel_safe: bool = False,
-    stdout: BinaryIO | None = None,
+    stdout: BinaryIO | FileIO | None = None,
 ) -> None:
     """Write records to a file whose suffix says the format, or as CSV to stdout (`-`).
 

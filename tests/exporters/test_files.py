@@ -1,0 +1,196 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from batchgen.domain.errors import OutputError, UsageError
+from batchgen.exporters import Record, check_target, export
+from batchgen.exporters.files import FORMATS
+
+RECORD = Record(cells={"a": "1"}, results={"result_key": "j1"})
+
+
+def write(path: Path, *, overwrite: bool = False, records: int = 1) -> None:
+    export([RECORD] * records, str(path), columns=["a"], overwrite=overwrite)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".CSV"])
+def test_an_export_replaces_an_export(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    write(path)
+    check_target(str(path), overwrite=False)
+    write(path, records=2)
+
+    assert path.read_text().count("j1") == 2
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("x.csv", "id,prompt\na,result_key\n", id="table"),
+        pytest.param("x.csv", 'a"' + "x" * 200_000, id="no-table"),
+        pytest.param("x.csv", "\0\0\0", id="binary"),
+        pytest.param("x.jsonl", '{"prompt": "result_key"}\n', id="objects"),
+        pytest.param("x.jsonl", '["result_key"]\n', id="list"),
+        pytest.param("x.jsonl", "result_key", id="text"),
+    ],
+)
+def test_a_file_that_is_no_export_stays(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=r"is not an export.*--overwrite"):
+        check_target(str(path), overwrite=False)
+    with pytest.raises(UsageError, match="is not an export"):
+        write(path)
+    assert path.read_text() == text
+
+    check_target(str(path), overwrite=True)
+    write(path, overwrite=True)
+    assert "j1" in path.read_text()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_an_export_that_a_spreadsheet_saved_again_is_one(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f'\ufeff"a"{delimiter}"result_key"\n')
+
+    check_target(str(path), overwrite=False)
+
+
+def test_an_empty_file_has_nothing_to_lose(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").touch()
+
+    check_target(str(tmp_path / "x.csv"), overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "/dev/null", "x.csv.gz"])
+def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown format; end the name in \.csv or \.jsonl"):
+        check_target(str(tmp_path / name), overwrite=True)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.csv")
+    (tmp_path / "y.csv").mkdir()
+
+    for name in ("x.csv", "y.csv"):
+        with pytest.raises(UsageError, match="is not a file"):
+            check_target(str(tmp_path / name), overwrite=True)
+
+
+def test_a_missing_or_unwritable_folder_is_an_output_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "x.csv", Path("/proc/self/x.csv")):
+        with pytest.raises(OutputError, match="choose another --output"):
+            check_target(str(path), overwrite=False)
+
+
+def test_a_check_leaves_nothing(tmp_path: Path) -> None:
+    check_target(str(tmp_path / "x.csv"), overwrite=False)
+    check_target("-", overwrite=False)
+
+    assert names(tmp_path) == []
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    def failing() -> Iterator[Record]:
+        yield from [RECORD] * 5000
+        raise RuntimeError("the database went away")
+
+    path = tmp_path / "x.csv"
+    write(path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError):
+        export(failing(), str(path), columns=["a"], overwrite=True)
+
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["x.csv"]
+
+
+def test_a_strangers_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+
+    def slow() -> Iterator[Record]:
+        yield RECORD
+        path.write_text("mine")
+
+    with pytest.raises(UsageError):
+        export(slow(), str(path), columns=["a"], overwrite=False)
+
+    assert path.read_text() == "mine"
+    assert names(tmp_path) == ["x.csv"]
+
+
+def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path) -> None:
+    real = tmp_path / "real.csv"
+    write(real)
+    real.chmod(0o600)
+    (tmp_path / "link.csv").symlink_to(real)
+
+    write(tmp_path / "link.csv", records=2)
+
+    assert (tmp_path / "link.csv").is_symlink()
+    assert real.read_text().count("j1") == 2
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_stdout_gets_csv() -> None:
+    out = BytesIO()
+
+    export([RECORD], "-", columns=["a"], overwrite=False, bom=True, stdout=out)
+
+    assert out.getvalue().startswith(b"\xef\xbb\xbfa,result_key,")
+    assert out.getvalue().endswith(b"\r\n")
+
+
+@pytest.mark.parametrize(("bom", "excel_safe"), [(True, False), (False, True)])
+def test_what_is_for_spreadsheets_is_refused_elsewhere(
+    tmp_path: Path, bom: bool, excel_safe: bool
+) -> None:
+    path = str(tmp_path / "x.jsonl")
+
+    with pytest.raises(UsageError, match="are for CSV"):
+        export([], path, columns=[], overwrite=False, bom=bom, excel_safe=excel_safe)
+
+
+def test_a_full_device_is_an_output_error() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        with pytest.raises(OutputError, match="No space"):
+            export([RECORD], "-", columns=["a"], overwrite=False, stdout=full)
+
+
+LIMITED = """
+import resource, signal, sys
+from batchgen.domain.errors import OutputError
+from batchgen.exporters import Record, export
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    export([Record(cells={"a": "x" * 100}, results={})] * 5000, sys.argv[1], columns=["a"],
+           overwrite=True)
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_cannot_grow_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    write(path)
+    before = path.read_bytes()
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
+    )
+
+    assert "File too large" in done.stdout
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["x.csv"]
