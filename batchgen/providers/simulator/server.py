@@ -27,6 +27,7 @@ from batchgen.providers.simulator.settings import Fault, Kind, Settings, Stage, 
 _LARGEST_BODY_BYTES = 64 * 1024 * 1024  # of RunComfy's nodes
 _LARGEST_PLAIN_CLIP_BYTES = 1024 * 1024  # beyond it a clip is streamed
 _BACKLOG = 4096  # a burst of new connections must not be refused
+_GRACE_S = 0.01  # for answers under way when it goes down; 0 would mean for ever to aiohttp
 _PAGE = (
     "<!DOCTYPE html><html><head><title>{0}</title></head>"
     "<body><h1>{0}</h1><hr>cloudflare</body></html>"
@@ -162,11 +163,14 @@ class Simulator:
         if listener is None or protocols is None:
             return
         listener.close()
-        await protocols.shutdown(0)
+        await protocols.shutdown(_GRACE_S)
         await listener.wait_closed()
 
     async def until(self, reached: Callable[[Counters], bool]) -> None:
-        """Wait until the counters satisfy a condition, looked at after every request."""
+        """Wait until the counters satisfy a condition, looked at after every request.
+
+        A request whose answer is slow is looked at before its wait, too.
+        """
         if reached(self.counters):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -186,6 +190,10 @@ class Simulator:
         finally:
             if self._waiters:
                 self._wake()
+
+    async def _pause(self, fault: Fault) -> None:
+        self._wake()
+        await asyncio.sleep(fault.seconds or 0.0)
 
     def _wake(self) -> None:
         self.books.advance()
@@ -290,7 +298,7 @@ class Simulator:
 
     async def _accepted(self, entry: Entry, slow: Fault | None) -> web.Response:
         if slow is not None:
-            await asyncio.sleep(slow.seconds or 0.0)
+            await self._pause(slow)
         entry.answered = True
         return _json({"request_id": entry.id, **self._links(entry)})
 
@@ -367,7 +375,7 @@ class Simulator:
         if fault.kind is Kind.LOOK_DROP:
             return _cut(request, reset=True)
         if fault.kind is Kind.LOOK_SLOW:
-            await asyncio.sleep(fault.seconds or 0.0)
+            await self._pause(fault)
             return answer(entry, query)
         return _refusal(fault.kind, retry_after_s=fault.seconds)
 

@@ -124,6 +124,10 @@ class Fault:
     seconds: float | None = None
     count: int = 1
 
+    def __post_init__(self) -> None:
+        if self.kind is Kind.OUTPUT and self.code not in OUTPUT_SHAPES:
+            raise ValueError(f"output: {self.code!r} is none of {', '.join(OUTPUT_SHAPES)}")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -203,9 +207,6 @@ class Settings:
         ):
             if value not in known:
                 raise ValueError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
-        for fault in self.faults:
-            if fault.kind is Kind.OUTPUT and fault.code not in OUTPUT_SHAPES:
-                raise ValueError(f"output: {fault.code!r} is none of {', '.join(OUTPUT_SHAPES)}")
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
