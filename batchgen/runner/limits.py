@@ -45,6 +45,7 @@ class Limits:
     _offline_since: float | None = None
     _offline_total_s: float = 0.0
     _online: asyncio.Event = field(default_factory=asyncio.Event)
+    _outage: asyncio.Event = field(default_factory=asyncio.Event)
     _wake: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -130,6 +131,7 @@ class Limits:
         if self._offline_since is None:
             self._offline_since = self.clock()
             self._online.clear()
+            self._outage.set()
             self._wake()
 
     def go_online(self) -> None:
@@ -137,6 +139,7 @@ class Limits:
         if self._offline_since is not None:
             self._offline_total_s += self.clock() - self._offline_since
             self._offline_since = None
+            self._outage.clear()
             self._online.set()
             self._wake()
 
@@ -151,6 +154,10 @@ class Limits:
     async def online(self) -> None:
         """Wait until the service can be reached."""
         await self._online.wait()
+
+    async def outage(self) -> None:
+        """Wait until the service cannot be reached."""
+        await self._outage.wait()
 
 
 class Held(Reason):

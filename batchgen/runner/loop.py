@@ -189,31 +189,33 @@ class Session:
                 raise self._crash
             self._wake.clear()
             adopted = await self._adopt(writer)
-            claim = await self._claim(writer)
+            wanted = self._wanted()
+            claim = await self._claim(writer, wanted) if wanted > 0 else None
             if claim is not None and claim.jobs:
                 continue
-            if self._is_done(claim, adopted=adopted):
+            if not self._tasks and not adopted and not self._may_go_on(claim):
                 return
             await self._wait(self._wait_s(claim))
 
-    def _is_done(self, claim: Claim | None, *, adopted: int) -> bool:
-        if self._tasks or adopted:
+    def _may_go_on(self, claim: Claim | None) -> bool:
+        """Whether something may yet be submitted, although nothing is in flight here."""
+        if self.limits.paused or self._fenced:
             return False
         if claim is None:
-            return not (self.limits.offline and not self.limits.paused)
-        if claim.paused:
-            return False
-        if claim.wait_until_ms > self.now_ms():
-            return False
-        # Slots of other workers, or of doubts, are in use: jobs may be waiting for them.
-        return claim.live < claim.cap or not self._has_pending()
+            return self.limits.offline or bool(self._carrier.writer.stuck)
+        if claim.paused or claim.wait_until_ms > self.now_ms():
+            return self._has_pending()
+        # Slots that other workers or doubts use will be free some time.
+        return claim.live >= claim.cap and self._has_pending()
 
     def _has_pending(self) -> bool:
-        request = self._request(1)
         with self.database.reading() as tx:
-            return jobs.has_claimable(tx, request)
+            return jobs.has_claimable(tx, self._request(1))
 
     def _wait_s(self, claim: Claim | None) -> float | None:
+        """How long to sleep unless something happens; None for as long as it takes."""
+        if self._carrier.writer.stuck:
+            return _PAUSED_LOOK_S
         if claim is None:
             return None
         if claim.paused or claim.live >= claim.cap > len(self._carrier.in_flight):
@@ -229,11 +231,7 @@ class Session:
         except TimeoutError:
             return
 
-    async def _claim(self, writer: Writer) -> Claim | None:
-        """Claim what there is room for; None if nothing may be submitted now."""
-        wanted = self._wanted()
-        if wanted <= 0:
-            return Claim((), live=1, cap=1) if self._carrier.in_flight else None
+    async def _claim(self, writer: Writer, wanted: int) -> Claim:
         claim = await writer.do(jobs.claim, self._request(wanted))
         failpoint("after-claim-commit")
         self.live, self.cap = claim.live, claim.cap
@@ -249,6 +247,7 @@ class Session:
         return claim
 
     def _wanted(self) -> int:
+        """How many jobs this worker has room for; 0 if nothing may be submitted now."""
         if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
             return 0
         in_flight = len(self._carrier.in_flight)
@@ -315,17 +314,13 @@ class Session:
                 if self.limits.offline:
                     await self._probe()
                 else:
-                    await self._until_offline()
+                    await self.limits.outage()
         except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
             self._crash = error
             self._wake.set()
         finally:
             beats.cancel()
             await asyncio.gather(beats, return_exceptions=True)
-
-    async def _until_offline(self) -> None:
-        while not self.limits.offline:
-            await asyncio.sleep(0.2)
 
     async def _beat(self, writer: Writer) -> None:
         try:
