@@ -504,7 +504,7 @@ def test_a_cut_connection_leaves_the_submit_unanswered(kind: Kind, accepted: int
             await caller.post()
         if kind in (Kind.DROP_BEFORE, Kind.DROP_AFTER):
             assert isinstance(caught.value, aiohttp.ClientOSError)
-                assert caught.value.errno == errno.ECONNRESET
+            assert caught.value.errno == errno.ECONNRESET
         elif kind is Kind.HALF_ANSWER:
             assert isinstance(caught.value, aiohttp.ClientPayloadError)
         else:
