@@ -163,9 +163,11 @@ def test_what_is_for_spreadsheets_is_refused_elsewhere(
 
 
 def test_a_full_device_is_an_output_error() -> None:
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        with pytest.raises(OutputError, match="No space"):
-            export([RECORD], "-", columns=["a"], overwrite=False, stdout=full)
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(OutputError, match="No space"),
+    ):
+        export([RECORD], "-", columns=["a"], overwrite=False, stdout=full)
 
 
 LIMITED = """
