@@ -1,0 +1,225 @@
+from pathlib import Path
+
+import pytest
+from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
+
+from batchgen import manifests
+from batchgen.domain.errors import ManifestError
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(
+            f"id,Prompt,image\na,hi,{IMAGE}\n",
+            "m.csv:1: Prompt: did you mean `prompt`? write `meta.Prompt` if it is meant to be "
+            "carried along",
+            id="case",
+        ),
+        pytest.param(
+            f"duraton,image\n5,{IMAGE}\n",
+            "m.csv:1: duraton: did you mean `duration`? write `meta.duraton` if it is meant to be "
+            "carried along",
+            id="misspelled",
+        ),
+        pytest.param(
+            f"ID,image\n5,{IMAGE}\n",
+            "m.csv:1: ID: did you mean `id`? write `meta.ID` if it is meant to be carried along",
+            id="batchgen-word",
+        ),
+        pytest.param(
+            f"image,image\n{IMAGE},\n",
+            "m.csv:1: image: the header has this column twice: rename one",
+            id="duplicate-column",
+        ),
+        pytest.param(
+            f"image,\n{IMAGE},x\n",
+            "m.csv:2: column 2 has a value but no name in the header: name it",
+            id="unnamed-column",
+        ),
+        pytest.param(
+            f"prompt,image\na, b,{IMAGE}\n",
+            "m.csv:2: the row has 3 cells, the header 2: quote a cell that contains the delimiter "
+            '("…")',
+            id="too-many-cells",
+        ),
+        pytest.param(
+            "prompt,client\nx,y\nz,y\n",
+            "m.csv:1: image: there is no such column, and "
+            "runwayml/runway-gen-4/turbo/image-to-video requires it: add it",
+            id="no-image-column-is-one-fault",
+        ),
+        pytest.param(
+            f'prompt,image\n"a\nb",{IMAGE}\n"c\nd",{IMAGE}\nx,\n',
+            "m.csv:6: image: is missing: runwayml/runway-gen-4/turbo/image-to-video requires it",
+            id="lines-are-physical",
+        ),
+        pytest.param(
+            f"input.durations,image\n5,{IMAGE}\n",
+            "m.csv:1: input.durations: runwayml/runway-gen-4/turbo/image-to-video has no such "
+            "input: did you mean `duration`?",
+            id="forced-unknown-input",
+        ),
+        pytest.param(
+            f"image,prompt\n{IMAGE},a\0b\n",
+            "m.csv:2: contains a NUL byte: save it as text in UTF-8",
+            id="nul",
+        ),
+        pytest.param(
+            f'image,prompt\n{IMAGE},"abc\n',
+            "m.csv:2: is not valid CSV (unexpected end of data): a quote is not closed, or text "
+            "follows a closing quote",
+            id="open-quote",
+        ),
+        pytest.param(
+            f"image,prompt,promptText\n{IMAGE},a,b\n",
+            "m.csv:2: promptText: sets promptText, which `prompt` sets too: keep one",
+            id="two-columns-for-one-input",
+        ),
+        pytest.param(
+            "image\n",
+            "m.csv: has no rows below its header: it needs at least one job",
+            id="no-rows",
+        ),
+        pytest.param("\n\n", "m.csv: is empty: it needs a header and at least one row", id="blank"),
+        pytest.param(
+            f"image,prompt\n{IMAGE},caf\xe9\n".encode("latin-1"),
+            "m.csv:2: is not UTF-8 (byte 0xe9; it may be Latin-1 or Windows-1252): save it as "
+            "UTF-8 (in Excel: “CSV UTF-8”)",
+            id="latin-1",
+        ),
+        pytest.param(
+            f"image\n{IMAGE}\n".encode("utf-16"),
+            "m.csv: is UTF-16, not UTF-8: save it as UTF-8 (in Excel: “CSV UTF-8”)",
+            id="utf-16",
+        ),
+        pytest.param(
+            f"image\n{IMAGE}\n".encode("utf-16-be"),
+            "m.csv: is UTF-16, not UTF-8: save it as UTF-8 (in Excel: “CSV UTF-8”)",
+            id="utf-16-without-mark",
+        ),
+        pytest.param(
+            b"PK\x03\x04xxxx",
+            "m.csv: is a spreadsheet or an archive, not text: export it as CSV",
+            id="xlsx-renamed",
+        ),
+    ],
+)
+def test_a_faulty_table_is_refused_with_its_line(
+    tmp_path: Path, content: str | bytes, expected: str
+) -> None:
+    assert faults_of(write(tmp_path, "m.csv", content)) == [expected]
+
+
+def test_columns_people_have_are_carried(tmp_path: Path) -> None:
+    names = (
+        "category,dimensions,client,note,scene,name,image_name,time,rating,rate,uid,vid,style,"
+        "camera,location,date,result_foo,status,url,tags,seed_note"
+    )
+    row = ",".join("x" for _ in names.split(","))
+    path = write(tmp_path, "m.csv", f"image,{names}\n{IMAGE},{row}\n")
+
+    (spec,) = specs_of(path)
+
+    assert dict(spec.inputs) == {"promptImage": IMAGE}
+    assert list(spec.cells) == ["image", *names.split(",")]
+    assert spec.input_columns == {"image"}
+
+
+def test_a_file_like_the_benchmark_of_image_to_video_is_taken_as_it_is(tmp_path: Path) -> None:
+    lines = ["id,prompt,image,category,dimensions"]
+    for number in range(0, 40, 2):
+        lines.append(
+            f'i2v-{number:04},"a liquid, camera pans right",https://images.example.com/'
+            "vbench-i2v/a%20close%20up%20of%20a%20liquid.jpg,abstract,i2v_background|quality"
+        )
+    path = write(tmp_path, "vbench.csv", "\n".join(lines))
+
+    specs = specs_of(path)
+
+    assert [spec.row_id for spec in specs[:2]] == ["i2v-0000", "i2v-0002"]
+    assert specs[0].cells["dimensions"] == "i2v_background|quality"
+    assert specs[-1].line == 21
+    assert manifests.read(path).columns == ("id", "prompt", "image", "category", "dimensions")
+
+
+def test_input_and_meta_prefixes_decide_what_a_column_is(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "m.csv", f"input.image,input.duration,meta.duration\n{IMAGE},10,two weeks\n"
+    )
+
+    (spec,) = specs_of(path)
+
+    assert dict(spec.inputs) == {"promptImage": IMAGE, "duration": 10}
+    assert spec.cells["meta.duration"] == "two weeks"
+    assert spec.input_columns == {"input.image", "input.duration"}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["no-bom", "bom"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+def test_delimiter_mark_and_line_ends_are_found_out(
+    tmp_path: Path, delimiter: str, mark: str, end: str
+) -> None:
+    header = delimiter.join(["id", "image", '"a,b;c,d;e"', "prompt"])
+    row = delimiter.join(["x", IMAGE, "kept", '"one, two; three"'])
+    path = write(tmp_path, "m.csv", mark + header + end + end + row + end)
+
+    (spec,) = specs_of(path)
+
+    assert spec.inputs["promptText"] == "one, two; three"
+    assert spec.cells["a,b;c,d;e"] == "kept"
+    assert spec.line == 3
+
+
+def test_braces_in_a_cell_are_plain_text(tmp_path: Path) -> None:
+    (spec,) = specs_of(write(tmp_path, "m.csv", f"image,prompt\n{IMAGE},{{{{ x }}}}\n"))
+
+    assert spec.inputs["promptText"] == "{{ x }}"
+
+
+def test_a_huge_carried_cell_comes_back_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.csv", f"image,note\n{IMAGE},{'x' * 1_000_000}\n")
+
+    assert len(specs_of(path)[0].cells["note"]) == 1_000_000
+
+
+def test_short_and_blank_rows_are_forgiven(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.csv", f"image,prompt,note\n{IMAGE}\n,,\n\n{IMAGE},hi\n")
+
+    specs = specs_of(path)
+
+    assert [spec.line for spec in specs] == [2, 5]
+    assert dict(specs[0].cells) == {"image": IMAGE, "prompt": "", "note": ""}
+
+
+def test_a_table_that_changes_between_the_passes_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.csv", f"image\n{IMAGE}\n")
+    checked = manifests.check(manifests.read(path), models=MODELS)
+    write(tmp_path, "m.csv", f"image\n{IMAGE}\n{IMAGE}\n")
+
+    with pytest.raises(ManifestError, match="changed while it was read"):
+        list(checked.specs())
+
+
+def test_an_export_loses_its_result_columns_and_formula_escapes(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "out.csv",
+        "id,image,prompt,result_key,result_error,result_foo\n"
+        f"a,{IMAGE},'=1+1,j01,boom,mine\nb,{IMAGE},'tis,,,\n",
+    )
+
+    first, second = specs_of(path)
+
+    assert (first.result_key, second.result_key) == ("j01", None)
+    assert first.inputs["promptText"] == "=1+1"
+    assert second.inputs["promptText"] == "'tis"
+    assert list(first.cells) == ["id", "image", "prompt", "result_foo"]
+    assert manifests.read(path).has_result_keys
+
+
+def test_an_apostrophe_stays_in_a_file_that_is_no_export(tmp_path: Path) -> None:
+    (spec,) = specs_of(write(tmp_path, "m.csv", f"image,prompt\n{IMAGE},'=1+1\n"))
+
+    assert spec.inputs["promptText"] == "'=1+1"
