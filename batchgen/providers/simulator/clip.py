@@ -1,7 +1,13 @@
-"""The clip that every request yields: made by us, playable, different for each request.
+r"""The clip that every request yields: made by us, playable, different for each request.
 
-`clip.mp4` is two seconds of a drifting colour gradient (H.264, 320x180). A `free` box with
-the request id behind it, which players skip, gives each request's file its own digest.
+`clip.mp4` is two seconds of a drifting colour gradient (H.264, 320x180), made with
+
+    ffmpeg -f lavfi -i "gradients=s=320x180:r=12:d=2:c0=0x0b3d5c:c1=0xf2a65a:nb_colors=2:\
+    speed=0.02:seed=7" -c:v libx264 -crf 30 -preset veryslow -pix_fmt yuv420p \
+    -movflags +faststart -map_metadata -1 -fflags +bitexact -flags:v +bitexact clip.mp4
+
+A `free` box with the file's name behind it, which players skip, gives each request's file its
+own digest.
 """
 
 from collections.abc import Iterator
