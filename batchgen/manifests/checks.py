@@ -425,7 +425,9 @@ class _Checker:
         cells = row.cells
         for name, target in pairs:
             value = cells.get(name)
-            if _is_absent(value):
+            if not value and _is_absent(value):
+                continue
+            if value.__class__ is str and value.isspace():
                 continue
             if target in inputs:
                 other = next(n for n, t in pairs if t == target)
@@ -492,10 +494,12 @@ class _Checker:
                 raise files.changed(self.source.path)
             yield from self._row_specs(row, numbers)
 
-    def _row_specs(self, row: Row, numbers: RowIds) -> Iterator[JobSpec]:
-        def changed(_name: str, _message: str) -> None:
-            raise files.changed(self.source.path)
+    def _changed(self, _name: str, _message: str) -> None:
+        # The first pass found no fault, so the file is another one now.
+        raise files.changed(self.source.path)
 
+    def _row_specs(self, row: Row, numbers: RowIds) -> Iterator[JobSpec]:
+        changed = self._changed
         bound = self._bind(row)
         if bound is None:
             raise files.changed(self.source.path)

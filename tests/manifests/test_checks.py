@@ -216,8 +216,8 @@ def test_only_what_seeds_and_repeat_make_is_bounded(tmp_path: Path) -> None:
     assert len(specs_of(plain, max_expand=10)) == 20
     assert faults_of(path, max_expand=10) == [
         (
-            "m.csv: `seeds` and `repeat` make 12 jobs, at most 10 are allowed: shorten them, or raise "
-            "--max-expand"
+            "m.csv: `seeds` and `repeat` make 12 jobs, at most 10 are allowed: shorten them, "
+            "or raise --max-expand"
         )
     ]
 
