@@ -304,6 +304,7 @@ DOUBTFUL = {
     "503": answer("503 Service Unavailable", "", "Retry-After: 5"),
     "504 HTML": answer("504 Gateway Timeout", "<html>", kind="text/html"),
     "408": answer("408 Request Timeout", {"error_code": 400001}),
+    "a redirect with an id": answer("307 Temporary Redirect", {"request_id": "r1"}),
     "303": answer("303 See Other", "", "Location: /elsewhere"),
     "304": answer("304 Not Modified", ""),
 }
@@ -315,7 +316,6 @@ DOUBTFUL = {
         close_at_once,
         close_before_body,
         close_after_body,
-        reset_at_once,
         reset_before_body,
         reset_after_body,
         reset_within_answer,
@@ -326,6 +326,14 @@ def test_broken_connection_is_in_doubt(behave: Behaviour) -> None:
         error = failed(server.base)
     assert type(error) is OutcomeUnknown
     assert len(server.posts) <= 1
+
+
+def test_reset_at_once_is_unsent_only_if_it_met_the_connect() -> None:
+    """Which of the two it is, the kernel decides; what it proves must agree with the cause."""
+    with peer(reset_at_once) as server:
+        error = failed(server.base)
+    assert type(error) is (Unsent if "ClientConnectorError" in str(error) else OutcomeUnknown)
+    assert server.posts == []
 
 
 @pytest.mark.parametrize("data", DOUBTFUL.values(), ids=DOUBTFUL)
