@@ -122,12 +122,12 @@ _CANDIDATES = text(
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE j.state = 'pending' AND j.not_before_ms <= :now_ms AND j.id <= :max_job_id "
     "AND b.account_id = :account_id AND j.batch_id NOT IN :skipped AND j.model NOT IN :held "
-    "AND j.id NOT IN :excluded AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted"
 ).bindparams(
     bindparam("skipped", expanding=True),
     bindparam("held", expanding=True),
-    bindparam("excluded", expanding=True),
     bindparam("batch_ids", expanding=True),
 )
 _NEXT_DUE = text(
@@ -193,7 +193,7 @@ def _affordable(
         "now_ms": request.now_ms,
         "max_job_id": scope.max_job_id,
         "held": list(request.held_models),
-        "excluded": list(scope.excluded),
+        "excluded": json.dumps(list(scope.excluded)),
         "all_batches": int(scope.batch_ids is None),
         "batch_ids": list(scope.batch_ids or ()),
     }
@@ -283,11 +283,10 @@ def _job(row: Any, **changes: Any) -> Job:
 _CLAIMABLE = text(
     "SELECT 1 FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE j.state = 'pending' AND j.id <= :max_job_id AND b.account_id = :account_id "
-    "AND j.model NOT IN :held AND j.id NOT IN :excluded "
+    "AND j.model NOT IN :held AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) LIMIT 1"
 ).bindparams(
     bindparam("held", expanding=True),
-    bindparam("excluded", expanding=True),
     bindparam("batch_ids", expanding=True),
 )
 
@@ -299,7 +298,7 @@ def has_claimable(tx: Transaction, request: ClaimRequest) -> bool:
         "max_job_id": scope.max_job_id,
         "account_id": request.account_id,
         "held": list(request.held_models),
-        "excluded": list(scope.excluded),
+        "excluded": json.dumps(list(scope.excluded)),
         "all_batches": int(scope.batch_ids is None),
         "batch_ids": list(scope.batch_ids or ()),
     }
