@@ -1,0 +1,186 @@
+"""What the commands share: options, opening the job database, money and times in words."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from batchgen.domain.errors import StoreError, UsageError
+from batchgen.settings import database_url
+from batchgen.store import additions, reads, upgrade
+from batchgen.store.database import Database, Transaction
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def db_option(command: Command) -> Command:
+    """Add `--db` and `--allow-network-fs`."""
+    command = click.option(
+        "--db",
+        metavar="URL|PATH",
+        help="The job database; else BATCHGEN_DB, else ./batchgen.db.",
+    )(command)
+    return click.option(
+        "--allow-network-fs",
+        is_flag=True,
+        help="Use a job database on a network file system, at your own risk.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def batch_option(command: Command) -> Command:
+    """Add `--batch` to a command that looks."""
+    return click.option("--batch", metavar="NAME", help="Only the jobs of this batch.")(command)
+
+
+def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
+    """Open a job database that must exist, and bring its schema up to date.
+
+    Raises:
+        StoreError: If there is none, or it cannot be used.
+    """
+    database = Database(database_url(db), allow_network_fs=allow_network_fs)
+    upgrade.require_current(database)
+    return database
+
+
+def batch_id_of(tx: Transaction, name: str | None) -> int | None:
+    """Return the row id of a batch by name, None if no name is given.
+
+    Raises:
+        UsageError: If there is no such batch.
+    """
+    if name is None:
+        return None
+    batch = additions.find_batch(tx, name)
+    if batch is None:
+        known = ", ".join(summary.name for summary in reads.batches(tx)) or "none"
+        raise UsageError(f"there is no batch {name!r}; the batches are: {known}")
+    return batch.id
+
+
+def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
+    """Return the jobs that a person's words mean; `-` reads them from stdin, one a line.
+
+    Raises:
+        UsageError: If a word means no job, or more than one.
+    """
+    words: list[str] = []
+    for word in said:
+        words.extend(line.strip() for line in sys.stdin if line.strip()) if word == "-" else (
+            words.append(word)
+        )
+    found: list[int] = []
+    for word in words:
+        ids = reads.find(tx, word)
+        if not ids:
+            raise UsageError(f"no job is called {word!r}: `batchgen ls` lists them")
+        if len(ids) > 1:
+            raise UsageError(
+                f"{word!r} may be any of {len(ids)} jobs: say BATCH/ID, ID-VARIANT or the key"
+            )
+        found.extend(ids)
+    return list(dict.fromkeys(found))
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def usd(micros: int | None) -> str:
+    """Return money for people: `$1.25`, to the cent unless that hides something."""
+    if micros is None:
+        return "unknown"
+    digits = 2 if micros % 10_000 == 0 else 4
+    return f"${micros / 1_000_000:,.{digits}f}"
+
+
+def usd_number(micros: int | None) -> float | None:
+    """Return money as a number of dollars for JSON and tables."""
+    return None if micros is None else micros / 1_000_000
+
+
+def time_of(ms: int | None) -> datetime | None:
+    """Return epoch milliseconds as a UTC time."""
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def iso(ms: int | None) -> str | None:
+    """Return epoch milliseconds as ISO 8601 in UTC."""
+    at = time_of(ms)
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
+    """Return rows as aligned columns under a header."""
+    everything = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[index]) for row in everything) for index in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in everything
+    ]
+    return "\n".join(lines)
+
+
+def is_terminal() -> bool:
+    """Return whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something costs money.
+
+    Raises:
+        UsageError: If the answer is no, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise UsageError(
+            "this costs money and nobody can be asked: pass -y to agree. Nothing was stored or "
+            "spent"
+        )
+    click.echo(question + " [y/N] ", nl=False, err=True)
+    answer = sys.stdin.readline().strip().lower()
+    if answer not in ("y", "yes"):
+        raise UsageError("not agreed: nothing was stored or spent")
+
+
+def folder_of(database: Database) -> Path:
+    """Return the folder that relative output folders start from."""
+    return database.folder
+
+
+__all__ = [
+    "StoreError",
+    "batch_id_of",
+    "batch_option",
+    "confirm",
+    "db_option",
+    "find_jobs",
+    "folder_of",
+    "is_terminal",
+    "iso",
+    "json_option",
+    "open_database",
+    "plural",
+    "print_json",
+    "table",
+    "time_of",
+    "usd",
+    "usd_number",
+]

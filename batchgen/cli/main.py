@@ -1,0 +1,122 @@
+"""The command group: loads a command only when it is used, and handles every error."""
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import click
+
+from batchgen import __version__
+from batchgen.domain.errors import BatchgenError, Exit, ManifestError
+
+COMMANDS = {
+    "init": "Write a commented example manifest.",
+    "validate": "Check manifests: every fault at once, nothing stored.",
+    "add": "Store the jobs of manifests, to be run later.",
+    "run": "Add manifests and work until every job is at rest; again to resume.",
+    "status": "Show counts, money, and what stands in the way.",
+    "ls": "List jobs.",
+    "show": "Show one job: inputs, attempts, what happened when.",
+    "cancel": "Cancel jobs that have not been generated.",
+    "retry": "Let failed, cancelled or expired jobs be paid for again.",
+    "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
+    "download": "Fetch clips that are paid for and not on disk.",
+    "export": "Write the result table as CSV or JSON Lines.",
+    "db": "Check or upgrade the job database.",
+    "simulate": "Serve the stand-in for RunComfy's API on this machine.",
+}
+"""Every command with its line of help, in the order of use."""
+
+SHOWN_FAULTS = 50
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"batchgen.cli.{cmd_name}")
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table: asking each command for its help would import them all.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="batchgen")
+def cli() -> None:
+    """Run hundreds of paid video generations: no clip lost, none paid for twice.
+
+    A manifest of prompts and images goes in, clips and a result table come out. Whatever
+    crashes, `batchgen run` again goes on.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code of spec: one boundary for every error."""
+    try:
+        result = cli.main(prog_name="batchgen", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        _leave(error.exit_code)
+    except click.Abort:
+        click.echo("Aborted.", err=True)
+        _leave(Exit.SIGINT)
+    except click.ClickException as error:
+        error.show()
+        _leave(Exit.USAGE)
+    except BatchgenError as error:
+        click.echo(f"Error: {_shown(error)}", err=True)
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        _leave(Exit.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output went away, as `batchgen ls | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(Exit.SUCCESS)
+    except Exception as error:  # noqa: BLE001 - the boundary: reported to a file, never swallowed
+        click.echo(f"Error: unexpected: {type(error).__name__}: {error}", err=True)
+        click.echo(f"The details are in {_report()}; nothing paid for is lost.", err=True)
+        _leave(Exit.UNEXPECTED)
+    _leave(result if isinstance(result, int) else Exit.SUCCESS)
+
+
+def _leave(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(int(code))
+
+
+def _shown(error: BatchgenError) -> str:
+    if not isinstance(error, ManifestError) or len(error.faults) <= 1:
+        return str(error)
+    count = len(error.faults)
+    lines = [str(fault) for fault in error.faults[:SHOWN_FAULTS]]
+    if count > SHOWN_FAULTS:
+        lines.append(f"and {count - SHOWN_FAULTS} more")
+    return f"{count} faults; nothing was stored or spent\n" + "\n".join(lines)
+
+
+def _report() -> str:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=f"batchgen-{stamp}-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"batchgen {__version__}, Python {sys.version}\n\n")
+        traceback.print_exc(file=file)
+    return file.name

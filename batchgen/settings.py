@@ -1,0 +1,122 @@
+"""Where settings come from: the environment and RunComfy's own token file.
+
+Only this module and `cli` read the environment. The token stays in `Token` and is never
+printed by it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batchgen.domain.errors import BatchgenError, Exit, UsageError
+
+TOKEN_NAMES = ("RUNCOMFY_TOKEN", "RUNCOMFY_API_TOKEN")
+BASE_NAME = "RUNCOMFY_MODEL_API_BASE"
+DATABASE_NAME = "BATCHGEN_DB"
+DEFAULT_DATABASE = "batchgen.db"
+SIMULATED_DATABASE = "batchgen-simulated.db"
+SIMULATED_CLIPS = "clips-simulated"
+
+
+class TokenMissing(BatchgenError):
+    """There is no token to be found."""
+
+    exit_code = Exit.TOKEN
+
+
+@dataclass(frozen=True)
+class Token:
+    """A RunComfy token and where it was found.
+
+    Attributes:
+        text: The secret; left out of the representation.
+        source: The name of the variable, or the file.
+        expires_at: When it ends, if the file says so.
+    """
+
+    text: str = field(repr=False)
+    source: str
+    expires_at: datetime | None = None
+
+    @property
+    def digest(self) -> str:
+        """Return a hash that tells tokens apart without keeping them."""
+        return hashlib.sha256(b"batchgen token " + self.text.encode()).hexdigest()[:16]
+
+
+def find_token(environment: Mapping[str, str] | None = None) -> Token:
+    """Return the token from the environment, else from RunComfy's own `token.json`.
+
+    Raises:
+        TokenMissing: If there is none.
+        UsageError: If the token file cannot be read.
+    """
+    env = os.environ if environment is None else environment
+    for name in TOKEN_NAMES:
+        if env.get(name, "").strip():
+            return Token(env[name].strip(), name)
+    path = token_file(env)
+    if path.is_file():
+        return _from_file(path)
+    raise TokenMissing(
+        f"no token: set {TOKEN_NAMES[0]} (RunComfy's website shows it under Profile), or log in "
+        f"with RunComfy's own program, which writes {path}"
+    )
+
+
+def token_file(env: Mapping[str, str]) -> Path:
+    """Return where RunComfy's own program keeps its token."""
+    if env.get("RUNCOMFY_CONFIG_DIR"):
+        return Path(env["RUNCOMFY_CONFIG_DIR"]) / "token.json"
+    if env.get("XDG_CONFIG_HOME"):
+        return Path(env["XDG_CONFIG_HOME"]) / "runcomfy" / "token.json"
+    return Path(env.get("HOME", "~")).expanduser() / ".config" / "runcomfy" / "token.json"
+
+
+def _from_file(path: Path) -> Token:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        text = said["access_token"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: no token can be read from it ({type(error).__name__}): log in again, or set "
+            f"{TOKEN_NAMES[0]}"
+        ) from error
+    if not isinstance(text, str) or not text.strip():
+        raise TokenMissing(f"{path}: its token is empty: log in again, or set {TOKEN_NAMES[0]}")
+    return Token(text.strip(), str(path), _time(said.get("expires_at")))
+
+
+def _time(value: object) -> datetime | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+    if isinstance(value, str):
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return None
+
+
+def api_base() -> str | None:
+    """Return the API's base from the environment, None for the provider's default."""
+    return os.environ.get(BASE_NAME) or None
+
+
+def database_url(flag: str | None, *, simulate: bool = False) -> str:
+    """Return which job database is meant; a simulation ignores the environment."""
+    if flag:
+        return flag
+    if simulate:
+        return SIMULATED_DATABASE
+    return os.environ.get(DATABASE_NAME) or DEFAULT_DATABASE
+
+
+def is_database_named(flag: str | None) -> bool:
+    """Return whether the user said which job database is meant."""
+    return bool(flag or os.environ.get(DATABASE_NAME))
