@@ -1,0 +1,93 @@
+"""What every test lives in: a home of its own, an empty environment, no network but loopback."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PREFIXES = ("RUNCOMFY_", "BATCHGEN_")
+_ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
+_refused: list[str] = []
+
+
+class NetworkRefused(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _is_loopback(host: Any) -> bool:
+    if host is None or host in ("", "localhost", b"localhost"):
+        return True
+    try:
+        address = ip_address(host.decode() if isinstance(host, bytes) else host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _is_numeric(host: Any) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    try:
+        socket.inet_aton(name)  # also 0x7f.1 and 2130706433, as the resolver takes them
+    except OSError:
+        return ":" in name
+    return True
+
+
+def _stay_at_home(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in _ADDRESSED:
+        address = arguments[1]
+        # A path is a Unix socket; None is the peer of a socket that is connected already.
+        if isinstance(address, tuple) and not _is_loopback(address[0]):
+            _refuse(f"{event} to {address[0]}")
+    elif event in _LOOKED_UP:
+        host = arguments[0]
+        if _is_loopback(host) or _is_numeric(host):
+            return
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.rstrip(".").endswith(".invalid"):
+            # It can never exist (RFC 2606), so no name server has to be asked.
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        _refuse(f"{event} of {name}")
+
+
+def _refuse(what: str) -> None:
+    _refused.append(what)
+    raise NetworkRefused(f"{what}: tests reach nothing but loopback")
+
+
+# A hook and not a patch of `socket`: it sees every way to connect, in every thread.
+sys.addaudithook(_stay_at_home)
+
+
+@pytest.fixture
+def refused() -> list[str]:
+    """What the test tried to reach; clear it if that was meant."""
+    return _refused
+
+
+@pytest.fixture(autouse=True)
+def _no_network(refused: list[str]) -> Iterator[None]:
+    # The code under test may take the refusal for a network error, so the test fails here too.
+    refused.clear()
+    yield
+    assert refused == []
+
+
+@pytest.fixture(autouse=True)
+def _own_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("home")  # beside tmp_path, which a test may list
+    for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("RUNCOMFY_CONFIG_DIR", str(home / ".config" / "runcomfy"))
+    monkeypatch.chdir(tmp_path)
