@@ -89,6 +89,7 @@ _FAILURE_CODES = ("failureCode", "failure_code", "error_code", "code")
 _FAILURE_TEXTS = ("error", "failure_reason", "failure", "error_message")
 _MOST_MICROS = 10**15  # a thousand million dollars: more is no price
 _DEEPEST_OUTPUT = 8
+_NO_REQUEST = "00000000-0000-0000-0000-000000000000"
 
 
 class RunComfy:
@@ -200,6 +201,20 @@ class RunComfy:
             log.debug("the balance could not be read: %s", error)
             return None
         return _micros(payload.get("balance_usd"))
+
+    async def is_reachable(self) -> bool:
+        """Ask for a request that cannot exist; return whether the service itself answered.
+
+        A page of HTML or a 5xx comes from something before it.
+        """
+        url = f"{self._base}/requests/{_NO_REQUEST}/status"
+        request = httpx.Request("GET", url, headers=self._read_headers)
+        try:
+            answer = await self._free(self._reader, request)
+        except ProviderError as error:
+            log.debug("the service cannot be reached: %s", error)
+            return False
+        return answer.status < 500 and not answer.body.lstrip().startswith(b"<")
 
     async def close(self) -> None:
         """Close every connection."""

@@ -107,12 +107,13 @@ class Session:
         self._over_budget: frozenset[int] = frozenset()
         self._doubt_slot_ms = _UNKNOWN_RUN_MS
         self._crash: BaseException | None = None
+        self._held: dict[int, Job] = {}
         self._carrier: Carrier
 
     @property
-    def in_flight(self) -> dict[int, Job]:
+    def held(self) -> dict[int, Job]:
         """The jobs that hold a slot through this worker, by row id."""
-        return self._carrier.in_flight
+        return self._held
 
     async def run(self) -> Outcome:
         """Work until every job in scope is at rest, or there is a reason to stop.
@@ -178,6 +179,7 @@ class Session:
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
+            in_flight=self._held,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ class Session:
             return _PAUSED_LOOK_S
         if claim is None:
             return None
-        if claim.paused or claim.live >= claim.cap > len(self._carrier.in_flight):
+        if claim.paused or claim.live >= claim.cap > len(self._held):
             return _PAUSED_LOOK_S
         if claim.wait_until_ms:
             return max(0.05, (claim.wait_until_ms - self.now_ms()) / 1000)
@@ -250,7 +252,7 @@ class Session:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""
         if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
             return 0
-        in_flight = len(self._carrier.in_flight)
+        in_flight = len(self._held)
         wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
         if self.settings.limit is not None:
             wanted = min(wanted, self.settings.limit - self._new_payments)
@@ -293,7 +295,7 @@ class Session:
     def _spawn(self, job: Job) -> None:
         # Registered here, not when the task first runs: the next claim counts it.
         if job.state != "downloading":
-            self._carrier.in_flight[job.id] = job
+            self._held[job.id] = job
         task = asyncio.create_task(self._carrier.carry(job))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

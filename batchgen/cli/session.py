@@ -1,0 +1,112 @@
+"""Run a session of work against a provider: what `run` and `download` share."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from batchgen.cli.progress import Progress
+from batchgen.domain.errors import OutputError
+from batchgen.downloads.fetch import Fetcher
+from batchgen.downloads.folder import free_bytes
+from batchgen.http import file_client
+from batchgen.providers.interface import Provider
+from batchgen.runner.job import Settings
+from batchgen.runner.loop import Outcome, Session
+from batchgen.store.database import Database
+from batchgen.store.jobs import Scope
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One session of work.
+
+    Attributes:
+        database: Opened and current.
+        make_provider: Called inside the event loop.
+        account_id: Who pays.
+        scope: What may be paid for.
+        settings: What the user chose.
+        allow_private: Whether clips may come from private addresses (a loopback service).
+        total: How many jobs the display counts to.
+        quiet: Show no progress.
+        command: For the record.
+    """
+
+    database: Database
+    make_provider: Callable[[], Provider]
+    account_id: int
+    scope: Scope
+    settings: Settings
+    allow_private: bool
+    total: int
+    quiet: bool = False
+    command: str = "run"
+
+
+def work(errand: Errand) -> Outcome:
+    """Work until everything in scope is at rest, and show how it goes.
+
+    Raises:
+        StoreError: If the job database fails for good.
+    """
+    return asyncio.run(_work(errand))
+
+
+async def _work(errand: Errand) -> Outcome:
+    async with AsyncExitStack() as stack:
+        provider = errand.make_provider()
+        stack.push_async_callback(provider.close)
+        fetcher = None
+        if errand.settings.download:
+            client = file_client(
+                connections=errand.settings.download_jobs, allow_private=errand.allow_private
+            )
+            stack.push_async_callback(client.aclose)
+            fetcher = Fetcher(client=client, allow_private=errand.allow_private)
+        root = errand.database.folder
+        session = Session(
+            database=errand.database,
+            provider=provider,
+            fetcher=fetcher,
+            account_id=errand.account_id,
+            scope=errand.scope,
+            settings=errand.settings,
+            output_root=root,
+            free_bytes=lambda: _free(root),
+            say=say,
+            command=errand.command,
+        )
+        progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
+        return await _with_progress(session.run, progress, quiet=errand.quiet)
+
+
+async def _with_progress(
+    run: Callable[[], Awaitable[Outcome]], progress: Progress, *, quiet: bool
+) -> Outcome:
+    if quiet:
+        return await run()
+    shown = asyncio.create_task(progress.show())
+    try:
+        return await run()
+    finally:
+        shown.cancel()
+        await asyncio.gather(shown, return_exceptions=True)
+
+
+def _free(root: Path) -> int:
+    try:
+        return free_bytes(root)
+    except OutputError as error:
+        say(str(error))
+        return 0
+
+
+def say(message: str) -> None:
+    """Tell the user something, on stderr."""
+    click.echo(message, err=True)
+    sys.stderr.flush()
