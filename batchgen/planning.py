@@ -118,6 +118,13 @@ class Plan:
         return sum(spec.est_micros is None for spec in self.to_pay)
 
     @property
+    def claimed_ids(self) -> set[int]:
+        """The stored jobs that rows of the manifest stand for."""
+        stored = (self.changed, self.reopened, self.replaced, self.left)
+        at_rest = (self.busy, self.renamed, self.unchanged)
+        return {known.id for items in (*stored, *at_rest) for _, _, known in items}
+
+    @property
     def batch(self) -> Batch:
         """The batch the rows belong to."""
         return self.prepared.batch
@@ -386,11 +393,13 @@ class Stored:
 
     Attributes:
         batch_id: Of the batch.
-        excluded: Pending jobs of the batch that are not in the manifest.
+        gone: Pending jobs of the batch that are not in the manifest.
+        outside: All jobs of the batch that are not in the manifest.
     """
 
     batch_id: int
-    excluded: frozenset[int]
+    gone: frozenset[int]
+    outside: frozenset[int]
 
 
 def store(tx: Transaction, plan: Plan, *, now_ms: int, draw: Callable[[int, int], int]) -> Stored:
@@ -405,6 +414,7 @@ def store(tx: Transaction, plan: Plan, *, now_ms: int, draw: Callable[[int, int]
     wish = plan.prepared.wish
     account = accounts.ensure(tx, wish.provider, wish.account)
     batch = replace(plan.batch, account_id=account.id)
+    outside = additions.ids_of_batch(tx, batch.id) - plan.claimed_ids if batch.id else set()
     batch_id = additions.save_batch(tx, batch, now_ms=now_ms)
     _add(tx, plan, batch, batch_id, now_ms=now_ms, draw=draw)
     additions.change_pending(
@@ -424,7 +434,7 @@ def store(tx: Transaction, plan: Plan, *, now_ms: int, draw: Callable[[int, int]
             for position, spec, known in [*plan.left, *plan.busy]
         ],
     )
-    return Stored(batch_id, frozenset(job.id for job in plan.gone))
+    return Stored(batch_id, frozenset(job.id for job in plan.gone), frozenset(outside))
 
 
 def _carried(spec: JobSpec, known: Known) -> dict[str, Any]:

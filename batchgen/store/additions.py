@@ -76,6 +76,7 @@ _BY_HASH = text(
     + "AND j.state IN ({}) ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
 ).bindparams(bindparam("values", expanding=True))
 _PENDING = text(_KNOWN + "j.batch_id = :batch_id AND j.state = 'pending' ORDER BY j.position, j.id")
+_IDS = text("SELECT id FROM jobs WHERE batch_id = :batch_id")
 _NAMES = text(
     "SELECT j.name_folded FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
@@ -189,6 +190,11 @@ def paid_by_hashes(tx: Transaction, account_id: int, hashes: Iterable[str]) -> l
 def pending(tx: Transaction, batch_id: int) -> list[Known]:
     """Return the pending jobs of a batch."""
     return [_known(row) for row in tx.rows(_PENDING, {"batch_id": batch_id})]
+
+
+def ids_of_batch(tx: Transaction, batch_id: int) -> set[int]:
+    """Return the row ids of every job of a batch."""
+    return {row.id for row in tx.rows(_IDS, {"batch_id": batch_id})}
 
 
 def taken_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> set[str]:

@@ -24,12 +24,14 @@ class Scope:
     Attributes:
         batch_ids: The batches, None for all of the account.
         max_job_id: Jobs stored later are not in it.
-        excluded: Jobs of those batches that are not: gone from the manifest.
+        excluded: Pending jobs of those batches that are not: gone from the manifest.
+        outside: All jobs of those batches that the session is not judged by.
     """
 
     batch_ids: tuple[int, ...] | None
     max_job_id: int
     excluded: frozenset[int] = frozenset()
+    outside: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

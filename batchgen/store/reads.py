@@ -248,7 +248,7 @@ def tally(
             "since_ms": since_ms,
         },
     )
-    return Counter(JobState(row.state) for row in rows if row.id not in scope.excluded)
+    return Counter(JobState(row.state) for row in rows if row.id not in scope.outside)
 
 
 _PENDING_MONEY = text(
