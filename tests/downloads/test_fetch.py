@@ -37,20 +37,19 @@ class Server:
     answers: dict[str, bytes | Handler]
     requests: list[str] = field(default_factory=list)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     url: str = ""
 
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: its task could be cancelled before it ever ran.
+        self.writers.append(writer)
+        self.tasks.append(asyncio.create_task(self.serve(reader, writer)))
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.append(task)
-        with suppress(ConnectionError, asyncio.CancelledError):
-            try:
-                await self.reply(reader, writer)
-                writer.close()
-                await writer.wait_closed()
-            finally:
-                # Nothing is flushed any more: the peer may have stopped reading.
-                writer.transport.abort()
+        with suppress(ConnectionError):
+            await self.reply(reader, writer)
+            writer.close()
+            await writer.wait_closed()
 
     async def reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):
@@ -64,11 +63,20 @@ class Server:
             else:
                 await answer(path, writer)
 
-    async def stop(self) -> None:
-        for task in self.tasks:
+    async def stop(self, server: asyncio.Server) -> None:
+        server.close()
+        await _rounds()  # a connection may have been accepted a moment ago
+        for task, writer in zip(self.tasks, self.writers, strict=True):
             task.cancel()
-        await asyncio.gather(*self.tasks)
-        await asyncio.sleep(0)  # the transports close in the loop's next round
+            # Nothing is flushed any more: the peer may have stopped reading.
+            writer.transport.abort()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await _rounds()
+
+
+async def _rounds() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def answer(
@@ -98,14 +106,14 @@ def run(
 ) -> Any:
     async def main() -> Any:
         served = Server(answers)
-        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(served.connected, "127.0.0.1", 0)
         served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         allow_private = options.setdefault("allow_private", True)
         async with server, file_client(connections=4, allow_private=allow_private) as client:
             try:
                 return await then(Fetcher(client=client, **options), served)
             finally:
-                await served.stop()
+                await served.stop(server)
 
     return asyncio.run(main())
 
