@@ -120,7 +120,7 @@ class RunComfy:
         post_s: float = POST_S,
         get_s: float = GET_S,
     ) -> None:
-        self._base = _checked_base(base)
+        self._base = checked_base(base)
         self.origin = origin_of(self._base)
         if not _TOKEN.fullmatch(token):
             raise AccountBlocked(
@@ -381,7 +381,17 @@ def balance_url(base: str) -> str:
     return origin_of(base) + urlsplit(BALANCE_URL).path
 
 
-def _checked_base(base: str) -> str:
+def is_loopback_base(base: str) -> bool:
+    """Return whether the API is a stand-in on this machine."""
+    return _is_loopback(urlsplit(base).hostname or "")
+
+
+def checked_base(base: str) -> str:
+    """Return the base without a trailing slash.
+
+    Raises:
+        UsageError: If it is no base that a token may be sent to.
+    """
     shown = redact_url(base)
     try:
         parts = urlsplit(base.strip())

@@ -51,6 +51,14 @@ def find(tx: Transaction, provider: str, name: str) -> Account | None:
     )
 
 
+_PROVIDERS = text("SELECT DISTINCT provider FROM accounts")
+
+
+def providers(tx: Transaction) -> set[str]:
+    """Return the providers that any account of the job database belongs to."""
+    return {row.provider for row in tx.rows(_PROVIDERS)}
+
+
 def ensure(tx: Transaction, provider: str, name: str) -> Account:
     """Return an account, made if need be."""
     tx.run(_ADD, {"provider": provider, "name": name})

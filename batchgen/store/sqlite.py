@@ -1,5 +1,6 @@
 """What only SQLite needs: pragmas, the place of the file, exact liveness by `flock`."""
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -72,14 +73,21 @@ class WorkerLock:
 
     def __init__(self, database: Path, worker_id: str) -> None:
         self._path = _lock_path(database, worker_id)
-        self._path.parent.mkdir(exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = self._open()
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _open(self) -> int:
+        while True:
+            self._path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a leaving worker removed the folder
+                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def release(self) -> None:
         """Let go and remove the file."""
         self._path.unlink(missing_ok=True)
         os.close(self._file)
+        with contextlib.suppress(OSError):  # other workers' locks lie there too
+            self._path.parent.rmdir()
 
 
 def is_alive(database: Path, worker_id: str) -> bool:
