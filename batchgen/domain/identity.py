@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _CLOUDFRONT = frozenset({"expires", "signature", "key-pair-id", "policy"})
 _AZURE = frozenset(
-    ("sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "sip", "si", "sdd")
-    + ("skoid", "sktid", "skt", "ske", "sks", "skv", "rscc", "rscd", "rsce", "rscl", "rsct")
+    {"sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "sip", "si", "sdd"}
+    | {"skoid", "sktid", "skt", "ske", "sks", "skv", "rscc", "rscd", "rsce", "rscl", "rsct"}
 )
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -31,14 +32,16 @@ def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any])
         for name, value in inputs.items()
         if not _is_default(value, properties.get(name, {}))
     }
-    text = json.dumps([model, relevant], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _encode([model, relevant])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical(value: Any) -> Any:
     """Return a value as it is hashed: LF line ends, URLs without signatures, 5.0 as 5."""
     if isinstance(value, str):
-        return unsigned_url(value.replace("\r\n", "\n").replace("\r", "\n"))
+        if "\r" in value:
+            value = value.replace("\r\n", "\n").replace("\r", "\n")
+        return unsigned_url(value) if "?" in value else value
     if isinstance(value, Mapping):
         return {name: canonical(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
