@@ -89,6 +89,7 @@ _FAILURE_CODES = ("failureCode", "failure_code", "error_code", "code")
 _FAILURE_TEXTS = ("error", "failure_reason", "failure", "error_message")
 _MOST_MICROS = 10**15  # a thousand million dollars: more is no price
 _DEEPEST_OUTPUT = 8
+_LONG_TOKEN = 16
 _NO_REQUEST = "00000000-0000-0000-0000-000000000000"
 
 
@@ -127,7 +128,12 @@ class RunComfy:
                 "the RunComfy token is empty or holds spaces or other characters that no token has",
                 exit_code=Exit.TOKEN,
             )
-        self._token = token
+        # A short token may be part of an innocent word, and hiding it there would spoil what is
+        # kept: it is hidden where it stands alone.
+        secret = re.escape(token)
+        if len(token) < _LONG_TOKEN:
+            secret = f"(?<![A-Za-z0-9_-]){secret}(?![A-Za-z0-9_-])"
+        self._secret = re.compile(secret)
         self._read_headers = httpx.Headers(
             {
                 "Authorization": f"Bearer {token}",
@@ -247,7 +253,7 @@ class RunComfy:
         if answer.broken is not None:
             said = self._clean(explain(answer.broken))
             raise OutcomeUnknown(f"only half an answer: {said}", status=answer.status, raw=raw)
-        payload = _object(raw)
+        payload = _object(_text(answer))
         if 400 <= answer.status < 500 and answer.status != 408:
             self._refused(answer, payload, raw)
         if not 200 <= answer.status < 300:
@@ -301,7 +307,7 @@ class RunComfy:
         if answer.broken is not None:
             said = self._clean(explain(answer.broken))
             raise Unavailable(f"only half an answer: {said}", status=answer.status, raw=raw)
-        payload = _object(raw)
+        payload = _object(_text(answer))
         status, code = answer.status, _code(payload)
         fine = 200 <= status < 300
         if fine and (code is None or _is_state(payload, code)):
@@ -353,10 +359,10 @@ class RunComfy:
     # -- texts -----------------------------------------------------------------------------------
 
     def _raw(self, answer: Answer) -> str:
-        return self._clean(answer.body.decode("utf-8", "replace"))
+        return self._clean(_text(answer))
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._token, "[token]")
+        return self._secret.sub("[token]", text)
 
     def _throttled(self, answer: Answer, message: str, code: str | None, raw: str) -> Throttled:
         return Throttled(
@@ -424,6 +430,10 @@ def _request_path(request_id: str) -> str:
 
 
 # -- what a payload says -------------------------------------------------------------------------
+
+
+def _text(answer: Answer) -> str:
+    return answer.body.decode("utf-8", "replace")
 
 
 def _object(raw: str) -> Mapping[str, Any]:

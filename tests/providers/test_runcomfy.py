@@ -475,3 +475,27 @@ def test_registry_makes_it_by_name() -> None:
 def test_unknown_provider_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="runcomfy"):
         providers.factory("nobody")
+
+
+@pytest.mark.parametrize("token", ["abc", "e", "7", "sim", "request_id"])
+def test_a_short_token_inside_a_request_id_does_not_spoil_the_answer(token: str) -> None:
+    body = {"request_id": "sim-7e-abc-request_id"}
+
+    async def submit(base: str) -> str:
+        provider = RunComfy(base=base, token=token)
+        try:
+            return (await provider.submit("a/b", {})).request_id
+        finally:
+            await provider.close()
+
+    with service(body) as server:
+        assert asyncio.run(submit(server.base)) == "sim-7e-abc-request_id"
+
+
+def test_a_page_is_no_sign_that_the_service_can_be_reached() -> None:
+    with service("<html>maintenance</html>") as server:
+        assert ask(server.base, RunComfy.is_reachable) is False
+    with service("{}", status=503) as server:
+        assert ask(server.base, RunComfy.is_reachable) is False
+    with service({"error_code": 404001}, status=404) as server:
+        assert ask(server.base, RunComfy.is_reachable) is True
