@@ -110,8 +110,9 @@ _REOPEN = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
     "seed = :seed, est_micros = :est_micros, position = :position, state = 'pending', "
     "retries_used = 0, not_before_ms = 0, error = NULL, error_class = NULL, finished_ms = NULL, "
-    "attempt_id = NULL, urls = NULL, files = NULL, version = :version, name = :name, "
-    "name_folded = :name_folded, updated_ms = :now_ms WHERE id = :job_id AND state = :state"
+    "attempt_id = NULL, urls = NULL, files = NULL, version = :version, "
+    "name = coalesce(:name, name), name_folded = coalesce(:name_folded, name_folded), "
+    "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
 )
 _FOLLOW = text(
     "UPDATE jobs SET cells = :cells, position = :position WHERE id = :job_id "
@@ -334,8 +335,8 @@ def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
                 "job_id": known.id,
                 "state": str(known.state),
                 "version": known.version + (1 if change.name else 0),
-                "name": change.name or known.name,
-                "name_folded": change.name_folded or known.name.casefold(),
+                "name": change.name or None,
+                "name_folded": change.name_folded or None,
                 "position": change.position,
                 "now_ms": now_ms,
                 **_of_spec(change.spec, change.inputs, change.seed),

@@ -84,8 +84,15 @@ class Database:
         path: The SQLite file.
     """
 
-    def __init__(self, url: str, *, allow_network_fs: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        allow_network_fs: bool = False,
+        busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+    ) -> None:
         self.url = url
+        self._busy_timeout_ms = busy_timeout_ms
         self.path = path_of(url)
         self._allow_network_fs = allow_network_fs
         self._writer: Engine | None = None
@@ -139,7 +146,9 @@ class Database:
             )
 
         def connect() -> sqlite3.Connection:
-            return sqlite.connect(self.path, read_only=read_only)
+            return sqlite.connect(
+                self.path, read_only=read_only, busy_timeout_ms=self._busy_timeout_ms
+            )
 
         # The writer's one connection is handed from the command's thread to the store
         # thread and never used by two at once.

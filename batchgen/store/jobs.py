@@ -327,12 +327,15 @@ _RUN = text(
 )
 _ATTEMPT = text(
     "SELECT a.id, a.state, a.job_id, a.batch_id, a.account_id, a.worker_id, a.est_micros, "
-    "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner "
+    "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner, "
+    "a.input_hash = j.input_hash AS same_inputs "
     "FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :attempt_id"
 )
 _ACCEPT_LATE = text(
     "UPDATE attempts SET state = 'accepted', request_id = :request_id, accepted_ms = :now_ms, "
-    "submit_raw = :raw, slot_until_ms = NULL, charged_micros = NULL, extra = :extra "
+    "submit_raw = :raw, charged_micros = NULL, closed_ms = NULL, "
+    # Nobody waits for an extra purchase, so its slot is freed by time.
+    "slot_until_ms = CASE WHEN :extra THEN slot_until_ms END, extra = :extra "
     "WHERE id = :attempt_id"
 )
 _RUN_LATE = text(
@@ -377,15 +380,20 @@ def accept_late(
 ) -> bool:
     """Record an acceptance whatever has become of the attempt; return whether the job runs again.
 
-    If the job has been bought again meanwhile, the attempt is kept as an extra purchase.
+    A job that waits to be bought again is not: this purchase is the one it waits for. If it has
+    been bought again already, the attempt is kept as an extra purchase. A fact that is recorded
+    already changes nothing.
     """
     row = tx.row(_ATTEMPT, {"attempt_id": attempt_id})
     if row is None:
         raise LookupError(f"attempt {attempt_id} is not in the job database")
+    if row.state not in {"intent", "in_doubt", "abandoned"}:
+        return False
     if row.state == "abandoned" and row.charged_micros:
         _spend(tx, row, -row.charged_micros)
-    waits = {"submitting", "in_doubt", "pending", "failed"}
-    extra = row.newest != attempt_id or row.job_state not in waits
+    waits = row.newest == attempt_id and row.job_state in {"submitting", "in_doubt", "failed"}
+    unbought = row.newest is None and row.job_state == "pending" and row.same_inputs
+    extra = not (waits or unbought)
     values = {
         "attempt_id": attempt_id,
         "job_id": row.job_id,
@@ -429,7 +437,7 @@ class PutBack:
     raw: str | None = None
 
 
-_DROP = text("DELETE FROM attempts WHERE id = :attempt_id AND state = 'intent'")
+_DROP = text("DELETE FROM attempts WHERE id = :attempt_id AND state IN ('intent', 'in_doubt')")
 _REJECT = text(
     "UPDATE attempts SET state = 'rejected', closed_ms = :now_ms, http_status = :status, "
     "error_code = :code, error = :error, error_class = :error_class, submit_raw = :raw "
@@ -437,7 +445,7 @@ _REJECT = text(
 )
 _BACK = text(
     "UPDATE jobs SET state = 'pending', owner = NULL, not_before_ms = :not_before_ms, "
-    "error = :error, attempt_id = NULL, updated_ms = :now_ms "
+    "error = :error, attempt_id = NULL, finished_ms = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND attempt_id = :attempt_id AND state IN ('submitting', 'in_doubt')"
 )
 
@@ -749,7 +757,8 @@ class LateCost:
 
 _COST = text(
     "UPDATE attempts SET cost_micros = :cost_micros, charged_micros = :cost_micros, "
-    "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL"
+    "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL "
+    "AND state NOT IN ('intent', 'accepted', 'in_doubt')"
 )
 _CHARGED = text("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
 
@@ -988,6 +997,9 @@ def adopt(tx: Transaction, requests: Sequence[AdoptRequest]) -> list[tuple[Job, 
 
 
 def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
+    # A worker is buried once: what it took over after that would never be free again.
+    if tx.row(_ALIVE, {"worker_id": request.worker_id}) is None:
+        return ()
     rows = tx.rows(
         _OWNED,
         {

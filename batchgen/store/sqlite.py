@@ -14,7 +14,13 @@ _NETWORK = frozenset(
 )
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+BUSY_TIMEOUT_MS = 30_000
+"""How long a statement waits for another program's lock before it fails."""
+
+
+def connect(
+    path: Path, *, read_only: bool, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> sqlite3.Connection:
     """Open the file as batchgen needs it: WAL, synced commits, foreign keys."""
     if read_only and not path.is_file():
         raise StoreError(
@@ -24,9 +30,9 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     # isolation_level None: sqlite3 would open transactions by itself, but late, after the
     # first read, and that loses updates. The engine's `begin` event says BEGIN instead.
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=256
+        path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-    connection.execute("PRAGMA busy_timeout = 30000")  # milliseconds
+    connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
     connection.execute("PRAGMA foreign_keys = ON")
     if read_only:
         connection.execute("PRAGMA query_only = 1")
@@ -58,11 +64,17 @@ def _file_system(folder: Path) -> str:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux: there is no such table to ask
         return ""
+    return file_system_of(folder, mounts)
+
+
+def file_system_of(folder: Path, mounts: str) -> str:
+    """Return the kind of file system a folder is on, by a table such as `/proc/self/mounts`."""
     best, kind = "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
         place = fields[1].replace("\\040", " ")
         inside = str(folder) == place or str(folder).startswith(place.rstrip("/") + "/")
+        # The last of two mounts on one place hides the first.
         if inside and len(place) >= len(best):
             best, kind = place, fields[2]
     return kind
@@ -97,7 +109,8 @@ def is_alive(database: Path, worker_id: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that ask at the same moment must not take each other for the worker.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -19,7 +19,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from batchgen.domain.errors import BatchgenError, StoreError
-from batchgen.store import jobs
 from batchgen.store.database import Database, Transaction, is_passing, store_error
 
 logger = logging.getLogger(__name__)
@@ -54,8 +53,11 @@ class Writer:
             be claimed while it is set.
     """
 
-    def __init__(self, database: Database, *, on_stuck: Callable[[str], None]) -> None:
+    def __init__(
+        self, database: Database, *, on_stuck: Callable[[str], None], retry_s: float = _RETRY_S
+    ) -> None:
         self._database = database
+        self._retry_s = retry_s
         self._on_stuck = on_stuck
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
@@ -123,7 +125,7 @@ class Writer:
     def _commit(self, connection: Connection, items: list[_Item]) -> None:
         try:
             results = _run(connection, items)
-        except (DBAPIError, jobs.Regroup, BatchgenError, LookupError) as error:
+        except Exception as error:  # noqa: BLE001 - told to the one whose change it was
             if len(items) == 1:
                 self._settle(connection, items[0], error)
                 return
@@ -151,7 +153,7 @@ class Writer:
             if said != self.stuck:
                 self.stuck = said
                 self._on_stuck(said)
-            time.sleep(_RETRY_S)
+            time.sleep(self._retry_s)
             try:
                 result = _run(connection, [item])[0]
             except DBAPIError as again:
