@@ -213,12 +213,12 @@ class Carrier:
 
     async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:
         fact = jobs.AcceptedFact(job, accepted.request_id, accepted.raw, self.now_ms())
-        recording = asyncio.ensure_future(self.writer.record(jobs.record_accepted, fact))
-        done, _ = await asyncio.wait({recording}, timeout=_RESCUE_AFTER_S)
-        if not done:
-            self.rescue.write(job.attempt_id, accepted.request_id)
+        # Should the commit take long, the id is kept elsewhere too.
+        late = asyncio.get_running_loop().call_later(
+            _RESCUE_AFTER_S, self.rescue.write, job.attempt_id, accepted.request_id
+        )
         try:
-            await recording
+            await self.writer.record(jobs.record_accepted, fact)
         except Conflict:
             await self._doubt(
                 job,
@@ -229,6 +229,8 @@ class Carrier:
                 ),
             )
             return False
+        finally:
+            late.cancel()
         return True
 
     async def _doubt(self, job: Job, error: ProviderError) -> None:

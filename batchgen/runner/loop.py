@@ -102,7 +102,7 @@ class Session:
         self._wake = asyncio.Event()
         self._leaving = False
         self._fenced = False
-        self._adopted_to = 0
+        self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
         self._doubt_slot_ms = _UNKNOWN_RUN_MS
@@ -274,7 +274,7 @@ class Session:
     async def _adopt(self, writer: Writer) -> int:
         """Take paid jobs that nobody holds, whatever the scope: they must not block the cap."""
         room = _MOST_ADOPTED - len(self._tasks)
-        if room <= 0 or self._fenced:
+        if room <= 0 or self._fenced or not self._orphans:
             return 0
         adopted = await writer.do(
             jobs.adopt,
@@ -282,13 +282,12 @@ class Session:
                 worker_id=self.worker_id,
                 account_id=self.account_id,
                 wanted=room,
-                after_id=self._adopted_to,
                 downloads=self.fetcher is not None,
                 now_ms=self.now_ms(),
             ),
         )
+        self._orphans = len(adopted) == room
         for job in adopted:
-            self._adopted_to = job.id
             self._spawn(job)
         return len(adopted)
 
@@ -338,6 +337,8 @@ class Session:
                     self.worker_id, int(self.settings.lease_s * 1000), self.now_ms()
                 )
                 self._fenced = not await writer.do(workers.beat, beat)
+                self._orphans = True
+                self._wake.set()
                 await self._bury_dead(writer)
         except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
             self._crash = error
@@ -375,7 +376,7 @@ class Session:
             )
             sqlite.forget(self.database.path, worker)
             rescue.forget(self.database.path, worker)
-            self._adopted_to = 0
+            self._orphans = True
             if doubts:
                 self.say(
                     f"{doubts} job(s) of a worker that died are in doubt: they may have been "

@@ -8,7 +8,7 @@ epoch under which the worker holds it, and change nothing once another worker ha
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -968,7 +968,7 @@ _OWNED = text(
     f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.closed_ms "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
-    "AND j.state IN ('submitting', 'running', 'downloading') AND j.id > :after_id "
+    "AND j.state IN ('submitting', 'running', 'downloading') "
     "AND j.state <> 'submitting' AND (:downloads = 1 OR j.state = 'running') "
     "ORDER BY j.id LIMIT :wanted"
 )
@@ -985,10 +985,8 @@ class AdoptRequest:
     worker_id: str
     account_id: int
     wanted: int
-    after_id: int  # looked at up to here already in this session
     downloads: bool
     now_ms: int
-    ids: tuple[int, ...] = field(default=())
 
 
 def adopt(tx: Transaction, requests: Sequence[AdoptRequest]) -> list[tuple[Job, ...]]:
@@ -1004,7 +1002,6 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
         _OWNED,
         {
             "account_id": request.account_id,
-            "after_id": request.after_id,
             "downloads": int(request.downloads),
             "wanted": request.wanted,
         },

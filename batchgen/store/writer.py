@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -38,11 +37,31 @@ class Conflict(BatchgenError):
 class _Item:
     __slots__ = ("fact", "future", "operation", "request")
 
-    def __init__(self, operation: Operation[Any, Any], request: object, *, fact: bool) -> None:
+    def __init__(
+        self,
+        operation: Operation[Any, Any],
+        request: object,
+        future: asyncio.Future[Any],
+        *,
+        fact: bool,
+    ) -> None:
         self.operation = operation
         self.request = request
+        self.future = future
         self.fact = fact
-        self.future: Future[Any] = Future()
+
+
+Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
+def _tell(outcomes: Sequence[Outcome]) -> None:
+    for future, result, error in outcomes:
+        if future.done():  # cancelled by its coroutine; the change is durable all the same
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 class Writer:
@@ -93,11 +112,16 @@ class Writer:
     async def _hand_in(
         self, operation: Operation[Request, Result], request: Request, *, fact: bool
     ) -> Result:
-        item = _Item(operation, request, fact=fact)
-        self._queue.put(item)
-        # Shielded: a cancelled coroutine must not cancel what is already on its way to disk.
-        result: Result = await asyncio.shield(asyncio.wrap_future(item.future))
-        return result
+        # A cancelled coroutine lets go of the future; the change lands nevertheless.
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Item(operation, request, future, fact=fact))
+        return await future
+
+    def _resolve(self, outcomes: Sequence[Outcome]) -> None:
+        """Wake every waiter of a commit with one call into the event loop."""
+        loop = outcomes[0][0].get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_tell, outcomes)
 
     def _serve(self) -> None:
         connection: Connection | None = None
@@ -116,9 +140,7 @@ class Writer:
                 self._commit(connection, items)
             except BaseException as error:  # the thread must outlive it; every waiter is told
                 logger.exception("the store thread met an unexpected error")
-                for item in items:
-                    if not item.future.done():
-                        item.future.set_exception(error)
+                self._resolve([(item.future, None, error) for item in items])
         if connection is not None:
             connection.close()
 
@@ -133,19 +155,20 @@ class Writer:
                 self._commit(connection, [item])
             return
         self.stuck = ""
-        for item, result in zip(items, results, strict=True):
-            item.future.set_result(result)
+        self._resolve(
+            [(item.future, result, None) for item, result in zip(items, results, strict=True)]
+        )
 
     def _settle(self, connection: Connection, item: _Item, error: Exception) -> None:
         if isinstance(error, IntegrityError):
-            item.future.set_exception(Conflict(str(error.orig)))
+            self._resolve([(item.future, None, Conflict(str(error.orig)))])
             return
         if item.fact and is_passing(error):
             self._insist(connection, item, error)
             return
         if isinstance(error, DBAPIError):
             error = store_error(self._database.path, error)
-        item.future.set_exception(error)
+        self._resolve([(item.future, None, error)])
 
     def _insist(self, connection: Connection, item: _Item, error: Exception) -> None:
         while True:
@@ -163,7 +186,7 @@ class Writer:
                 error = again
                 continue
             self.stuck = ""
-            item.future.set_result(result)
+            self._resolve([(item.future, result, None)])
             return
 
 
