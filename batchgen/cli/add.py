@@ -1,0 +1,141 @@
+"""`batchgen add`: store the jobs of manifests, to be run later."""
+
+import random
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from batchgen import planning
+from batchgen.cli import common, plans
+from batchgen.cli.options import Usd
+from batchgen.domain.errors import Fault, ManifestError
+from batchgen.planning import Plan, Prepared, Wish
+from batchgen.runner.loop import wall_ms
+from batchgen.settings import database_url
+from batchgen.store import additions, upgrade
+from batchgen.store.additions import Batch
+from batchgen.store.database import Database, Transaction
+
+
+@click.command("add")
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@click.option("--model", metavar="ID", help="The model of every row.")
+@click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
+@click.option("--account", default="default", show_default=True, metavar="NAME", help="Who pays.")
+@click.option("--output-dir", metavar="DIR", help="Where clips go; kept per batch. [clips]")
+@click.option(
+    "--name", "name_template", metavar="TEMPLATE", help="File names of clips; kept per batch."
+)
+@click.option("--budget", "budget_micros", type=Usd(), help="Of the batch over its life, stored.")
+@click.option("--replace", is_flag=True, help="Buy clips again whose inputs have changed.")
+@click.option("--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble.")
+@click.option("--max-expand", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option(
+    "--allow-private-inputs",
+    is_flag=True,
+    help="Input URLs may point to private or loopback addresses.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan; touch nothing.")
+@common.json_option
+@common.db_option
+def command(
+    *,
+    manifests: tuple[str, ...],
+    dry_run: bool,
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
+    **wanted: Any,
+) -> None:
+    """Store the jobs of manifests: all of them, or none if one has a fault. Nothing is paid.
+
+    Rows that are known already are not stored twice.
+    """
+    wishes = [Wish(path=path, **wanted) for path in manifests]
+    with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
+        is_new = not database.exists()
+        if not is_new:
+            upgrade.open_current(database)
+        drafts = _prepare(database, wishes, is_new=is_new)
+        found = _decide(database, drafts, is_new) if dry_run else _store(database, drafts)
+    if as_json:
+        common.print_json(
+            {
+                "database": str(database.path),
+                "database_is_new": is_new,
+                "stored": not dry_run,
+                "manifests": [plans.as_json(plan) for plan in found],
+            }
+        )
+        return
+    for plan in found:
+        click.echo("\n".join(plans.describe(plan)))
+    click.echo(
+        "dry run: nothing was stored"
+        if dry_run
+        else f"stored in {database.path}; `batchgen run` pays for it after asking",
+        err=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A checked manifest, and the batch as it was stored at that time."""
+
+    prepared: Prepared
+    seen: Batch | None
+
+
+def _prepare(database: Database, wishes: Sequence[Wish], *, is_new: bool) -> list[_Draft]:
+    """Check every manifest before the job database is locked, or even made."""
+    if is_new:
+        return _drafts(None, wishes)
+    with database.reading() as tx:
+        return _drafts(tx, wishes)
+
+
+def _drafts(tx: Transaction | None, wishes: Sequence[Wish]) -> list[_Draft]:
+    drafts: list[_Draft] = []
+    faults: list[Fault] = []
+    for wish in wishes:
+        try:
+            prepared = planning.prepare(tx, wish)
+        except ManifestError as error:
+            if len(wishes) == 1 or not error.faults:
+                raise
+            faults += error.faults
+            continue
+        seen = additions.find_batch(tx, prepared.batch.name) if tx is not None else None
+        drafts.append(_Draft(prepared, seen))
+    if faults:
+        raise ManifestError(faults)
+    return drafts
+
+
+def _decide(database: Database, drafts: Sequence[_Draft], is_new: bool) -> list[Plan]:
+    if is_new:
+        return [planning.decide(None, draft.prepared) for draft in drafts]
+    with database.reading() as tx:
+        return [planning.decide(tx, draft.prepared) for draft in drafts]
+
+
+def _store(database: Database, drafts: Sequence[_Draft]) -> list[Plan]:
+    upgrade.open_current(database)
+    draw = random.SystemRandom().randint
+    found = []
+    with database.transaction() as tx:
+        for draft in drafts:
+            plan = planning.decide(tx, _current(tx, draft))
+            planning.store(tx, plan, now_ms=wall_ms(), draw=draw)
+            found.append(plan)
+    return found
+
+
+def _current(tx: Transaction, draft: _Draft) -> Prepared:
+    """Return the manifest as it was checked, or checked anew if its batch has changed since."""
+    if additions.find_batch(tx, draft.prepared.batch.name) == draft.seen:
+        return draft.prepared
+    return planning.prepare(tx, draft.prepared.wish)

@@ -1,0 +1,146 @@
+"""`batchgen show`: one job: inputs, attempts, what happened when."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+
+from batchgen.cli import common
+from batchgen.domain.errors import UsageError
+from batchgen.store import reads
+from batchgen.store.database import Transaction
+from batchgen.store.reads import JobRow
+
+_RAW = ("submit_raw", "status_raw", "result_raw")
+
+
+@click.command("show")
+@click.argument("job")
+@common.json_option
+@common.db_option
+def command(*, job: str, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
+    """Show one job: its inputs, every attempt with its raw answers, and what happened when.
+
+    JOB is a key or its beginning, an id, ID-VARIANT or BATCH/ID. The queries of URLs are left
+    out: a signed one is a credential.
+    """
+    with (
+        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
+        database.reading() as tx,
+    ):
+        job_id = _find(tx, job)
+        row = reads.job_row(tx, job_id)
+        attempts = reads.attempts(tx, job_id)
+        events = reads.events(tx, job_id)
+    if row is None:
+        raise LookupError(f"job {job_id}")
+    shown = _redacted(_json(row, attempts, events))
+    if as_json:
+        common.print_json(shown)
+    else:
+        click.echo("\n".join(_lines(shown)))
+
+
+def _find(tx: Transaction, said: str) -> int:
+    found = common.find_jobs(tx, [said])
+    if len(found) != 1:
+        raise UsageError("name exactly one job: `batchgen ls` lists them")
+    return found[0]
+
+
+def _redacted(value: Any) -> Any:
+    from batchgen.http import redact_text  # a quarter of a second to import
+
+    return _each_text(value, redact_text)
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _each_text(part, change) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(part, change) for part in value]
+    return value
+
+
+def _json(
+    row: JobRow, attempts: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "batch": row.batch,
+        "id": row.row_id,
+        "variant": row.variant,
+        "version": row.version,
+        "state": str(row.state),
+        "remote_state": row.remote_state,
+        "queue_position": row.queue_position,
+        "model": row.model,
+        "inputs": dict(row.inputs),
+        "cells": dict(row.cells),
+        "estimate_usd": common.usd_number(row.est_micros),
+        "cost_usd": common.usd_number(row.charged_micros),
+        "error_class": row.error_class,
+        "error": row.error,
+        "output_dir": row.output_dir,
+        "file_name": row.name,
+        "files": [dict(clip) for clip in row.files],
+        "urls": list(row.urls),
+        "attempts": [_attempt(attempt) for attempt in attempts],
+        "events": [
+            {
+                "at": common.iso(event["at_ms"]),
+                "kind": event["kind"],
+                "attempt": event["attempt_id"],
+                "data": event["data"],
+            }
+            for event in events
+        ],
+    }
+
+
+def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    times = ("intent", "accepted", "started", "closed")
+    plain = ("id", "no", "job_version", "state", "request_id", "http_status")
+    said = ("error_class", "error_code", "error", "resolution")
+    return {
+        **{name: attempt[name] for name in plain},
+        "extra": bool(attempt["extra"]),
+        "inputs": json.loads(attempt["inputs"]),
+        "estimate_usd": common.usd_number(attempt["est_micros"]),
+        "stated_cost_usd": common.usd_number(attempt["cost_micros"]),
+        "charged_usd": common.usd_number(attempt["charged_micros"]),
+        **{f"{name}_at": common.iso(attempt[f"{name}_ms"]) for name in times},
+        **{name: attempt[name] for name in [*said, *_RAW]},
+    }
+
+
+def _lines(shown: Mapping[str, Any]) -> list[str]:
+    label = f"{shown['id']}-{shown['variant']}" if shown["variant"] else shown["id"]
+    lines = [f"{shown['batch']}/{label}  {shown['key']}  {shown['state']}"]
+    for name in ("model", "remote_state", "queue_position", "error_class", "error"):
+        if shown[name] is not None:
+            lines.append(f"  {name.replace('_', ' ')}: {shown[name]}")
+    lines += [f"  file: {shown['output_dir']}/{clip['path']}" for clip in shown["files"]]
+    lines.append("inputs")
+    lines += [f"  {name}: {_text(value)}" for name, value in shown["inputs"].items()]
+    for attempt in shown["attempts"]:
+        lines.append(f"attempt {attempt['no']}: {attempt['state']}")
+        lines += [
+            f"  {name}: {_text(value)}"
+            for name, value in attempt.items()
+            if name not in ("no", "state", "inputs", "extra") and value is not None
+        ]
+    if shown["events"]:
+        lines.append("events")
+    for event in shown["events"]:
+        data = f"  {_text(event['data'])}" if event["data"] else ""
+        lines.append(f"  {event['at']}  {event['kind']}{data}")
+    return lines
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,87 @@
+"""`batchgen validate`: check manifests; nothing is stored or spent."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+
+from batchgen import planning
+from batchgen.cli import common, plans
+from batchgen.domain.errors import Exit, Fault, ManifestError
+from batchgen.planning import Plan, Wish
+from batchgen.settings import database_url
+from batchgen.store.database import Database, Transaction
+
+
+@click.command("validate")
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@click.option("--model", metavar="ID", help="Check every row against this model.")
+@click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
+@click.option("--account", default="default", show_default=True, metavar="NAME")
+@click.option("--max-expand", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option(
+    "--allow-private-inputs",
+    is_flag=True,
+    help="Input URLs may point to private or loopback addresses.",
+)
+@common.json_option
+@common.db_option
+def command(
+    *,
+    manifests: tuple[str, ...],
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
+    **wanted: Any,
+) -> int:
+    """Check manifests: every fault of every row at once, as FILE:LINE: COLUMN: MESSAGE.
+
+    Where the job database exists, they are also compared with what it holds. Nothing is
+    stored or spent. Exit code 5 if there is a fault.
+    """
+    wishes = [Wish(path=path, **wanted) for path in manifests]
+    found, faults = _check(wishes, db=db, allow_network_fs=allow_network_fs)
+    if as_json:
+        common.print_json(
+            {
+                "valid": not faults,
+                "manifests": [plans.as_json(plan) for plan in found],
+                "faults": [vars(fault) for fault in faults],
+            }
+        )
+        return Exit.MANIFEST if faults else Exit.SUCCESS
+    for plan in found:
+        count = common.plural(len(plan.prepared.specs), "job")
+        click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
+    if faults:
+        raise ManifestError(faults)
+    return Exit.SUCCESS
+
+
+def _check(
+    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool
+) -> tuple[list[Plan], list[Fault]]:
+    if not Database(database_url(db)).exists():
+        return check_all(None, wishes)
+    with (
+        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
+        database.reading() as tx,
+    ):
+        return check_all(tx, wishes)
+
+
+def check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan], list[Fault]]:
+    """Return the plans of the manifests without faults, and every fault of the others."""
+    found: list[Plan] = []
+    faults: list[Fault] = []
+    for wish in wishes:
+        try:
+            found.append(planning.decide(tx, planning.prepare(tx, wish)))
+        except ManifestError as error:
+            faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
+    return found, faults
+
+
+def _without(path: str, message: str) -> str:
+    return message.removeprefix(f"{path}: ")
