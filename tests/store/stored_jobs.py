@@ -141,7 +141,7 @@ class Store:
             return workers.bury(tx, worker, slot_ms=slot_ms, now_ms=NOW)
 
     def adopt(self, *, worker: str = "w1", wanted: int = 10, **changes: Any) -> list[jobs.Job]:
-        values: dict[str, Any] = {"after_id": 0, "downloads": True, "now_ms": NOW, **changes}
+        values: dict[str, Any] = {"downloads": True, "now_ms": NOW, **changes}
         request = jobs.AdoptRequest(worker, self.account.id, wanted, **values)
         return list(self.do(jobs.adopt, request)[0])
 
