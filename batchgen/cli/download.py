@@ -1,0 +1,188 @@
+"""`batchgen download`: fetch clips that are paid for and not on disk."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchgen.cli import common
+from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
+from batchgen.domain.states import ErrorClass, JobState
+from batchgen.runner.loop import Outcome, wall_ms
+from batchgen.store import accounts, by_hand, reads
+from batchgen.store.database import Database, Transaction
+from batchgen.store.jobs import Scope
+from batchgen.store.reads import JobRow
+
+if TYPE_CHECKING:
+    from batchgen.cli.service import Service
+
+_AT_WORK = (JobState.RUNNING, JobState.DOWNLOADING)
+_NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
+
+
+@click.command("download")
+@click.argument("jobs", nargs=-1, metavar="[JOB...]")
+@common.batch_option
+@click.option(
+    "--refresh",
+    is_flag=True,
+    help="Also what expired, was lost at the service, or is gone from the disk.",
+)
+@click.option("--account", default="default", show_default=True, metavar="NAME")
+@click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@common.json_option
+@common.db_option
+def command(
+    *,
+    jobs: tuple[str, ...],
+    batch: str | None,
+    refresh: bool,
+    account: str,
+    download_jobs: int,
+    quiet: bool,
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
+) -> int:
+    """Fetch clips that are paid for and not on disk. Nothing is submitted or paid.
+
+    Every paid job of the account that no live worker holds is looked at and fetched. JOB and
+    --refresh also bring back jobs whose clip expired, was lost or is gone from the disk. Exit
+    code 3 if a clip is still missing.
+    """
+    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        with database.reading() as tx:
+            lost, waiting = _candidates(tx, database, jobs, batch, refresh=refresh)
+            _check_account(tx, account, [*lost, *waiting])
+        outcome = Outcome()
+        if lost or waiting:
+            found = _service(database, account)
+            _revive(database, lost)
+            outcome = _work(
+                database, found, len(lost) + len(waiting), download_jobs=download_jobs, quiet=quiet
+            )
+        with database.reading() as tx:
+            rows = [reads.job_row(tx, row.id) for row in [*lost, *waiting]]
+    return _report([row for row in rows if row is not None], outcome, as_json=as_json)
+
+
+def _candidates(
+    tx: Transaction, database: Database, jobs: Sequence[str], batch: str | None, *, refresh: bool
+) -> tuple[list[JobRow], list[JobRow]]:
+    """Return the jobs to bring back, and those that wait to be fetched already."""
+    batch_id = common.batch_id_of(tx, batch)
+    waiting = list(reads.job_rows(tx, batch_id=batch_id, states=_AT_WORK))
+    if not jobs:
+        ended = (JobState.SUCCEEDED, JobState.EXPIRED, JobState.FAILED)
+        old = reads.job_rows(tx, batch_id=batch_id, states=ended) if refresh else ()
+        return _lost(old, database.folder), waiting
+    named = [reads.job_row(tx, job_id) for job_id in common.find_jobs(tx, jobs)]
+    rows = [row for row in named if row is not None]
+    lost = _lost(rows, database.folder)
+    for row in rows:
+        if row not in lost and row.state not in _AT_WORK:
+            why = "is on disk" if row.state is JobState.SUCCEEDED else f"is {row.state}"
+            click.echo(f"{row.batch}/{row.label}: left alone: {why}", err=True)
+    return lost, [row for row in rows if row.state in _AT_WORK]
+
+
+def _check_account(tx: Transaction, name: str, rows: Sequence[JobRow]) -> None:
+    account = accounts.find(tx, "runcomfy", name)
+    mine = {batch.id for batch in reads.batches(tx) if account and batch.account_id == account.id}
+    strange = sorted({row.batch for row in rows if row.batch_id not in mine})
+    if strange:
+        raise UsageError(
+            f"batch {', '.join(strange)} belongs to another account than {name!r}: name it with "
+            "--account, or the batches with --batch"
+        )
+
+
+def _lost(rows: Iterable[JobRow], root: Path) -> list[JobRow]:
+    return [
+        row
+        for row in rows
+        if row.state is JobState.EXPIRED
+        or row.error_class == ErrorClass.REMOTE_LOST
+        or (row.state is JobState.SUCCEEDED and not _is_on_disk(row, root))
+    ]
+
+
+def _is_on_disk(row: JobRow, root: Path) -> bool:
+    folder = root / Path(row.output_dir).expanduser()
+    return bool(row.files) and all((folder / clip["path"]).is_file() for clip in row.files)
+
+
+def _service(database: Database, account: str) -> "Service":
+    from batchgen.cli import service  # loads the network libraries
+
+    with database.reading() as tx:
+        return service.find(tx, account)
+
+
+def _revive(database: Database, rows: Sequence[JobRow]) -> None:
+    with database.transaction() as tx:
+        for row in rows:
+            by_hand.download_again(tx, row.id, now_ms=wall_ms())
+
+
+def _work(
+    database: Database, found: "Service", total: int, *, download_jobs: int, quiet: bool
+) -> Outcome:
+    from batchgen.cli.session import Errand, work
+    from batchgen.runner.job import Settings
+
+    return work(
+        Errand(
+            database=database,
+            make_provider=found.connect,
+            account_id=found.account.id,
+            scope=_NOTHING,
+            settings=Settings(download_jobs=download_jobs),
+            allow_private=found.is_local,
+            total=total,
+            quiet=quiet,
+            command="download",
+        )
+    )
+
+
+def _report(rows: Sequence[JobRow], outcome: Outcome, *, as_json: bool) -> int:
+    missing = [row for row in rows if row.state is not JobState.SUCCEEDED]
+    codes = [reason.exit_code for reason in outcome.reasons]
+    if missing:
+        codes.append(Exit.SOME_FAILED)
+    if as_json:
+        common.print_json(
+            {
+                "jobs": [
+                    {
+                        "key": row.key,
+                        "batch": row.batch,
+                        "id": row.label,
+                        "state": str(row.state),
+                        "file": _file(row),
+                        "error": row.error,
+                    }
+                    for row in rows
+                ],
+                "reasons": [reason.message for reason in outcome.reasons],
+            }
+        )
+    else:
+        for row in rows:
+            click.echo(f"{row.batch}/{row.label}: {_file(row) or row.error or row.state}")
+        if not rows:
+            click.echo("nothing is to be fetched", err=True)
+    for reason in outcome.reasons:
+        click.echo(reason.message, err=True)
+    return min(codes, key=PRECEDENCE.index, default=Exit.SUCCESS)
+
+
+def _file(row: JobRow) -> str | None:
+    if row.state is not JobState.SUCCEEDED or not row.files:
+        return None
+    return str(Path(row.output_dir) / row.files[0]["path"])

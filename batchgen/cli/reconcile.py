@@ -1,0 +1,199 @@
+"""`batchgen reconcile`: decide jobs in doubt."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+
+import click
+
+from batchgen import reconciling
+from batchgen.cli import common
+from batchgen.domain.errors import UsageError
+from batchgen.reconciling import Adoption
+from batchgen.runner.loop import wall_ms
+from batchgen.settings import TokenMissing
+from batchgen.store import reads
+from batchgen.store.database import Database, Transaction
+from batchgen.store.reads import JobRow
+
+_HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
+
+
+@click.command("reconcile")
+@click.argument("words", nargs=-1, metavar="[JOB...]")
+@click.option("--list", "listing", is_flag=True, help="Show the jobs in doubt (the default).")
+@click.option("--adopt", is_flag=True, help="JOB=REQUEST_ID...: the job is this request.")
+@click.option("--resubmit", is_flag=True, help="Pay again; the doubtful request counts as spent.")
+@click.option("--write-off", is_flag=True, help="Give the jobs up; their price counts as spent.")
+@click.option("--all", "every", is_flag=True, help="Every job in doubt, instead of JOB...")
+@common.batch_option
+@click.option("--account", default="default", show_default=True, metavar="NAME")
+@click.option("-y", "--yes", is_flag=True, help="Agree without being asked.")
+@common.json_option
+@common.db_option
+def command(
+    *,
+    words: tuple[str, ...],
+    listing: bool,
+    adopt: bool,
+    resubmit: bool,
+    write_off: bool,
+    every: bool,
+    batch: str | None,
+    account: str,
+    yes: bool,
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
+) -> None:
+    """Decide jobs in doubt: their request was sent and its answer never came.
+
+    It may have been accepted and paid for. Look at the service's own list of requests, then
+    adopt the one a job belongs to, pay again, or write the job off.
+    """
+    _check(words, [listing, adopt, resubmit, write_off], adopt=adopt, every=every, batch=batch)
+    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        if adopt:
+            _print(_adopt(database, words, account, yes=yes), "adopted", as_json=as_json)
+            return
+        with database.reading() as tx:
+            rows = _rows(tx, words, batch)
+        if resubmit:
+            _resubmit(database, rows, yes=yes)
+            _print(rows, "resubmitted", as_json=as_json)
+        elif write_off:
+            with database.transaction() as tx:
+                reconciling.write_off(tx, rows, now_ms=wall_ms())
+            _print(rows, "written off", as_json=as_json)
+        else:
+            _list(rows, as_json=as_json)
+
+
+def _check(
+    words: Sequence[str], modes: Sequence[bool], *, adopt: bool, every: bool, batch: str | None
+) -> None:
+    if sum(modes) > 1:
+        raise UsageError("choose one of --list, --adopt, --resubmit and --write-off")
+    listing = modes[0] or not any(modes)
+    if listing and (words or every):
+        raise UsageError(
+            "say what is to be done with the jobs: --adopt, --resubmit or --write-off"
+            if words
+            else "the list is always of every job in doubt: leave --all out"
+        )
+    if adopt and (every or batch or not words):
+        raise UsageError("--adopt takes JOB=REQUEST_ID, one or more")
+    if not listing and not adopt and bool(words) == every:
+        raise UsageError("name jobs in doubt, or pass --all")
+    if batch and words:
+        raise UsageError("--batch goes with --list or --all; a job of a batch is BATCH/ID")
+
+
+def _rows(tx: Transaction, words: Sequence[str], batch: str | None) -> list[JobRow]:
+    if words:
+        return reconciling.in_doubt(tx, common.find_jobs(tx, words))
+    return reconciling.doubts(tx, batch_id=common.batch_id_of(tx, batch))
+
+
+def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
+    if as_json:
+        common.print_json({"in_doubt": [reconciling.as_json(row) for row in rows]})
+        return
+    if not rows:
+        click.echo("no job is in doubt", err=True)
+        return
+    cells = [
+        (
+            f"{row.batch}/{row.label}",
+            row.key,
+            common.iso(row.intent_ms) or "",
+            common.usd(row.est_micros),
+            row.error or "",
+        )
+        for row in rows
+    ]
+    click.echo(common.table(cells, header=_HEADER))
+
+
+def _resubmit(database: Database, rows: Sequence[JobRow], *, yes: bool) -> None:
+    if not rows:
+        return
+    micros = sum(row.est_micros or 0 for row in rows)
+    common.confirm(
+        f"{common.plural(len(rows), 'job')} may have been paid for already. Pay again at the next "
+        f"run, about {common.usd(micros)}?",
+        yes=yes,
+    )
+    with database.transaction() as tx:
+        reconciling.resubmit(tx, rows, now_ms=wall_ms())
+
+
+def _adopt(
+    database: Database, words: Sequence[str], account: str, *, yes: bool
+) -> Sequence[JobRow]:
+    pairs = [reconciling.parse_adoption(word) for word in words]
+    with database.reading() as tx:
+        rows = reconciling.in_doubt(tx, [_one(tx, job) for job, _ in pairs])
+    adoptions = [
+        Adoption(row, request_id) for row, (_, request_id) in zip(rows, pairs, strict=True)
+    ]
+    reconciling.check_distinct(adoptions)
+    _accept(_reservations(database, adoptions, account), yes=yes)
+    with database.transaction() as tx:
+        reconciling.adopt(tx, adoptions, now_ms=wall_ms())
+    return rows
+
+
+def _one(tx: Transaction, said: str) -> int:
+    found = common.find_jobs(tx, [said])
+    if len(found) != 1:
+        raise UsageError("each request belongs to exactly one job")
+    return found[0]
+
+
+def _reservations(database: Database, adoptions: Sequence[Adoption], account: str) -> list[str]:
+    from batchgen.cli import service  # loads the network libraries
+
+    with database.reading() as tx:
+        accounts = {batch.id: batch.account_id for batch in reads.batches(tx)}
+        try:
+            found = service.find(tx, account)
+        except TokenMissing as error:
+            return [f"nothing could be checked: {error}"]
+    if any(accounts[adoption.row.batch_id] != found.account.id for adoption in adoptions):
+        raise UsageError("a job belongs to another account: name it with --account")
+
+    async def ask() -> list[str]:
+        provider = found.connect()
+        try:
+            return [
+                f"{adoption.row.batch}/{adoption.row.label} = {adoption.request_id}: {said}"
+                for adoption in adoptions
+                for said in await reconciling.reservations(provider, adoption)
+            ]
+        finally:
+            await provider.close()
+
+    return asyncio.run(ask())
+
+
+def _accept(reservations: Sequence[str], *, yes: bool) -> None:
+    for said in reservations:
+        click.echo(said, err=True)
+    if not reservations or yes:
+        return
+    if not common.is_terminal():
+        raise UsageError("it is not certain, and nobody can be asked: pass -y if you are sure")
+    common.confirm("Adopt all the same?", yes=False)
+
+
+def _print(rows: Sequence[JobRow], word: str, *, as_json: bool) -> None:
+    if as_json:
+        common.print_json({word.replace(" ", "_"): [reconciling.as_json(row) for row in rows]})
+        return
+    for row in rows:
+        click.echo(f"{row.batch}/{row.label}: {word}")
+    if not rows:
+        click.echo("no job is in doubt", err=True)
+    elif word != "written off":
+        click.echo("`batchgen run` goes on with them", err=True)
