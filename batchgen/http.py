@@ -172,7 +172,7 @@ def _is_whole(response: httpx.Response, length: int) -> bool:
 
 
 def _client(connector: Any, timeout: httpx.Timeout) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
+    return _Client(
         transport=_Transport(connector),
         timeout=timeout,
         trust_env=False,
@@ -180,6 +180,30 @@ def _client(connector: Any, timeout: httpx.Timeout) -> httpx.AsyncClient:
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
     )
+
+
+class _Client(httpx.AsyncClient):
+    """A client without what batchgen never uses: authentication, redirects, cookies, hooks.
+
+    Going through them cost a quarter of the jobs a second.
+    """
+
+    def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
+        self._straight = transport
+        self._stated_timeout = self.timeout.as_dict()
+
+    async def send(
+        self, request: httpx.Request, *, stream: bool = False, **_: Any
+    ) -> httpx.Response:
+        if self.is_closed:
+            raise RuntimeError("the client has been closed")
+        request.extensions.setdefault("timeout", self._stated_timeout)
+        response = await self._straight.handle_async_request(request)
+        response.request = request
+        if not stream:
+            await response.aread()
+        return response
 
 
 def _connector(
