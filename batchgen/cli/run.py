@@ -445,7 +445,14 @@ def _check_before_paying(
         return
     folders = {plan.batch.output_dir for plan in look.plans}
     for folder in folders:
-        check_writable(planning.clips_folder(database.folder, folder))
+        _check_folder(planning.clips_folder(database.folder, folder))
+
+
+def _check_folder(folder: Path) -> None:
+    # A folder that is missing is made only once there is consent.
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    check_writable(folder)
 
 
 class _Paused(BatchgenError):

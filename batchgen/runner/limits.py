@@ -84,7 +84,7 @@ class Limits:
     def bad(self, message: str) -> None:
         """Note a service-class failure; pause after too many in a row."""
         self._streak += 1
-        if self.streak_limit and self._streak >= self.streak_limit:
+        if self._streak == self.streak_limit:  # more of them, already paid for, tell nothing new
             self.pause(
                 Exit.HALTED,
                 f"halted after {self._streak} failures in a row, the last: {message}. Nothing "

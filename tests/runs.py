@@ -1,0 +1,183 @@
+"""Runs the real program in a folder, against a stand-in service whose books are the truth."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchgen.providers.simulator import Entry, Handle
+
+IMAGE = "https://images.example.com/harbor.jpg"
+DEADLINE_S = 60.0
+
+
+def rows_of(count: int, **cells: str) -> list[dict[str, str]]:
+    """Return rows with ids `c1`, `c2`, … and prompts of their own."""
+    return [
+        {"id": f"c{number}", "prompt": f"scene {number:03d}", "image": IMAGE, **cells}
+        for number in range(1, count + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The object that `--json` printed."""
+        said = json.loads(self.out)
+        assert isinstance(said, dict)
+        return said
+
+
+class Started:
+    """A run that is under way."""
+
+    def __init__(self, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> Done:
+        """Wait for the end."""
+        out, err = self._process.communicate(timeout=DEADLINE_S)
+        return Done(self._process.returncode, out, err)
+
+
+class Place:
+    """A folder with manifests and a job database, and the service that its jobs are bought at."""
+
+    def __init__(self, folder: Path, service: Handle) -> None:
+        self.folder = folder
+        self.service = service
+        self.db = folder / "jobs.db"
+
+    # -- doing -----------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[dict[str, str]], name: str = "jobs.csv") -> Path:
+        """Write rows as a manifest."""
+        path = self.folder / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    def start(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
+        """Start `batchgen` without waiting for it."""
+        said = {
+            **os.environ,
+            "RUNCOMFY_MODEL_API_BASE": self.service.base,
+            "RUNCOMFY_TOKEN": "a-token",
+            **(env or {}),
+        }
+        known = {name: value for name, value in said.items() if value is not None}
+        return Started([sys.executable, "-m", "batchgen", *arguments], known, self.folder)
+
+    def start_run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
+        """Start `batchgen run` with consent given."""
+        usual = ["-y", "--db", str(self.db), "--poll-interval", "0.05"]
+        return self.start("run", *arguments, *usual, env=env)
+
+    def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
+        """Do `batchgen run` with consent given."""
+        return self.start_run(*arguments, env=env).wait()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        """Read the job database."""
+        with closing(sqlite3.connect(self.db)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(statement)]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return every job, in manifest order."""
+        return self.query("SELECT * FROM jobs ORDER BY batch_id, position, id")
+
+    def states(self) -> Counter[str]:
+        """Return how many jobs are in which state."""
+        return Counter(job["state"] for job in self.jobs())
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return every attempt, oldest first."""
+        return self.query("SELECT * FROM attempts ORDER BY id")
+
+    def export(self, name: str = "out.csv") -> list[dict[str, str]]:
+        """Return the rows of an export."""
+        with (self.folder / name).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def bought(self) -> dict[str, list[Entry]]:
+        """Return the accepted paid requests by prompt."""
+        found: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.service.ledger.entries:
+            found[str(entry.inputs["promptText"])].append(entry)
+        return found
+
+    def leftovers(self) -> list[str]:
+        """Return what a run may only leave behind if it was killed."""
+        return sorted(
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if path.suffix == ".part" or "-rescue-" in path.name or path.name.endswith(".tmp")
+        )
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def check_books(self) -> None:
+        """Hold the job database against the books of the service.
+
+        Every purchase must be known by its id or explain a doubt, none may have been made
+        without a reason that the job database knows, and the stored sums must be right.
+        """
+        attempts: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for attempt in self.attempts():
+            attempts[attempt["job_id"]].append(attempt)
+        by_prompt = {json.loads(job["inputs"])["promptText"]: job for job in self.jobs()}
+        entries = {entry.id: entry for entry in self.service.ledger.entries}
+        for prompt, bought in self.bought().items():
+            job = by_prompt[prompt]
+            mine = attempts[job["id"]]
+            recorded = {attempt["request_id"] for attempt in mine} - {None}
+            open_ended = [a for a in mine if a["state"] in ("intent", "in_doubt", "abandoned")]
+            unknown = [entry.id for entry in bought if entry.id not in recorded]
+            assert len(unknown) <= len(open_ended), f"{prompt}: {unknown} are lost"
+            abandoned = [a for a in mine if a["state"] == "abandoned"]
+            allowed = job["version"] + job["retries_used"] + len(abandoned)
+            assert len(bought) <= allowed, f"{prompt} was bought {len(bought)} times"
+        for attempt in self.attempts():
+            if attempt["request_id"] is not None:
+                assert json.loads(attempt["inputs"]) == entries[attempt["request_id"]].inputs
+        counted = {
+            (row["batch_id"], row["state"]): row["jobs"]
+            for row in self.query("SELECT * FROM counters WHERE jobs <> 0")
+        }
+        assert counted == Counter((job["batch_id"], job["state"]) for job in self.jobs())
+        spent = self.query("SELECT coalesce(sum(spent_micros), 0) AS micros FROM spending")
+        charged = sum(attempt["charged_micros"] or 0 for attempt in self.attempts())
+        assert spent[0]["micros"] == charged
