@@ -12,7 +12,7 @@ from batchgen.settings import database_url
 from batchgen.store import reads, upgrade
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
-from batchgen.store.schema import REVISION
+from batchgen.store.revision import REVISION
 
 
 @click.group("db")

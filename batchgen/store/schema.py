@@ -22,9 +22,6 @@ from sqlalchemy import (
 
 from batchgen.domain.states import AttemptState, JobState
 
-REVISION = "0001"
-"""Alembic's newest revision; a test compares it with `migrations/`."""
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_N_label)s",

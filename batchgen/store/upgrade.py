@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from batchgen.domain.errors import StoreError
 from batchgen.store import sqlite, workers
 from batchgen.store.database import Database, Transaction, translated
-from batchgen.store.schema import REVISION, metadata
+from batchgen.store.revision import REVISION
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -82,6 +82,8 @@ def require_current(database: Database) -> None:
 
 def create(database: Database) -> None:
     """Write the whole schema in one transaction: all of it, or none."""
+    from batchgen.store.schema import metadata  # only a new file needs the tables
+
     with database.transaction() as tx:
         # Another process may have been faster: the lock is ours only from here on.
         if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
