@@ -1,0 +1,132 @@
+import subprocess
+import sys
+
+import pytest
+from cli.commands import call, ok, rows, write
+
+from batchgen.cli.main import COMMANDS
+
+WORDS = [*COMMANDS, "db check", "db upgrade"]
+READING = [
+    ("status",),
+    ("ls",),
+    ("show", "a"),
+    ("reconcile", "--list"),
+    ("export", "-o", "out.csv"),
+    ("db", "check"),
+    ("download",),
+    ("retry", "--failed", "-y"),
+    ("cancel", "a"),
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_command_explains_itself(words: str) -> None:
+    done = ok(*words.split(), "--help")
+
+    assert "Usage: batchgen" in done.out
+
+
+def test_the_overview_names_every_command() -> None:
+    done = ok("--help")
+
+    assert all(name in done.out for name in COMMANDS)
+
+
+def test_the_overview_and_init_load_no_heavy_library() -> None:
+    program = (
+        "import sys\n"
+        "from batchgen.cli.main import main\n"
+        "heavy = {'sqlalchemy', 'httpx', 'aiohttp', 'yaml', 'jinja2', 'rich', 'alembic'}\n"
+        "for words in (['--help'], ['init', 'x.yaml'], ['simulate', '--help']):\n"
+        "    sys.argv = ['batchgen', *words]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as left:\n"
+        "        assert left.code == 0, words\n"
+        "    found = heavy & set(sys.modules)\n"
+        "    assert not found, (words, found)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", READING)
+def test_without_a_job_database_the_code_is_11(words: tuple[str, ...]) -> None:
+    done = call(*words)
+
+    assert done.code == 11
+    assert "--db" in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize("words", READING)
+def test_json_is_one_object_on_stdout(words: tuple[str, ...]) -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+
+    assert ok(*words, "--json").said
+
+
+@pytest.mark.parametrize("words", READING)
+def test_a_file_that_is_no_job_database_is_told_so(words: tuple[str, ...]) -> None:
+    write("other.db", rows("a"))
+
+    done = call(*words, "--db", "other.db")
+
+    assert done.code == 11
+    assert "other.db" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--batch", "nobody"),
+        ("ls", "--batch", "nobody"),
+        ("ls", "--state", "sleeping"),
+        ("show", "nobody"),
+        ("show", "scene"),
+        ("cancel", "nobody"),
+        ("cancel",),
+        ("retry",),
+        ("retry", "a", "--failed"),
+        ("retry", "a", "--batch", "jobs"),
+        ("retry", "nobody", "-y"),
+        ("reconcile", "a"),
+        ("reconcile", "--all"),
+        ("reconcile", "--adopt"),
+        ("reconcile", "--adopt", "a"),
+        ("reconcile", "--adopt", "a=/../b"),
+        ("reconcile", "--adopt", "a=r1"),
+        ("reconcile", "--resubmit"),
+        ("reconcile", "--resubmit", "a"),
+        ("reconcile", "--resubmit", "--write-off", "--all"),
+        ("reconcile", "--write-off", "a", "--all"),
+        ("download", "nobody"),
+        ("export",),
+        ("export", "-o", "out.pdf"),
+        ("export", "-o", "jobs.csv"),
+        ("export", "-o", "-", "--json"),
+        ("add", "jobs.csv", "--budget", "nan"),
+        ("add", "jobs.csv", "--budget", "0"),
+        ("add", "jobs.csv", "--budget", "much"),
+        ("add", "jobs.csv", "--name", "{nothing}"),
+        ("simulate", "--host", "192.0.2.1"),
+        ("simulate", "--run-s", "5-2"),
+        ("simulate", "--run-s", "soon"),
+        ("simulate", "--fault", "earthquake"),
+        ("simulate", "--fault", "lost=2"),
+        ("simulate", "--fault", "lost=often"),
+        ("nonsense",),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_2(words: tuple[str, ...]) -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+
+    done = call(*words)
+
+    assert done.code == 2, done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert {job["state"] for job in ok("ls", "--json").said["jobs"]} == {"pending"}

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from cli.commands import call, ok
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("words", "file"), [((), "jobs.yaml"), (("--csv",), "jobs.csv")])
+def test_an_example_is_without_faults(words: tuple[str, ...], file: str) -> None:
+    done = ok("init", *words)
+
+    assert done.out == f"{file}\n"
+    assert ok("validate", file, "--json").said["valid"]
+
+
+def test_the_example_in_the_repository_asks_for_the_same() -> None:
+    ok("init")
+    shipped = REPOSITORY / "jobs.example.yaml"
+
+    mine, its = ok("validate", "jobs.yaml", str(shipped), "--json").said["manifests"]
+
+    assert mine["batch"] == its["batch"]
+    assert mine["counts"] == its["counts"]
+    assert mine["estimate_usd"] == its["estimate_usd"] > 0
+
+
+def test_a_file_is_never_overwritten() -> None:
+    Path("mine.yaml").write_text("jobs: []\n")
+
+    done = call("init", "mine.yaml")
+
+    assert done.code == 2
+    assert Path("mine.yaml").read_text() == "jobs: []\n"
+
+
+def test_the_name_must_fit_the_format() -> None:
+    assert call("init", "mine.txt").code == 2
+    assert call("init", "mine.yaml", "--csv").code == 2
+
+
+def test_a_folder_that_is_not_there_is_told() -> None:
+    done = call("init", "nowhere/mine.yaml")
+
+    assert done.code == 13
+    assert "nowhere" in done.err
+
+
+def test_json_names_the_file() -> None:
+    assert ok("init", "--json").said == {"file": "jobs.yaml"}
