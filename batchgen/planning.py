@@ -5,9 +5,10 @@ writes the decision down. Nothing is stored before the user has seen the plan.
 """
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Plan:
         replaced: Finished jobs that are bought again as a new version (`--replace`).
         left: Finished jobs whose inputs have changed: left alone.
         busy: Jobs at work or in doubt whose inputs have changed: never touched.
-        renamed: Paid jobs whose row has another id now.
+        renamed: Paid or pending jobs whose row has another id now.
         held: Rows with the inputs of a paid job of another batch: not stored.
         unchanged: Jobs as they were.
         gone: Pending jobs that are not in the manifest any more: not run.
@@ -103,7 +104,11 @@ class Plan:
     @property
     def to_pay(self) -> list[JobSpec]:
         """The rows whose jobs a run would pay for."""
-        waiting = [item[1] for item in self.unchanged if item[2].state is JobState.PENDING]
+        waiting = [
+            item[1]
+            for item in [*self.unchanged, *self.renamed]
+            if item[2].state is JobState.PENDING
+        ]
         bought = [*self.changed, *self.reopened, *self.replaced]
         return [spec for _, spec in self.new] + [item[1] for item in bought] + waiting
 
@@ -256,12 +261,14 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
     _refuse_namesake(prepared, matched)
     for position, spec, known in matched:
         _classify(plan, position, spec, known)
-    _match_by_inputs(tx, plan, unmatched, claimed={known.id for _, _, known in matched})
+    claimed = {known.id for _, _, known in matched}
+    pending = additions.pending(tx, prepared.batch.id) if prepared.batch.id else []
+    unclaimed = [job for job in pending if job.id not in claimed]
+    _match_by_inputs(tx, plan, unmatched, claimed=claimed, unpaid=unclaimed)
     for changes in (plan.new, plan.renamed, plan.held, plan.unchanged):
         changes.sort(key=lambda item: item[0])
-    if prepared.batch.id:
-        seen = {known.id for _, _, known in matched} | {known.id for _, _, known in plan.renamed}
-        plan.gone = [job for job in additions.pending(tx, prepared.batch.id) if job.id not in seen]
+    renamed = {known.id for _, _, known in plan.renamed}
+    plan.gone = [job for job in unclaimed if job.id not in renamed]
     _refuse_if_all_held(plan)
     return plan
 
@@ -291,11 +298,45 @@ def _match(
             matched.append((position, _as_stored(spec, known, prepared), known))
             continue
         known = by_identity.get((spec.row_id, spec.variant_kind, spec.variant))
-        if known is not None and known.id not in taken:
+        if known is not None and known.id in taken:
+            spec, known = _beside(tx, prepared, spec, known, taken)
+        if known is not None:
+            taken.add(known.id)
             matched.append((position, spec, known))
         else:
             unmatched.append((position, spec))
     return matched, unmatched
+
+
+def _beside(
+    tx: Transaction, prepared: Prepared, spec: JobSpec, holder: Known, taken: set[int]
+) -> tuple[JobSpec, Known | None]:
+    """Return a row under another id, and its job if there is one: a keyed row has that id's job.
+
+    Raises:
+        ManifestError: If the user gave the id.
+    """
+    if spec.has_id:
+        message = (
+            f"{spec.row_id} is the id of the job {holder.key}, which another row of this file has "
+            "by its result_key: choose another id"
+        )
+        raise ManifestError([Fault(spec.file, spec.line, "id", message)])
+    wanted = {other.row_id for other in prepared.specs}
+    for number in count(2):
+        row_id = f"{spec.row_id}-{number}"
+        known = next(
+            (
+                job
+                for job in additions.by_row_ids(tx, prepared.batch.id, [row_id])
+                if (job.variant_kind, job.variant) == (spec.variant_kind, spec.variant)
+            ),
+            None,
+        )
+        free = known is None and row_id not in wanted
+        if free or (known and known.id not in taken and known.input_hash == spec.input_hash):
+            return replace(spec, row_id=row_id), known
+    raise AssertionError("there is always a next number")
 
 
 def _as_stored(spec: JobSpec, known: Known, prepared: Prepared) -> JobSpec:
@@ -353,9 +394,18 @@ def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
 
 
 def _match_by_inputs(
-    tx: Transaction, plan: Plan, unmatched: Iterable[tuple[int, JobSpec]], *, claimed: set[int]
+    tx: Transaction,
+    plan: Plan,
+    unmatched: Iterable[tuple[int, JobSpec]],
+    *,
+    claimed: set[int],
+    unpaid: Iterable[Known],
 ) -> None:
-    """Match rows that look new to paid jobs of the same inputs that no other row claims."""
+    """Match rows that look new to jobs of the same inputs that no other row claims.
+
+    Paid ones come first. A pending job of the same batch would be paid for by a later run
+    beside the new one.
+    """
     rows = list(unmatched)
     wish = plan.prepared.wish
     account = accounts.find(tx, wish.provider, wish.account)
@@ -364,9 +414,15 @@ def _match_by_inputs(
         for job in additions.paid_by_hashes(tx, account.id, (spec.input_hash for _, spec in rows)):
             if job.id not in claimed:
                 paid[job.input_hash].append(job)
+    waiting: dict[str, deque[Known]] = defaultdict(deque)
+    for job in unpaid:
+        waiting[job.input_hash].append(job)
     for position, spec in rows:
         # The batch's own job first: it only got an id. Else the file has been renamed.
         candidates = sorted(paid[spec.input_hash], key=lambda job: job.batch_id != plan.batch.id)
+        if not candidates and waiting[spec.input_hash]:
+            plan.renamed.append((position, spec, waiting[spec.input_hash].popleft()))
+            continue
         if not candidates:
             plan.new.append((position, spec))
             continue
@@ -416,16 +472,18 @@ def store(tx: Transaction, plan: Plan, *, now_ms: int, draw: Callable[[int, int]
     batch = replace(plan.batch, account_id=account.id)
     outside = additions.ids_of_batch(tx, batch.id) - plan.claimed_ids if batch.id else set()
     batch_id = additions.save_batch(tx, batch, now_ms=now_ms)
+    additions.reidentify(
+        tx, [(known, spec, position) for position, spec, known in plan.renamed], now_ms=now_ms
+    )
+    unpaid = [item for item in plan.renamed if item[2].state is JobState.PENDING]
+    additions.rename_clips(tx, _new_names(tx, batch, unpaid))
     _add(tx, plan, batch, batch_id, now_ms=now_ms, draw=draw)
     additions.change_pending(
-        tx, [_change(plan, item, draw) for item in plan.changed], now_ms=now_ms
+        tx, [_change(plan, item, draw) for item in [*plan.changed, *unpaid]], now_ms=now_ms
     )
     additions.reopen(tx, [_change(plan, item, draw) for item in plan.reopened], now_ms=now_ms)
     replaced = _new_versions(tx, plan, batch, draw)
     additions.reopen(tx, replaced, now_ms=now_ms)
-    additions.reidentify(
-        tx, [(known, spec, position) for position, spec, known in plan.renamed], now_ms=now_ms
-    )
     additions.follow(
         tx,
         [(known.id, spec.cells, position) for position, spec, known in plan.unchanged]
@@ -494,6 +552,26 @@ def _add(
         free = reserve.free(name)
         new.append(NewJob(spec, key, free, names.folded(free), position, inputs, seed))
     additions.add_jobs(tx, batch_id, new, now_ms=now_ms)
+
+
+def _new_names(
+    tx: Transaction, batch: Batch, unpaid: Sequence[tuple[int, JobSpec, Known]]
+) -> list[tuple[int, str, str]]:
+    """Return the names of clips that are not made yet, by what their rows are called now."""
+    reserve = _Reserver(tx, batch.output_dir)
+    found = []
+    for _, spec, known in unpaid:
+        old, new = (
+            names.render_name(
+                batch.name_template, batch=batch.name, id=one.row_id, variant=one.variant
+            )
+            for one in (known, spec)
+        )
+        if old != new:
+            reserve.look_up([new])
+            free = reserve.free(new)
+            found.append((known.id, free, names.folded(free)))
+    return found
 
 
 def _new_versions(

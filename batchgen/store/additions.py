@@ -124,6 +124,12 @@ _REIDENTIFY = text(
 )
 
 
+_RENAME_CLIP = text(
+    "UPDATE jobs SET name = :name, name_folded = :name_folded "
+    "WHERE id = :job_id AND state = 'pending'"
+)
+
+
 def find_batch(tx: Transaction, name: str) -> Batch | None:
     """Return a batch by its name."""
     row = tx.row(_BY_NAME, {"name": name})
@@ -358,8 +364,19 @@ def follow(tx: Transaction, rows: Sequence[tuple[int, Mapping[str, Any], int]]) 
     )
 
 
+def rename_clips(tx: Transaction, clips: Sequence[tuple[int, str, str]]) -> None:
+    """Give pending jobs another file name: job id, name, folded name."""
+    tx.run_many(
+        _RENAME_CLIP,
+        [
+            {"job_id": job_id, "name": name, "name_folded": name_folded}
+            for job_id, name, name_folded in clips
+        ],
+    )
+
+
 def reidentify(tx: Transaction, rows: Sequence[tuple[Known, JobSpec, int]], *, now_ms: int) -> None:
-    """Let paid jobs be known by what their row is called now; their keys stay."""
+    """Let jobs be known by what their row is called now; their keys stay."""
     for known, spec, position in rows:
         tx.run(
             _REIDENTIFY,

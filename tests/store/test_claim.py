@@ -236,7 +236,9 @@ def plan_of(store: Store, act: str) -> list[str]:
                 scope = jobs.Scope((1, 2), 10**9, frozenset({5}))
                 jobs.claim(tx, [store.request(2, scope=scope)])
             else:
-                jobs.adopt(tx, [jobs.AdoptRequest("w1", store.account.id, 9, 0, True, NOW)])
+                jobs.adopt(
+                    tx, [jobs.AdoptRequest("w1", store.account.id, 9, downloads=True, now_ms=NOW)]
+                )
         finally:
             event.remove(tx.connection.engine, "before_cursor_execute", explain)
     return plans

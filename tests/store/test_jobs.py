@@ -488,7 +488,7 @@ def test_what_is_adopted_comes_with_its_request(store: Store) -> None:
     assert [(one.id, one.request_id, one.epoch) for one in adopted] == [
         (job.id, f"req-{job.attempt_id}", job.epoch + 2)
     ]
-    assert [one.id for one in store.adopt(worker="w2", after_id=job.id)] == [job.id + 1]
+    assert [one.id for one in store.adopt(worker="w2")] == [job.id + 1]
 
 
 def test_without_downloads_only_running_jobs_are_adopted(store: Store) -> None:

@@ -302,7 +302,7 @@ def test_what_was_handed_in_is_committed_before_the_thread_ends(store: Store) ->
         door.opened.set()
         await asyncio.gather(blocked, closing, *facts)
 
-    writer = Writer(store.database, on_stuck=str)
+    writer = Writer(store.database, on_stuck=lambda _: None)
     writer.start()
     asyncio.run(main(writer))
 

@@ -1,0 +1,678 @@
+"""What adding a manifest does to what is stored (spec section 4)."""
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from batchgen import exporters, planning
+from batchgen.domain.errors import Exit, ManifestError, UsageError
+from batchgen.domain.states import JobState
+from batchgen.store import accounts, reads, upgrade
+from batchgen.store.database import Database
+
+IMAGE = "https://images.example.com/{}.jpg"
+LISTS = ("new", "changed", "reopened", "replaced", "left", "busy", "renamed", "held", "unchanged")
+
+
+class Desk:
+    """A folder with manifests and a job database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.database = Database(str(folder / "batchgen.db"))
+        upgrade.open_current(self.database)
+        self._seeds = itertools.count(7_000)
+
+    def write(self, name: str, content: str | Sequence[dict[str, str]]) -> str:
+        path = self.folder / name
+        if not isinstance(content, str):
+            buffer = io.StringIO()
+            table = csv.DictWriter(buffer, list(dict.fromkeys(k for row in content for k in row)))
+            table.writeheader()
+            table.writerows(content)
+            content = buffer.getvalue()
+        path.write_text(content, encoding="utf-8")
+        return str(path)
+
+    def plan(self, path: str, **wish: Any) -> planning.Plan:
+        with self.database.reading() as tx:
+            return planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
+
+    def add(self, path: str, **wish: Any) -> dict[str, Any]:
+        """Add a manifest; return what the plan was: labels by list, empty ones left out."""
+        with self.database.transaction() as tx:
+            plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
+            stored = planning.store(tx, plan, now_ms=1, draw=lambda _low, _high: next(self._seeds))
+        self.gone = stored.gone
+        found: dict[str, Any] = {
+            name: [item[1].row_id for item in getattr(plan, name)] for name in LISTS
+        }
+        found["gone"] = [job.row_id for job in plan.gone]
+        return {name: ids for name, ids in found.items() if ids}
+
+    def move(self, state: str, *row_ids: str) -> None:
+        """Put jobs into a state, as a run would have; all of them if none is named."""
+        with self.database.transaction() as tx:
+            for job in self.rows():
+                if not row_ids or job.row_id in row_ids:
+                    tx.run(
+                        text("UPDATE jobs SET state = :state WHERE id = :id"),
+                        {"state": state, "id": job.id},
+                    )
+                    tx.moved(job.batch_id, str(job.state), state)
+
+    def rows(self) -> list[reads.JobRow]:
+        with self.database.reading() as tx:
+            return list(reads.job_rows(tx))
+
+    def row(self, row_id: str) -> reads.JobRow:
+        return next(row for row in self.rows() if row.row_id == row_id)
+
+    def export(self, name: str) -> list[dict[str, str]]:
+        """Export every job; return the table's rows."""
+        with self.database.reading() as tx:
+            columns = reads.batches(tx)[0].columns
+            records = [
+                exporters.Record(row.cells, {"result_key": row.key, "result_state": row.state})
+                for row in reads.job_rows(tx)
+            ]
+        path = str(self.folder / name)
+        exporters.export(records, path, columns=columns, overwrite=True)
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "desk")
+    yield made
+    made.database.close()
+
+
+def rows(*names: str, **columns: str) -> list[dict[str, str]]:
+    return [
+        {"id": name, "prompt": f"prompt {name}", "image": IMAGE.format(name), **columns}
+        for name in names
+    ]
+
+
+def without_ids(table: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name != "id"} for row in table]
+
+
+def test_the_first_time_every_row_is_new(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b"))
+
+    assert desk.add(path) == {"new": ["a", "b"]}
+
+    stored = desk.rows()
+    assert [row.row_id for row in stored] == ["a", "b"]
+    assert [row.name for row in stored] == ["jobs/a.mp4", "jobs/b.mp4"]
+    assert {row.state for row in stored} == {JobState.PENDING}
+
+
+def test_without_a_database_every_row_is_new(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b"))
+    wish = planning.Wish(path)
+
+    plan = planning.decide(None, planning.prepare(None, wish))
+
+    assert [spec.row_id for _, spec in plan.new] == ["a", "b"]
+    assert plan.estimate_micros == 2 * 250_000
+    assert plan.unpriced == 0
+    assert plan.batch.name == "jobs"
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_the_same_again_is_nothing_new(desk: Desk, state: JobState) -> None:
+    path = desk.write("jobs.csv", rows("a", "b"))
+    desk.add(path)
+    desk.move(state)
+    before = desk.rows()
+
+    plan = desk.plan(path)
+    assert len(plan.to_pay) == (2 if state is JobState.PENDING else 0)
+    assert desk.add(path) == {"unchanged": ["a", "b"]}
+
+    assert desk.rows() == before
+
+
+def test_the_order_follows_the_newest_file(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b", "c"))
+    desk.add(path)
+    desk.move("succeeded", "b")
+    desk.write("jobs.csv", rows("c", "new", "b", "a"))
+
+    assert desk.add(path) == {"new": ["new"], "unchanged": ["c", "b", "a"]}
+    assert [row.row_id for row in desk.rows()] == ["c", "new", "b", "a"]
+
+
+EDITS = [
+    (JobState.PENDING, "changed", False),
+    (JobState.FAILED, "reopened", False),
+    (JobState.CANCELLED, "reopened", False),
+    (JobState.EXPIRED, "reopened", False),
+    (JobState.SUCCEEDED, "left", False),
+    (JobState.SUCCEEDED, "replaced", True),
+    (JobState.SUBMITTING, "busy", True),
+    (JobState.RUNNING, "busy", True),
+    (JobState.DOWNLOADING, "busy", True),
+    (JobState.IN_DOUBT, "busy", True),
+]
+
+
+def test_the_table_of_edits_knows_every_state() -> None:
+    assert {state for state, _, _ in EDITS} == set(JobState)
+
+
+@pytest.mark.parametrize(("state", "listed", "again"), EDITS)
+def test_a_known_id_with_other_inputs(
+    desk: Desk, state: JobState, listed: str, *, again: bool
+) -> None:
+    path = desk.write("jobs.csv", rows("a", "b", client="acme"))
+    desk.add(path)
+    desk.move(state, "a")
+    before = desk.row("a")
+    edited = rows("a", "b", client="umbrella")
+    edited[0]["prompt"] = "another"
+    desk.write("jobs.csv", edited)
+
+    plan = desk.plan(path, replace=again)
+    assert desk.add(path, replace=again) == {listed: ["a"], "unchanged": ["b"]}
+
+    after = desk.row("a")
+    touched = listed not in ("left", "busy")
+    assert after.key == before.key
+    assert after.inputs["promptText"] == ("another" if touched else "prompt a")
+    assert after.cells["prompt"] == ("another" if touched else "prompt a")
+    assert after.cells["client"] == "umbrella"  # carried cells follow in any case
+    assert after.state == (JobState.PENDING if touched else state)
+    assert (after.version, after.name) == (
+        (2, "jobs/a-v2.mp4") if listed == "replaced" else (1, "jobs/a.mp4")
+    )
+    assert len(plan.to_pay) == (2 if touched else 1)
+    with desk.database.reading() as tx:
+        counts = reads.batches(tx)[0].counts
+    assert sum(counts.values()) == 2
+
+
+def test_a_reopened_job_keeps_its_reserved_name(desk: Desk) -> None:
+    folded = "SELECT name_folded FROM jobs"
+    path = desk.write("jobs.csv", rows("Straße-ΐ"))
+    desk.add(path)
+    desk.move("failed")
+    with desk.database.reading() as tx:
+        before = tx.value(text(folded))
+    edited = rows("Straße-ΐ")
+    edited[0]["prompt"] = "another"
+    desk.write("jobs.csv", edited)
+
+    desk.add(path)
+
+    with desk.database.reading() as tx:
+        assert tx.value(text(folded)) == before
+
+
+def test_a_third_version_is_named_so(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a"))
+    desk.add(path)
+    for number in (2, 3):
+        desk.move("succeeded")
+        edited = rows("a")
+        edited[0]["prompt"] = f"take {number}"
+        desk.write("jobs.csv", edited)
+        desk.add(path, replace=True)
+
+    assert desk.row("a").name == "jobs/a-v3.mp4"
+
+
+def test_pending_jobs_that_are_gone_are_listed_and_left_out(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b", "c"))
+    desk.add(path)
+    desk.move("succeeded", "c")
+    desk.write("jobs.csv", rows("a"))
+
+    assert desk.add(path) == {"unchanged": ["a"], "gone": ["b"]}
+    assert desk.gone == {desk.row("b").id}
+
+
+# Never twice by accident.
+
+
+@pytest.mark.parametrize("state", ["succeeded", "running", "in_doubt", "expired", "submitting"])
+def test_an_id_column_that_is_added_pays_nothing_again(desk: Desk, state: str) -> None:
+    path = desk.write("jobs.csv", without_ids(rows("a", "b")))
+    desk.add(path)
+    desk.move(state)
+    before = [(row.key, row.name, row.state) for row in desk.rows()]
+    desk.write("jobs.csv", rows("a", "b"))
+
+    plan = desk.plan(path)
+    assert plan.to_pay == []
+    assert desk.add(path) == {"renamed": ["a", "b"]}
+
+    assert [(row.key, row.name, row.state) for row in desk.rows()] == before
+    assert [row.row_id for row in desk.rows()] == ["a", "b"]
+    assert desk.add(path) == {"unchanged": ["a", "b"]}
+
+
+def test_an_id_column_that_is_added_before_the_run_makes_no_second_job(desk: Desk) -> None:
+    path = desk.write("jobs.csv", without_ids(rows("a", "b")))
+    desk.add(path)
+    keys = [row.key for row in desk.rows()]
+    desk.write("jobs.csv", rows("a", "b"))
+
+    plan = desk.plan(path)
+    assert len(plan.to_pay) == 2
+    assert desk.add(path) == {"renamed": ["a", "b"]}
+
+    assert [row.key for row in desk.rows()] == keys
+    assert [row.name for row in desk.rows()] == ["jobs/a.mp4", "jobs/b.mp4"]
+    assert desk.gone == frozenset()
+
+
+def test_equal_rows_are_two_takes_and_keep_their_jobs_when_they_get_ids(desk: Desk) -> None:
+    row = {"prompt": "p", "image": IMAGE.format("x")}
+    path = desk.write("jobs.csv", [row, row])
+    assert len(desk.add(path)["new"]) == 2
+    desk.move("succeeded")
+    keys = [job.key for job in desk.rows()]
+    desk.write("jobs.csv", [{"id": "one", **row}, {"id": "two", **row}, {"id": "three", **row}])
+
+    assert desk.add(path) == {"renamed": ["one", "two"], "new": ["three"]}
+    assert [job.key for job in desk.rows()][:2] == keys
+
+
+def test_a_renamed_id_leaves_its_key_and_a_new_row_may_take_the_old_id(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a"))
+    desk.add(path)
+    desk.move("succeeded")
+    renamed = [{**rows("a")[0], "id": "b"}]
+    desk.write("jobs.csv", renamed)
+    assert desk.add(path) == {"renamed": ["b"]}
+
+    other = {**rows("c")[0], "id": "a"}
+    desk.write("jobs.csv", [*renamed, other])
+    assert desk.add(path) == {"unchanged": ["b"], "new": ["a"]}
+
+    assert len({row.key for row in desk.rows()}) == 2
+    assert len({row.name for row in desk.rows()}) == 2
+
+
+def test_a_renamed_file_is_refused(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b")))
+    desk.move("succeeded")
+    path = desk.write("copy.csv", rows("a", "b"))
+
+    with pytest.raises(ManifestError, match="--batch jobs") as caught:
+        desk.add(path)
+
+    assert caught.value.exit_code is Exit.MANIFEST
+    assert len(desk.rows()) == 2
+    assert desk.add(path, batch="jobs") == {"unchanged": ["a", "b"]}
+
+
+def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b")))
+    desk.move("succeeded")
+    path = desk.write("more.csv", rows("a", "c"))
+
+    assert desk.plan(path).to_pay[0].row_id == "c"
+    assert desk.add(path) == {"new": ["c"], "held": ["a"]}
+
+    assert len(desk.rows()) == 3
+
+
+def test_a_new_batch_is_meant(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b"))
+    desk.add(path)
+    desk.move("succeeded")
+
+    assert desk.add(path, new_batch=True) == {"new": ["a", "b"]}
+
+    assert {row.batch for row in desk.rows()} == {"jobs", "jobs-2"}
+    assert len({row.name for row in desk.rows()}) == 4
+
+
+def test_failed_jobs_of_another_batch_hold_nothing_back(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a")))
+    desk.move("failed")
+
+    assert desk.add(desk.write("copy.csv", rows("a"))) == {"new": ["a"]}
+
+
+def test_two_files_of_the_same_name_are_not_taken_for_one(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", "c")))
+    (desk.folder / "elsewhere").mkdir()
+    others = [{**row, "prompt": "quite another"} for row in rows("a", "b", "c")]
+    path = desk.write("elsewhere/jobs.csv", others)
+
+    with pytest.raises(ManifestError, match="another file") as caught:
+        desk.add(path)
+
+    assert caught.value.exit_code is Exit.MANIFEST
+    assert desk.row("a").inputs["promptText"] == "prompt a"
+    assert desk.add(path, batch="jobs") == {"changed": ["a", "b", "c"]}
+
+
+def test_a_moved_file_with_a_few_edits_is_the_same_batch(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", "c")))
+    (desk.folder / "elsewhere").mkdir()
+    others = rows("a", "b", "c")
+    others[0]["prompt"] = "another"
+
+    assert desk.add(desk.write("elsewhere/jobs.csv", others)) == {
+        "changed": ["a"],
+        "unchanged": ["b", "c"],
+    }
+
+
+def test_a_pending_job_takes_the_newest_signature(desk: Desk) -> None:
+    def signed(signature: str) -> list[dict[str, str]]:
+        url = f"https://b.s3.amazonaws.com/a.jpg?X-Amz-Signature={signature}&X-Amz-Expires=60"
+        return [{"id": name, "prompt": "p", "image": url} for name in ("a", "b")]
+
+    path = desk.write("jobs.csv", signed("old"))
+    desk.add(path)
+    desk.move("succeeded", "b")
+    desk.write("jobs.csv", signed("new"))
+
+    assert desk.add(path) == {"changed": ["a"], "unchanged": ["b"]}
+    assert "Signature=new" in desk.row("a").inputs["promptImage"]
+    assert "Signature=old" in desk.row("b").inputs["promptImage"]
+
+
+def test_an_id_and_a_new_signature_at_once(desk: Desk) -> None:
+    def signed(signature: str) -> list[dict[str, str]]:
+        url = f"https://b.s3.amazonaws.com/a.jpg?X-Amz-Signature={signature}"
+        return [{"id": "a", "prompt": "p", "image": url}]
+
+    path = desk.write("jobs.csv", without_ids(signed("old")))
+    desk.add(path)
+    desk.write("jobs.csv", signed("new"))
+
+    assert desk.add(path) == {"renamed": ["a"]}
+    assert "Signature=new" in desk.row("a").inputs["promptImage"]
+
+
+# Seeds, takes, names, budgets.
+
+
+def test_takes_keep_the_seeds_that_were_drawn(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", repeat="2"))
+    desk.add(path)
+    seeds = [row.seed for row in desk.rows()]
+    assert seeds == [7000, 7001]
+    assert [row.inputs["seed"] for row in desk.rows()] == seeds
+
+    edited = rows("a", repeat="3")
+    edited[0]["prompt"] = "another"
+    desk.write("jobs.csv", edited)
+    assert desk.add(path) == {"changed": ["a", "a"], "new": ["a"]}
+
+    assert [row.seed for row in desk.rows()] == [7000, 7001, 7002]
+    assert [row.name for row in desk.rows()] == [f"jobs/a-{n}.mp4" for n in (1, 2, 3)]
+
+
+def test_names_are_unique_without_regard_to_case(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("Fox", "fox", "FOX")))
+
+    assert [row.name for row in desk.rows()] == ["jobs/Fox.mp4", "jobs/fox-2.mp4", "jobs/FOX-3.mp4"]
+
+
+def test_names_are_unique_over_batches_that_share_a_folder(desk: Desk) -> None:
+    first = desk.write("one.csv", rows("a"))
+    second = desk.write("two.csv", rows("A", "b"))
+    desk.add(first, name_template="{id}.{ext}")
+    desk.add(second, name_template="{id}.{ext}")
+
+    assert [row.name for row in desk.rows()] == ["a.mp4", "A-2.mp4", "b.mp4"]
+
+
+def test_a_budget_without_a_known_price_is_refused(desk: Desk, monkeypatch: Any) -> None:
+    path = desk.write("jobs.csv", rows("a"))
+    desk.add(path, budget_micros=5)
+    with desk.database.reading() as tx:
+        assert reads.batches(tx)[0].budget_micros == 5
+
+    models = manifests.load_models()
+    unpriced = {name: replace(model, price_micros=None) for name, model in models.items()}
+    monkeypatch.setattr(manifests, "load_models", lambda: unpriced)
+    with pytest.raises(UsageError, match="known price"):
+        desk.add(path, budget_micros=5)
+
+
+def test_a_batch_belongs_to_its_account(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a"))
+    desk.add(path)
+    with desk.database.transaction() as tx:
+        accounts.ensure(tx, "runcomfy", "studio")
+
+    with pytest.raises(UsageError, match="--account"):
+        desk.add(path, account="studio")
+
+
+# An export is a manifest.
+
+
+def test_an_export_comes_back_unchanged_whatever_it_is_called(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", client="acme")))
+    desk.move("succeeded", "a")
+    before = desk.rows()
+    desk.export("night.csv")
+
+    assert desk.add(str(desk.folder / "night.csv")) == {"unchanged": ["a", "b"]}
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("word", ["repeat", "seeds"])
+def test_jobs_of_seeds_and_takes_come_back_unchanged(desk: Desk, word: str) -> None:
+    cell = {"repeat": "3", "seeds": "11,12,13"}[word]
+    desk.add(
+        desk.write(
+            "jobs.csv", [*rows("a", **{word: cell}), *without_ids(rows("b", **{word: cell}))]
+        )
+    )
+    desk.move("succeeded", "a")
+    before = desk.rows()
+    exported = desk.export("night.csv")
+    assert {row[word] for row in exported} == {cell}
+
+    plan = desk.add(str(desk.folder / "night.csv"))
+
+    assert list(plan) == ["unchanged"]
+    assert len(plan["unchanged"]) == 6
+    assert desk.rows() == before
+
+
+def test_a_yaml_batch_comes_back_from_its_csv_export(desk: Desk) -> None:
+    manifest = """
+batch: harbor-night
+defaults: {duration: 5}
+vars: {style: film}
+jobs:
+  - id: harbor
+    prompt: "Boats, {{ style }}"
+    image: https://images.example.com/harbor.jpg
+    seeds: [1, 2]
+    meta: {client: acme}
+  - prompt: "Lake"
+    image: https://images.example.com/lake.jpg
+    repeat: 2
+"""
+    desk.add(desk.write("jobs.yaml", manifest))
+    desk.move("succeeded")
+    keys = [(row.key, row.inputs, row.seed) for row in desk.rows()]
+    desk.export("night.csv")
+
+    plan = desk.add(str(desk.folder / "night.csv"))
+
+    assert (list(plan), len(plan["unchanged"])) == (["unchanged"], 4)
+    assert [(row.key, row.inputs, row.seed) for row in desk.rows()] == keys
+    assert list(desk.add(str(desk.folder / "jobs.yaml"))) == ["unchanged"]
+
+
+def test_an_edited_export_is_an_edit(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", "c", client="acme")))
+    desk.move("succeeded", "a")
+    table = desk.export("night.csv")
+    for row in table:
+        row["prompt"] += ", again"
+        row["client"] = "umbrella"
+    added = {"prompt": "new", "image": IMAGE.format("new"), "id": "d"}
+    path = desk.write("night.csv", [*reversed(table), added])
+
+    assert desk.add(path) == {"new": ["d"], "changed": ["c", "b"], "left": ["a"]}
+
+    assert [row.row_id for row in desk.rows()] == ["c", "b", "a", "d"]
+    assert {row.batch for row in desk.rows()} == {"jobs"}
+    assert desk.row("a").cells == {
+        "id": "a",
+        "prompt": "prompt a",
+        "image": IMAGE.format("a"),
+        "client": "umbrella",
+    }
+
+
+def test_a_row_of_an_export_may_be_copied(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", without_ids(rows("a"))))
+    desk.move("succeeded")
+    table = desk.export("night.csv")
+    edited = {**table[0], "prompt": "another"}
+    copied = {**table[0], "result_key": ""}
+    path = desk.write("night.csv", [edited, copied])
+
+    plan = desk.add(path)
+
+    assert (list(plan), len(plan["new"]), len(plan["left"])) == (["new", "left"], 1, 1)
+    assert len(desk.rows()) == 2
+
+
+def test_an_id_that_a_keyed_row_still_has_is_refused(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a")))
+    table = desk.export("night.csv")
+    keyed = {**table[0], "id": "renamed"}
+    other = {**rows("z")[0], "id": "a", "result_key": ""}
+    path = desk.write("night.csv", [keyed, other])
+
+    with pytest.raises(ManifestError, match=r"night\.csv:3: id: a is the id of"):
+        desk.add(path)
+
+    assert len(desk.rows()) == 1
+
+
+def test_an_unknown_key_is_refused_with_what_to_do(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a")))
+    table = desk.export("night.csv")
+    path = desk.write("night.csv", [*table, {**rows("b")[0], "result_key": "jffff"}])
+
+    with pytest.raises(ManifestError, match="jffff is not in this job database") as caught:
+        desk.add(path)
+
+    assert "db rebuild" in str(caught.value)
+    assert "--new-batch" in str(caught.value)
+    assert "night.csv:3" in str(caught.value)
+    assert list(desk.add(path, new_batch=True)) == ["new"]
+
+
+def test_an_export_of_two_batches_is_refused(desk: Desk) -> None:
+    desk.add(desk.write("one.csv", rows("a")))
+    desk.add(desk.write("two.csv", rows("b")))
+    desk.export("night.csv")
+
+    with pytest.raises(ManifestError, match="one, two"):
+        desk.add(str(desk.folder / "night.csv"))
+
+
+def test_an_export_of_some_rows_takes_no_column_from_the_others(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", client="acme")))
+    table = desk.export("night.csv")
+    path = desk.write("night.csv", [{k: v for k, v in table[0].items() if k != "client"}])
+
+    desk.add(path)
+
+    with desk.database.reading() as tx:
+        assert "client" in reads.batches(tx)[0].columns
+
+
+def test_where_clips_go() -> None:
+    root = Path("/night")
+    assert planning.clips_folder(root, "clips") == Path("/night/clips")
+    assert planning.clips_folder(root, "/elsewhere") == Path("/elsewhere")
+
+
+# Whatever a person does to a file that was paid for, nothing of it is bought again.
+
+_Row = dict[str, str]
+_ROWS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
+
+
+def _shuffled(table: list[_Row], order: Sequence[int]) -> list[_Row]:
+    return [row for _, row in sorted(zip(order, table, strict=False), key=lambda pair: pair[0])]
+
+
+@st.composite
+def _edits(draw: Callable[[Any], Any]) -> list[tuple[str, Any]]:
+    kinds = st.sampled_from(["same", "reorder", "ids", "no ids", "rows", "export", "crlf"])
+    return [
+        (kind, draw(st.permutations(range(12))) if kind == "reorder" else draw(_ROWS))
+        for kind in draw(st.lists(kinds, min_size=1, max_size=6))
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=_ROWS, edits=_edits(), paid=st.sets(st.integers(0, 9)))
+def test_no_edit_of_a_file_buys_its_clips_again(
+    tmp_path_factory: pytest.TempPathFactory,
+    first: list[str],
+    edits: list[tuple[str, Any]],
+    paid: set[int],
+) -> None:
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    table = [
+        {"prompt": f"prompt {name}", "image": IMAGE.format(name), "client": "acme"}
+        for name in first
+    ]
+    fresh = (f"id{n}" for n in itertools.count())
+    path = desk.write("jobs.csv", table)
+    try:
+        for kind, argument in [("same", None), *edits]:
+            if kind == "reorder":
+                table = _shuffled(table, argument)
+            elif kind == "ids":
+                table = [{"id": row.get("id") or next(fresh), **row} for row in table]
+            elif kind == "no ids":
+                table = without_ids(table)
+            elif kind == "rows":
+                table = [
+                    *table,
+                    *(
+                        {"prompt": f"prompt {n}", "image": IMAGE.format(n), "client": "acme"}
+                        for n in argument
+                    ),
+                ]
+            path = desk.write("jobs.csv", table)
+            if kind == "crlf":
+                file = Path(path)
+                file.write_bytes(file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+            if kind == "export":
+                desk.export("night.csv")
+                desk.add(str(desk.folder / "night.csv"))
+            desk.add(path)
+            for job in desk.rows():
+                if job.id % 10 in paid and job.state is JobState.PENDING:
+                    desk.move("succeeded", job.row_id)
+            # As many jobs of these inputs as the file has rows of them, never more.
+            wanted = sorted(row["prompt"] for row in table)
+            assert sorted(str(job.inputs["promptText"]) for job in desk.rows()) == wanted
+    finally:
+        desk.database.close()
