@@ -64,7 +64,8 @@ def command(*, host: str, port: int, **wanted: Any) -> None:
         raise UsageError(
             f"cannot listen on {host}:{port} ({error.strerror}): name another --port"
         ) from error
-    click.echo(f"{len(ledger.entries)} requests were accepted", err=True)
+    count = len(ledger.entries)
+    click.echo(f"{count} request{'' if count == 1 else 's'} accepted", err=True)
 
 
 def _settings(wanted: dict[str, Any]) -> Any:

@@ -57,11 +57,11 @@ def test_too_much_is_refused() -> None:
     many = write("many.csv", [{**rows("a")[0], "repeat": "11"}])
 
     assert call("validate", many, "--max-expand", "10").code == 5
-    assert ok("validate", many, "--max-expand", "11")
+    assert call("validate", many, "--max-expand", "11").code == 0
 
 
 def test_private_inputs_need_the_flag() -> None:
     private = write("private.csv", [{**rows("a")[0], "image": "http://127.0.0.1:8000/a.jpg"}])
 
     assert call("validate", private).code == 5
-    assert ok("validate", private, "--allow-private-inputs")
+    assert call("validate", private, "--allow-private-inputs").code == 0

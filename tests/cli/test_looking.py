@@ -1,0 +1,196 @@
+import csv
+import io
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cli.bought import TOKEN, buy, service
+from cli.commands import call, ok, rows, states, write
+
+from batchgen.providers.simulator import Fault, Kind, Settings
+
+SIGNED = "https://images.example.com/a.jpg?X-Amz-Signature=0123456789abcdef&X-Amz-Date=1"
+
+
+def change(statement: str) -> None:
+    with closing(sqlite3.connect("batchgen.db")) as connection, connection:
+        connection.execute(statement)
+
+
+def test_status_counts_jobs_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b")
+    ok("add", write("more.csv", rows("c")))
+
+    done = ok("status")
+    first, second = ok("status", "--json").said["batches"]
+
+    assert first["counts"]["succeeded"] == 2
+    assert first["spent_usd"] == 0.5
+    assert first["waiting_estimate_usd"] == 0
+    assert second["counts"]["pending"] == 1
+    assert second["waiting_estimate_usd"] == 0.25
+    assert "2 succeeded" in done.out
+    assert "$0.50 spent" in done.out
+    assert "about $0.25" in done.out
+    only = ok("status", "--batch", "more", "--json").said["batches"]
+    assert [batch["batch"] for batch in only] == ["more"]
+
+
+def test_status_says_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = (Fault(Kind.DROP_AFTER, prompt="scene a"), Fault(Kind.INVALID, prompt="scene b"))
+    with service(monkeypatch, Settings(faults=faults)):
+        buy("a", "b", "c", expect=10)
+
+    done = ok("status")
+
+    assert "1 in doubt, maybe paid for: batchgen reconcile --list" in done.out
+    assert "1 failed (1 invalid_input)" in done.out
+    assert "batchgen retry" in done.out
+    assert "$0.25 reserved" in done.out
+
+
+def test_ls_narrows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b")
+    ok("add", write("more.csv", rows("c", "d")))
+
+    assert len(ok("ls").out.splitlines()) == 5
+    assert len(ok("ls", "--limit", "1", "--json").said["jobs"]) == 1
+    assert [job["id"] for job in ok("ls", "--state", "pending", "--json").said["jobs"]] == [
+        "c",
+        "d",
+    ]
+    bought = ok("ls", "--batch", "jobs", "--json").said["jobs"]
+    assert [job["cost_usd"] for job in bought] == [0.25, 0.25]
+    assert all(Path(job["file"]).is_file() for job in bought)
+    everything = ok("ls", "--state", "pending", "--state", "succeeded", "--json").said["jobs"]
+    assert len(everything) == 4
+
+
+def test_show_tells_attempts_and_hides_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch, Settings(echo_inputs=True)):
+        ok("add", write("jobs.csv", [{**rows("a")[0], "image": SIGNED, "note": SIGNED}]))
+        ok("run", "-y", "--poll-interval", "0")
+
+    plain, shown = ok("show", "a").out, ok("show", "a", "--json")
+    job = shown.said
+
+    assert job["state"] == "succeeded"
+    assert job["attempts"][0]["state"] == "succeeded"
+    assert job["attempts"][0]["charged_usd"] == 0.25
+    assert json.loads(job["attempts"][0]["submit_raw"])["request_id"]
+    assert job["attempts"][0]["request_id"] in plain
+    for text in (plain, shown.out):
+        assert "0123456789abcdef" not in text
+        assert TOKEN not in text
+        assert "https://images.example.com/a.jpg" in text
+
+
+def test_show_takes_a_key_or_its_beginning() -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+    key = ok("ls", "--json").said["jobs"][1]["key"]
+
+    assert [ok("show", said, "--json").said["id"] for said in (key, key[:8], "jobs/b")] == ["b"] * 3
+
+
+def test_show_needs_one_job() -> None:
+    ok("add", write("jobs.csv", rows("a")))
+    ok("add", "jobs.csv", "--new-batch")
+
+    assert call("show", "a").code == 2
+    assert call("show", "jobs-2/a").code == 0
+
+
+def test_export_gives_the_own_columns_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b")
+
+    done = ok("export", "-o", "out.csv")
+    table = list(csv.DictReader(io.StringIO(ok("export", "-o", "-").out, newline="")))
+
+    assert "2 jobs written to out.csv" in done.err
+    assert [{name: row[name] for name in ("id", "prompt", "image")} for row in table] == rows(
+        "a", "b"
+    )
+    assert [row["result_state"] for row in table] == ["succeeded", "succeeded"]
+    assert ok("add", "out.csv", "--json").said["manifests"][0]["counts"]["unchanged"] == 2
+
+
+def test_export_replaces_only_exports() -> None:
+    ok("add", write("jobs.csv", rows("b")))
+    Path("mine.csv").write_text("my,own\n")
+
+    assert call("export", "-o", "mine.csv").code == 2
+    assert Path("mine.csv").read_text() == "my,own\n"
+    assert call("export", "-o", "mine.csv", "--overwrite").code == 0
+    assert call("export", "-o", "mine.csv").code == 0
+
+
+def test_export_for_spreadsheets() -> None:
+    ok("add", write("jobs.csv", [{**rows("a")[0], "note": "=1+1"}]))
+
+    ok("export", "-o", "out.csv", "--bom", "--excel-safe")
+
+    assert Path("out.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    assert "'=1+1" in Path("out.csv").read_text()
+    assert call("export", "-o", "out.jsonl", "--bom").code == 2
+
+
+def test_export_narrows_to_a_batch() -> None:
+    ok("add", write("jobs.csv", rows("a")), write("more.csv", rows("b", "c")))
+
+    assert ok("export", "-o", "out.jsonl", "--batch", "more", "--json").said == {
+        "file": "out.jsonl",
+        "jobs": 2,
+    }
+
+
+def test_a_sound_job_database() -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+
+    said = ok("db", "check", "--json").said
+
+    assert said["problems"] == []
+    assert said["schema_is_current"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("UPDATE counters SET jobs = 7", "counter says 7"),
+        ("UPDATE jobs SET batch_id = 99 WHERE row_id = 'a'", "foreign key"),
+    ],
+)
+def test_an_unsound_job_database(statement: str, word: str) -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+    change(statement)
+
+    done = call("db", "check")
+
+    assert done.code == 11
+    assert word in done.out
+    assert call("db", "check", "--json").said["problems"]
+
+
+def test_an_upgrade_of_a_current_database_changes_nothing() -> None:
+    ok("add", write("jobs.csv", rows("a")))
+
+    said = ok("db", "upgrade", "--json").said
+
+    assert said["from"] == said["to"]
+    assert said["copy"] is None
+    assert states() == {"a": "pending"}
+
+
+def test_a_newer_job_database_is_left_alone() -> None:
+    ok("add", write("jobs.csv", rows("a")))
+    change("UPDATE alembic_version SET version_num = '9999'")
+
+    for words in (("db", "upgrade"), ("status",), ("add", "jobs.csv")):
+        done = call(*words)
+        assert done.code == 11
+        assert "newer batchgen" in done.err
+    assert ok("db", "check", "--json").said["schema_is_current"] is False
