@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
+import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from batchgen.runner.job import Settings
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome, wall_ms
 from batchgen.settings import (
+    BASE_NAME,
     SIMULATED_CLIPS,
     Token,
     api_base,
@@ -50,7 +55,9 @@ SIMULATED_ORIGIN = "simulator"
 _SIMULATED_QUEUE_S = (0.0, 0.3)
 _SIMULATED_RUN_S = (0.3, 2.0)
 _POLL_S = 2.0
+_SHORT_TOKEN_S = 12 * 3600  # a night
 _SIMULATED_POLL_S = 0.2
+_MOST_MICROS = 10**15
 
 
 class _Dollars(click.ParamType[int]):
@@ -63,9 +70,24 @@ class _Dollars(click.ParamType[int]):
             micros = round(float(value) * 1_000_000)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an amount of dollars", param, ctx)
-        if micros <= 0:
-            self.fail(f"{value} is not a positive amount", param, ctx)
+        if not 0 < micros < _MOST_MICROS:
+            self.fail(f"{value} is not an amount above 0 and below $1,000,000,000", param, ctx)
         return micros
+
+
+class _Seconds(click.FloatRange):
+    """A time from nothing to a year; `nan` and `inf` are none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=366 * 86400)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 class _Halt(click.ParamType[int]):
@@ -79,7 +101,7 @@ class _Halt(click.ParamType[int]):
         if value == "never":
             return 0
         kind, _, number = str(value).partition("=")
-        if kind != "streak" or not number.isdigit() or int(number) < 1:
+        if kind != "streak" or not re.fullmatch("[0-9]{1,9}", number) or int(number) < 1:
             self.fail(f"{value!r} is neither streak=N (N at least 1) nor never", param, ctx)
         return int(number)
 
@@ -115,6 +137,7 @@ class _Options:
     dry_run: bool
     simulate: bool
     yes: bool
+    verbose: bool
     quiet: bool
     as_json: bool
 
@@ -194,8 +217,8 @@ class _Look:
         return sum(plan.unpriced for plan in self.plans)
 
 
-_POSITIVE = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0)
+_POSITIVE = click.IntRange(min=1, max=10**9)
+_SECONDS = _Seconds()
 
 
 @click.command()
@@ -212,7 +235,7 @@ _SECONDS = click.FloatRange(min=0)
 @click.option("-o", "--output", metavar="FILE", help="Write the results, on every way out.")
 @click.option(
     "--retries",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=100),
     default=1,
     show_default=True,
     help="New paid attempts after a transient generation failure.",
@@ -276,6 +299,7 @@ _SECONDS = click.FloatRange(min=0)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing.")
 @click.option("--simulate", is_flag=True, help="Against the built-in stand-in: no token, no money.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only.")
 @json_option
 def command(**flags: Any) -> int:
@@ -285,17 +309,27 @@ def command(**flags: Any) -> int:
     whatever interrupted a run, the same command goes on.
     """
     options = _Options(**flags)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
+    )
     if options.output is not None:
         exporters.check_target(options.output, overwrite=False)
     database = Database(
         database_url(options.db, simulate=options.simulate),
         allow_network_fs=options.allow_network_fs,
     )
+    if options.output not in (None, "-") and Path(options.output).resolve() == (
+        database.path.resolve()
+    ):
+        raise UsageError(f"{options.output} is the job database: name another --output")
     with contextlib.closing(database), _service(options) as service:
         look = _look(database, options, service)
         if options.dry_run:
             return _show_dry_run(look, options)
-        _check_before_paying(database, options, service, look)
+        _check_before_paying(database, options, look)
+        if not options.simulate:
+            service.token = find_token()  # after the manifests: their faults are told first
+        _check_folders(database, options, look)
         _ask(database, options, service, look)
         return _run(database, options, service, look)
 
@@ -326,15 +360,16 @@ def _service(options: _Options) -> Iterator[_Service]:
         return
     from batchgen.providers.runcomfy import DEFAULT_BASE, checked_base, is_loopback_base
 
-    base = checked_base(api_base() or DEFAULT_BASE)
-    token = None if options.dry_run else find_token()
-    text = token.text if token else ""
-    yield _Service(
-        lambda: factory(REAL)(base=base, token=text),
-        _origin(base),
-        token,
-        is_loopback=is_loopback_base(base),
-    )
+    try:
+        base = checked_base(api_base() or DEFAULT_BASE)
+    except UsageError as error:
+        raise UsageError(f"{BASE_NAME}: {error}: correct it, or unset it") from error
+
+    def make() -> Provider:
+        return factory(REAL)(base=base, token=service.token.text if service.token else "")
+
+    service = _Service(make, _origin(base), None, is_loopback=is_loopback_base(base))
+    yield service
 
 
 def _no_provider() -> Provider:
@@ -428,9 +463,8 @@ def _show_dry_run(look: _Look, options: _Options) -> int:
     return Exit.SUCCESS
 
 
-def _check_before_paying(
-    database: Database, options: _Options, service: _Service, look: _Look
-) -> None:
+def _check_before_paying(database: Database, options: _Options, look: _Look) -> None:
+    database.check_place()
     unnamed = not options.simulate and not is_database_named(options.db)
     if unnamed and options.yes and not database.exists():
         raise UsageError(
@@ -441,6 +475,9 @@ def _check_before_paying(
         raise _Paused(
             f"account {options.account!r} is paused: nothing was submitted; unpause it first"
         )
+
+
+def _check_folders(database: Database, options: _Options, look: _Look) -> None:
     if not options.download:
         return
     folders = {plan.batch.output_dir for plan in look.plans}
@@ -474,9 +511,7 @@ def _ask(database: Database, options: _Options, service: _Service, look: _Look) 
         return
     new = "" if database.exists() else " (new)"
     say(f"job database {database.path.resolve()}{new}, account {options.account}")
-    used = look.account.token_hash if look.account else None
-    if used and service.token and used != service.token.digest:
-        say("note: the token is not the one that this account was last used with")
+    _warn_of_token(look, service)
     if look.doubts:
         say(
             f"{plural(len(look.doubts), 'job')} in doubt will be paid for again: each may have "
@@ -492,6 +527,17 @@ def _ask(database: Database, options: _Options, service: _Service, look: _Look) 
     if balance is not None:
         say(f"balance {usd(balance)}")
     confirm("Pay for them?", yes=options.yes)
+
+
+def _warn_of_token(look: _Look, service: _Service) -> None:
+    used = look.account.token_hash if look.account else None
+    if used and service.token and used != service.token.digest:
+        say("note: the token is not the one that this account was last used with")
+    if service.token and service.token.expires_at:
+        left_s = (service.token.expires_at - datetime.now(UTC)).total_seconds()
+        if left_s < _SHORT_TOKEN_S:
+            at = service.token.expires_at.isoformat(timespec="minutes")
+            say(f"warning: the token of {service.token.source} ends at {at}: log in again first")
 
 
 def _balance(service: _Service) -> int | None:
@@ -528,6 +574,7 @@ def _run(database: Database, options: _Options, service: _Service, look: _Look) 
         scope=scope,
         settings=options.settings(jobs),
         allow_private=service.is_loopback,
+        renew_token=_renewal(service.token),
         total=total,
         quiet=options.quiet or options.as_json,
     )
@@ -544,6 +591,26 @@ def _run(database: Database, options: _Options, service: _Service, look: _Look) 
     reasons = judge(outcome, tally, download=options.download, limited=options.limit is not None)
     _summarise(database, options, outcome, tally, reasons, summaries)
     return reasons[0].exit_code
+
+
+def _renewal(token: Token | None) -> Callable[[Provider], bool]:
+    """Return what gives a provider the token that was stored since, if one was."""
+    used = {token.text} if token else set()
+
+    def renew(provider: Provider) -> bool:
+        try:
+            found = find_token()
+        except BatchgenError as error:
+            say(str(error))
+            return False
+        if found.text in used:
+            return False
+        used.add(found.text)
+        provider.use_token(found.text)
+        say(f"the token was refused; going on with the newer one of {found.source}")
+        return True
+
+    return renew
 
 
 def _store(

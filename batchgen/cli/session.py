@@ -38,6 +38,7 @@ class Errand:
         total: How many jobs the display counts to.
         quiet: Show no progress.
         command: For the record.
+        renew_token: Gives the provider a newer token, if there is one.
     """
 
     database: Database
@@ -49,6 +50,7 @@ class Errand:
     total: int
     quiet: bool = False
     command: str = "run"
+    renew_token: Callable[[Provider], bool] = lambda _: False
 
 
 def work(errand: Errand) -> Outcome:
@@ -95,6 +97,7 @@ async def _work(errand: Errand) -> Outcome:
             free_bytes=lambda: _free(root),
             say=say,
             command=errand.command,
+            renew_token=lambda: errand.renew_token(provider),
         )
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)
@@ -123,5 +126,6 @@ def _free(root: Path) -> int:
 
 def say(message: str) -> None:
     """Tell the user something, on stderr."""
-    click.echo(message, err=True)
+    # The bar has no line end: begin where it stands, and wipe it.
+    click.echo(f"\r\x1b[K{message}" if sys.stderr.isatty() else message, err=True)
     sys.stderr.flush()

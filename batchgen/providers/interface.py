@@ -118,6 +118,14 @@ class Provider(Protocol):
         """Return the wallet's balance in micro-dollars, None if it cannot be read."""
         ...
 
+    def use_token(self, token: str) -> None:
+        """Send this token from now on.
+
+        Raises:
+            AccountBlocked: If it cannot be one.
+        """
+        ...
+
     async def is_reachable(self) -> bool:
         """Ask for something free; return whether a proper answer came, an error included."""
         ...

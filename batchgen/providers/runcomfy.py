@@ -123,6 +123,18 @@ class RunComfy:
     ) -> None:
         self._base = checked_base(base)
         self.origin = origin_of(self._base)
+        self.use_token(token)
+        self._post_s = post_s
+        self._get_s = get_s
+        self._sender = submit_client(connect_s=connect_s, total_s=post_s)
+        self._reader = poll_client(connections=connections, connect_s=connect_s, total_s=get_s)
+
+    def use_token(self, token: str) -> None:
+        """Send this token from now on.
+
+        Raises:
+            AccountBlocked: If it cannot be one.
+        """
         if not _TOKEN.fullmatch(token):
             raise AccountBlocked(
                 "the RunComfy token is empty or holds spaces or other characters that no token has",
@@ -145,10 +157,6 @@ class RunComfy:
         self._send_headers = httpx.Headers(
             {**self._read_headers, "Content-Type": "application/json"}
         )
-        self._post_s = post_s
-        self._get_s = get_s
-        self._sender = submit_client(connect_s=connect_s, total_s=post_s)
-        self._reader = poll_client(connections=connections, connect_s=connect_s, total_s=get_s)
 
     def __repr__(self) -> str:
         return f"RunComfy(base={self._base!r})"

@@ -50,6 +50,7 @@ _MISROUTED_WAIT_MS = 5_000
 _RESCUE_AFTER_S = 2.0
 _LATE_COSTS_TRIED = 3
 _OUTAGE_AFTER_LOOKS = 5
+_LONGEST_LOOK_WAIT_S = 300.0
 
 
 class Fetcher(Protocol):
@@ -67,12 +68,17 @@ class Rescue(Protocol):
         """Keep a request id durably, and say it on stderr."""
         ...
 
+    def keep(self, attempt_id: str, request_id: str) -> None:
+        """Do that, and leave the file to the next process."""
+        ...
+
 
 @dataclass
 class Stats:
     """What happened in this session, for the display; money in micro-dollars."""
 
     submitted: int = 0
+    unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -127,6 +133,7 @@ class Carrier:
     in_flight: dict[int, Job] = field(default_factory=dict)
     uncosted: set[str] = field(default_factory=set)  # attempts whose cost was not stated
     draining: bool = False
+    renew_token: Callable[[], bool] = lambda: False
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def carry(self, job: Job) -> None:
@@ -191,6 +198,10 @@ class Carrier:
             self._submitting.discard(task)
 
     async def _send(self, job: Job) -> Accepted | None:
+        if self.draining or self.limits.paused:
+            # Claimed before it was known that nothing more is to be bought.
+            await self._return(job, "not sent: the run was stopping")
+            return None
         failpoint("before-post")
         try:
             accepted = await self.provider.submit(job.model, job.inputs)
@@ -229,6 +240,10 @@ class Carrier:
                 ),
             )
             return False
+        except Exception:
+            # It will never be recorded by this process: the next one reads it from there.
+            self.rescue.keep(job.attempt_id, accepted.request_id)
+            raise
         finally:
             late.cancel()
         return True
@@ -251,6 +266,7 @@ class Carrier:
 
     async def _refused(self, job: Job, error: Rejected) -> None:
         self.stats.failed += 1
+        self.stats.unpaid += 1
         self._problem(job, f"refused: {error}")
         await self.writer.record(
             jobs.record_refused,
@@ -277,7 +293,7 @@ class Carrier:
                 until_ms = self.now_ms() + int(wait_s * 1000)
                 await self.writer.do(jobs.freeze, jobs.Freeze(self.account_id, until_ms))
             case AccountBlocked():
-                self.limits.pause(error.exit_code, str(error))
+                self._blocked(error)
             case ModelBlocked():
                 self.limits.hold_model(job.model, str(error))
             case Misrouted():
@@ -287,16 +303,36 @@ class Carrier:
             case _:
                 raise error
         self._problem(job, str(error))
+        await self._return(
+            job,
+            str(error),
+            not_before_ms=not_before_ms,
+            keep=keep,
+            status=error.status,
+            raw=error.raw,
+        )
+
+    async def _return(
+        self,
+        job: Job,
+        said: str,
+        *,
+        not_before_ms: int = 0,
+        keep: bool = False,
+        status: int | None = None,
+        raw: str | None = None,
+    ) -> None:
+        self.stats.unpaid += 1
         await self.writer.record(
             jobs.put_back,
             jobs.PutBack(
                 job,
                 not_before_ms=not_before_ms,
-                error=str(error),
+                error=said,
                 now_ms=self.now_ms(),
                 keep=keep,
-                status=error.status,
-                raw=error.raw,
+                status=status,
+                raw=raw,
             ),
         )
 
@@ -354,11 +390,10 @@ class Carrier:
             return None
         except AccountBlocked as error:
             # The paid job rests as it is; a later run with a good token looks again.
-            self.limits.pause(error.exit_code, str(error))
-            watch.given_up = True
+            watch.given_up = self._blocked(error)
             return None
         except Throttled as error:
-            await self.sleep(error.retry_after_s or self._interval_s)
+            await self.sleep(min(error.retry_after_s or self._interval_s, _LONGEST_LOOK_WAIT_S))
             return None
         except Unavailable as error:
             watch.seen_trouble(str(error))
@@ -371,6 +406,13 @@ class Carrier:
                 look.remote_state,
             )
         return look
+
+    def _blocked(self, error: AccountBlocked) -> bool:
+        """Pause the run, unless a newer token has been stored; return whether it is paused."""
+        if error.exit_code is Exit.TOKEN and self.renew_token():
+            return False
+        self.limits.pause(error.exit_code, str(error))
+        return True
 
     async def _ended(self, job: Job, look: Look) -> Job | None:
         if look.phase is Phase.SUCCEEDED and look.output_urls:
@@ -522,8 +564,8 @@ class Carrier:
                     try:
                         failpoint("in-download")
                         return [
-                            await fetcher.fetch(url, folder=self._folder(job), name=name)
-                            for url, name in zip(job.urls, _names(job), strict=True)
+                            await fetcher.fetch(url, folder=self.folder(job), name=name)
+                            for url, name in zip(job.urls, names_of(job), strict=True)
                         ]
                     finally:
                         self.stats.downloading -= 1
@@ -603,7 +645,8 @@ class Carrier:
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
             )
 
-    def _folder(self, job: Job) -> Path:
+    def folder(self, job: Job) -> Path:
+        """Return where the clips of a job go."""
         return self.output_root / job.output_dir
 
     def _problem(self, job: Job, said: str) -> None:
@@ -611,7 +654,7 @@ class Carrier:
         logger.info("%s", self.stats.last_problem)
 
 
-def _names(job: Job) -> list[str]:
+def names_of(job: Job) -> list[str]:
     """Return the file name of each output: the reserved one, then `-2`, `-3`, …."""
     stem, dot, ext = job.name.rpartition(".")
     return [job.name] + [f"{stem}-{number}{dot}{ext}" for number in range(2, len(job.urls) + 1)]

@@ -6,17 +6,19 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchgen import __version__
-from batchgen.domain.errors import Exit, StoreError
+from batchgen.domain.errors import Exit, OutputError, StoreError
+from batchgen.domain.states import JobState
+from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
-from batchgen.runner.job import Carrier, Fetcher, Settings, Stats
+from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import Limits, Reason
 from batchgen.runner.shutdown import Shutdown
 from batchgen.store import jobs, sqlite, workers
@@ -74,6 +76,7 @@ class Session:
         output_root: Where relative output folders start.
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
+        renew_token: Looks for a newer token after a refusal; returns whether there was one.
     """
 
     database: Database
@@ -86,6 +89,7 @@ class Session:
     free_bytes: Callable[[], int]
     say: Callable[[str], None]
     command: str = "run"
+    renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = wall_ms
@@ -125,7 +129,7 @@ class Session:
         writer = Writer(self.database, on_stuck=self.say)
         lock = sqlite.WorkerLock(self.database.path, self.worker_id)
         rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
-        shutdown = Shutdown(on_first=self._drain, on_second=self._leave)
+        shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         loop = asyncio.get_running_loop()
         try:
             self._enter()
@@ -180,6 +184,7 @@ class Session:
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
             in_flight=self._held,
+            renew_token=self.renew_token,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -205,7 +210,7 @@ class Session:
             return False
         if claim is None:
             return self.limits.offline or bool(self._carrier.writer.stuck)
-        if claim.paused or claim.wait_until_ms > self.now_ms():
+        if claim.paused or claim.wait_until_ms:  # the moment may have come since the claim
             return self._has_pending()
         # Slots that other workers or doubts use will be free some time.
         return claim.live >= claim.cap and self._has_pending()
@@ -255,7 +260,8 @@ class Session:
         in_flight = len(self._held)
         wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
         if self.settings.limit is not None:
-            wanted = min(wanted, self.settings.limit - self._new_payments)
+            payments = self._new_payments - self.stats.unpaid
+            wanted = min(wanted, self.settings.limit - payments)
         if self.limits.one_at_a_time:
             wanted = min(wanted, 1 - in_flight)
         return wanted
@@ -287,9 +293,22 @@ class Session:
             ),
         )
         self._orphans = len(adopted) == room
+        await self._remove_parts(adopted)
         for job in adopted:
             self._spawn(job)
         return len(adopted)
+
+    async def _remove_parts(self, adopted: Sequence[Job]) -> None:
+        """Remove what a killed process left of the clips that it was fetching."""
+        wanted: dict[Path, list[str]] = {}
+        for job in adopted:
+            if job.state is JobState.DOWNLOADING:
+                wanted.setdefault(self._carrier.folder(job), []).extend(names_of(job))
+        try:
+            for folder, names in wanted.items():
+                await asyncio.to_thread(remove_orphans, folder, names)
+        except OutputError as error:
+            self.limits.pause(Exit.OUTPUT, str(error))
 
     def _spawn(self, job: Job) -> None:
         # Registered here, not when the task first runs: the next claim counts it.
@@ -385,6 +404,13 @@ class Session:
             self._wake.set()
 
     # -- leaving ---------------------------------------------------------------------------------
+
+    def _asked_to_stop(self) -> None:
+        self.say(
+            "stopping: answers under way are awaited, what is paid for goes on in the next run; "
+            "once more leaves at once"
+        )
+        self._drain()
 
     def _drain(self) -> None:
         """Submit nothing more; let answers that are under way be recorded, then leave."""
