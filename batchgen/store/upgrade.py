@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table'")
 _VERSION = text("SELECT version_num FROM alembic_version")
+_VERSION_TABLE = text(  # as Alembic makes it
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+    "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
 
 
 def migrations_dir() -> Path:
@@ -89,7 +93,7 @@ def create(database: Database) -> None:
         if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
             return
         metadata.create_all(tx.connection)
-        tx.run(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        tx.run(_VERSION_TABLE)
         tx.run(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
 
 
