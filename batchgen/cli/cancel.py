@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen.cli import common
-from batchgen.domain.errors import Exit, ProviderError
+from batchgen.domain.errors import BatchgenError, Exit, ProviderError
 from batchgen.domain.states import JobState
 from batchgen.runner.loop import wall_ms
-from batchgen.settings import TokenMissing
 from batchgen.store import by_hand, reads
 from batchgen.store.database import Database
 from batchgen.store.reads import JobRow
@@ -46,14 +45,14 @@ def command(
     For a running job the service is asked; it can cancel only what still waits in its queue.
     Exit code 3 if a job was left alone. JOB may be - to read jobs from stdin.
     """
-    trouble: TokenMissing | None = None
+    trouble: BatchgenError | None = None
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         answers = _cancel_pending(database, jobs)
         running = [answer.row for answer in answers if _is_at_service(answer)]
         if running:
             try:
                 said = _ask(database, account, running)
-            except TokenMissing as error:
+            except BatchgenError as error:  # told after what was done
                 trouble = error
             else:
                 answers = [said.get(answer.row.id, answer) for answer in answers]

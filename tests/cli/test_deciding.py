@@ -82,11 +82,13 @@ def test_a_finished_job_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch, LONG):
         start("a")
+    ok("add", write("more.csv", rows("z")))
     with service(monkeypatch, LONG) as other:
-        done = call("cancel", "a")
+        done = call("cancel", "a", "z")
         assert other.counters.cancels == 0
 
     assert done.code == 2
+    assert "more/z: cancelled" in done.out
     assert "belongs to" in done.err
 
 
