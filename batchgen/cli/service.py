@@ -1,12 +1,10 @@
 """The service that an account of the job database is paid at."""
 
-import ipaddress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from batchgen.domain.errors import UsageError
 from batchgen.http import origin_of
-from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy
+from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
 from batchgen.settings import Token, api_base, find_token
 from batchgen.store import accounts
 from batchgen.store.accounts import Account
@@ -28,11 +26,7 @@ class Service:
     @property
     def is_local(self) -> bool:
         """Whether the service is a stand-in on this machine."""
-        host = urlsplit(self.base).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback_base(self.base)
 
 
 def find(tx: Transaction, account_name: str) -> Service:
@@ -45,10 +39,6 @@ def find(tx: Transaction, account_name: str) -> Service:
     account = accounts.find(tx, RunComfy.name, account_name)
     if account is None:
         raise UsageError(f"this job database has no account {account_name!r}: see --account")
-    base = api_base() or DEFAULT_BASE
-    try:
-        origin = origin_of(base)
-    except ValueError as error:
-        raise UsageError(f"RUNCOMFY_MODEL_API_BASE: {error}") from error
-    accounts.check_origin(account, origin)
+    base = checked_base(api_base() or DEFAULT_BASE)
+    accounts.check_origin(account, origin_of(base))
     return Service(account, base, find_token())

@@ -68,6 +68,18 @@ def test_a_running_job_needs_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states() == {"a": "running", "z": "cancelled"}
 
 
+@pytest.mark.parametrize("base", ["nonsense", "http://192.0.2.1/v1", "https://[::1"])
+def test_a_base_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    with service(monkeypatch, LONG):
+        start("a")
+    monkeypatch.setenv("RUNCOMFY_MODEL_API_BASE", base)
+
+    done = call("cancel", "a")
+
+    assert done.code == 2
+    assert "base" in done.err
+
+
 def test_a_finished_job_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         buy("a")
@@ -234,6 +246,7 @@ def test_one_request_is_not_adopted_twice(monkeypatch: pytest.MonkeyPatch) -> No
         done = call("reconcile", "--adopt", f"a={found}", f"b={found}", "-y")
 
     assert done.code == 2
+    assert "named twice" in done.err
     assert set(states().values()) == {"in_doubt"}
 
 
