@@ -57,6 +57,7 @@ class Started:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._said = ""
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -65,7 +66,17 @@ class Started:
     def wait(self) -> Done:
         """Wait for the end."""
         out, err = self._process.communicate(timeout=DEADLINE_S)
-        return Done(self._process.returncode, out, err)
+        return Done(self._process.returncode, out, self._said + err)
+
+    def wait_said(self, text: str) -> None:
+        """Wait until a line on stderr holds a text."""
+        stderr = self._process.stderr
+        assert stderr is not None
+        while line := stderr.readline():
+            self._said += line
+            if text in line:
+                return
+        raise AssertionError(f"it never said {text!r}: {self._said}")
 
 
 class Place:

@@ -19,6 +19,7 @@ class RescueFile:
         self._path = database.with_name(f"{database.name}-rescue-{worker_id}")
         self._say = say
         self._used = 0
+        self._is_kept = False
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.pwrite(self._file, b"\n" * _SIZE_BYTES, 0)
         os.fsync(self._file)
@@ -36,10 +37,16 @@ class RescueFile:
         os.fsync(self._file)
         self._used += len(line)
 
+    def keep(self, attempt_id: str, request_id: str) -> None:
+        """Keep a request id that this process will never record; `remove` leaves the file."""
+        self.write(attempt_id, request_id)
+        self._is_kept = True
+
     def remove(self) -> None:
-        """Remove the file: everything in it is in the job database."""
+        """Remove the file if everything in it is in the job database."""
         os.close(self._file)
-        self._path.unlink(missing_ok=True)
+        if not self._is_kept:
+            self._path.unlink(missing_ok=True)
 
 
 def left_behind(database: Path, worker_id: str) -> list[tuple[str, str]]:

@@ -50,3 +50,12 @@ def test_half_a_line_is_not_an_id(tmp_path: Path) -> None:
     (tmp_path / "b.db-rescue-w1").write_text("a1 request-1\na2\n\n")
 
     assert rescue.left_behind(tmp_path / "b.db", "w1") == [("a1", "request-1")]
+
+
+def test_an_id_that_will_never_be_recorded_is_left_to_the_next_process(tmp_path: Path) -> None:
+    file = RescueFile(tmp_path / "b.db", "w1", say=print)
+
+    file.keep("a1", "request-1")
+    file.remove()
+
+    assert rescue.left_behind(tmp_path / "b.db", "w1") == [("a1", "request-1")]

@@ -1,0 +1,194 @@
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from runs import Place, rows_of
+
+from batchgen.providers.simulator import Fault, Kind
+from batchgen.store import by_hand
+from batchgen.store.database import Database, Transaction
+
+KILLED = -signal.SIGKILL
+SAME = ("id", "prompt", "result_key", "result_state", "result_file", "result_attempts")
+
+Decide = Callable[[Transaction, int, str], by_hand.Outcome]
+
+
+def adopt(tx: Transaction, job_id: int, request_id: str) -> by_hand.Outcome:
+    return by_hand.adopt(tx, job_id, request_id, now_ms=0)
+
+
+def resubmit(tx: Transaction, job_id: int, _request_id: str) -> by_hand.Outcome:
+    return by_hand.resubmit(tx, job_id, now_ms=0)
+
+
+def expected_table(rows: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """What an undisturbed run gives, keys aside."""
+    return [
+        (row["id"], row["prompt"], "succeeded", f"clips/jobs/{row['id']}.mp4", "1") for row in rows
+    ]
+
+
+def table(place: Place) -> list[tuple[str, ...]]:
+    columns = [name for name in SAME if name != "result_key"]
+    return [tuple(row[name] for name in columns) for row in place.export()]
+
+
+@pytest.mark.parametrize(("decide", "paid_twice"), [(adopt, 0), (resubmit, 1)])
+def test_a_killed_run_goes_on_and_only_open_requests_are_in_doubt(
+    place: Place, decide: Decide, paid_twice: int
+) -> None:
+    rows = rows_of(40)
+    place.write(rows)
+    # Three requests are accepted, and their answers are under way when the process dies.
+    open_ones = Fault(Kind.SLOW, nth=(10, 12, 14), seconds=20)
+    place.service.settings = replace(place.service.settings, faults=(open_ones,))
+    run = place.start_run("jobs.csv", "-j", "8", "-o", "out.csv")
+    place.service.wait_until(lambda seen: seen.accepted >= 18)
+    run.send(signal.SIGKILL)
+    assert run.wait().code == KILLED
+    held = {job["id"] for job in place.jobs() if job["state"] == "submitting"}
+    place.service.settings = replace(place.service.settings, faults=())
+
+    second = place.run("jobs.csv", "-j", "20", "-o", "out.csv")
+
+    assert second.code == 10, second.err
+    doubts = [job for job in place.jobs() if job["state"] == "in_doubt"]
+    assert {job["id"] for job in doubts} == held
+    assert 3 <= len(doubts) <= 8
+    assert place.states() == {"succeeded": 40 - len(doubts), "in_doubt": len(doubts)}
+    expected = expected_table(rows)
+    ids = {job["row_id"] for job in doubts}
+    assert [row for row in table(place) if row[0] not in ids] == [
+        row for row in expected if row[0] not in ids
+    ]
+    assert all(len(entries) == 1 for entries in place.bought().values())
+    place.check_books()
+
+    bought = place.bought()
+    prompts = {row["id"]: row["prompt"] for row in rows}
+    sent = [job for job in doubts if prompts[job["row_id"]] in bought]
+    database = Database(str(place.db))
+    with database.transaction() as tx:
+        for job in doubts:
+            found = bought.get(prompts[job["row_id"]])
+            if found:
+                assert decide(tx, job["id"], found[0].id).done
+            else:  # killed after the intent and before the request
+                assert resubmit(tx, job["id"], "").done
+    database.close()
+    third = place.run("jobs.csv", "-j", "8", "-o", "out.csv")
+
+    assert third.code == 0, third.err
+    assert table(place) == expected
+    assert place.service.counters.accepted == 40 + paid_twice * len(sent)
+    assert place.leftovers() == []
+    place.check_books()
+
+
+@pytest.mark.parametrize(
+    ("point", "lost"),
+    [
+        # How many jobs come in doubt: those between intent and the record of their answer.
+        pytest.param("after-claim-commit@3", (1, 6), id="after-claim-commit"),
+        pytest.param("before-post@3", (1, 6), id="before-post"),
+        pytest.param("after-answer@3", (1, 6), id="after-answer"),
+        pytest.param("after-id-commit@3", (0, 6), id="after-id-commit"),
+        pytest.param("in-poll@3", (0, 6), id="in-poll"),
+        pytest.param("in-download@3", (0, 6), id="in-download"),
+        pytest.param("before-last-commit@3", (0, 6), id="before-last-commit"),
+    ],
+)
+def test_wherever_it_dies_nothing_is_paid_twice(
+    place: Place, point: str, lost: tuple[int, int]
+) -> None:
+    rows = rows_of(14)
+    place.write(rows)
+
+    first = place.run("jobs.csv", "-j", "6", env={"BATCHGEN_FAILPOINT": f"{point}=kill"})
+    assert first.code == KILLED, first.err
+    second = place.run("jobs.csv", "-j", "20", "-o", "out.csv")
+
+    doubts = place.states()["in_doubt"]
+    assert lost[0] <= doubts <= lost[1]
+    assert second.code == (10 if doubts else 0), second.err
+    assert place.states()["succeeded"] == 14 - doubts
+    assert all(len(entries) == 1 for entries in place.bought().values())
+    assert [row["id"] for row in place.export()] == [row["id"] for row in rows]
+    assert len(list((place.folder / "clips").rglob("*.mp4"))) == 14 - doubts
+    place.check_books()
+
+
+def test_a_death_while_burying_the_dead_loses_nothing(place: Place) -> None:
+    rows = rows_of(8)
+    place.write(rows)
+    first = place.run("jobs.csv", env={"BATCHGEN_FAILPOINT": "after-answer@3=kill"})
+    second = place.run("jobs.csv", env={"BATCHGEN_FAILPOINT": "in-takeover=kill"})
+
+    third = place.run("jobs.csv", "-j", "20")
+
+    assert [first.code, second.code, third.code] == [KILLED, KILLED, 10]
+    assert all(len(entries) == 1 for entries in place.bought().values())
+    assert place.leftovers() == []
+    place.check_books()
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_the_first_signal_records_what_is_under_way(
+    place: Place, number: signal.Signals, code: int
+) -> None:
+    place.write(rows_of(20))
+    slow = Fault(Kind.SLOW, nth=(8, 9), seconds=0.5)
+    place.service.settings = replace(place.service.settings, faults=(slow,), run_s=(0.1, 0.2))
+    run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
+    place.service.wait_until(lambda seen: seen.accepted >= 9)
+    run.send(number)
+
+    stopped = run.wait()
+
+    assert stopped.code == code, stopped.err
+    assert len(place.export()) == 20
+    assert place.states()["in_doubt"] == 0
+    assert place.states()["submitting"] == 0
+    accepted = place.service.counters.accepted
+    recorded = [one for one in place.attempts() if one["request_id"] is not None]
+    assert 9 <= accepted == len(recorded) < 20
+    assert place.leftovers() == []
+
+    second = place.run("jobs.csv", "-j", "10")
+
+    assert second.code == 0, second.err
+    assert place.service.counters.accepted == 20
+    place.check_books()
+
+
+def test_the_second_signal_leaves_at_once_and_the_database_is_right(place: Place) -> None:
+    place.write(rows_of(10))
+    slow = Fault(Kind.SLOW, nth=(3, 4), seconds=30)
+    place.service.settings = replace(place.service.settings, faults=(slow,))
+    run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
+    place.service.wait_until(lambda seen: seen.accepted >= 4)
+    run.send(signal.SIGINT)
+    run.wait_said("stopping")
+    run.send(signal.SIGINT)
+
+    stopped = run.wait()
+
+    assert stopped.code == 130, stopped.err
+    assert place.states()["in_doubt"] >= 2
+    assert place.states()["submitting"] == 0
+    assert len(place.export()) == 10
+    place.check_books()
+    place.service.settings = replace(place.service.settings, faults=())
+
+    second = place.run("jobs.csv", "-j", "20")
+
+    assert second.code == 10
+    assert all(len(entries) == 1 for entries in place.bought().values())
+    place.check_books()

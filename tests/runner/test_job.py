@@ -1,0 +1,355 @@
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store.stored_jobs import Store
+
+from batchgen.domain.errors import (
+    DownloadError,
+    Exit,
+    OutcomeUnknown,
+    ProviderError,
+    RequestLost,
+    StoreError,
+    Throttled,
+    Unavailable,
+)
+from batchgen.domain.jobs import Clip
+from batchgen.providers.interface import Accepted, Look, Phase
+from batchgen.runner.job import Carrier, Settings, Stats
+from batchgen.runner.limits import Limits
+from batchgen.store.jobs import Job
+from batchgen.store.writer import Writer
+
+URL = "https://files.example.com/clip.mp4"
+DONE = Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=(URL,), cost_micros=250_000)
+WAITING = Look(Phase.QUEUED, "in_queue", "{}", queue_position=3)
+WORKING = Look(Phase.IN_PROGRESS, "in_progress", "{}")
+EMPTY = Look(Phase.SUCCEEDED, "succeeded", "{}")
+
+
+@dataclass
+class Service:
+    """Answers looks from a list, the last one again and again."""
+
+    looks: Sequence[Look | ProviderError]
+    submits: list[str] = field(default_factory=list)
+    asked: int = 0
+    name = "fake"
+    origin = "https://api.example.com"
+
+    async def submit(self, model: str, inputs: Mapping[str, Any]) -> Accepted:
+        self.submits.append(inputs["promptText"])
+        return Accepted(f"r-{len(self.submits)}", "{}")
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        found = self.looks[min(self.asked, len(self.looks) - 1)]
+        self.asked += 1
+        if isinstance(found, ProviderError):
+            raise found
+        return found
+
+    async def queue_position(self, request_id: str) -> int | None:
+        return None
+
+    async def cancel(self, request_id: str) -> bool:
+        return False
+
+    async def balance_micros(self) -> int | None:
+        return None
+
+    async def is_reachable(self) -> bool:
+        return True
+
+    def use_token(self, token: str) -> None:
+        raise AssertionError("no token was refused")
+
+    async def close(self) -> None:
+        return None
+
+
+@dataclass
+class Files:
+    """Hands out clips, after the errors it is told."""
+
+    errors: list[DownloadError] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
+
+    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
+        self.fetched.append(name)
+        if self.errors:
+            raise self.errors.pop(0)
+        return Clip(path=name, url=url, sha256="0" * 64, size_bytes=1)
+
+
+@dataclass
+class Rescue:
+    kept: list[tuple[str, str]] = field(default_factory=list)
+
+    def write(self, attempt_id: str, request_id: str) -> None:
+        raise AssertionError("the job database took it in time")
+
+    def keep(self, attempt_id: str, request_id: str) -> None:
+        self.kept.append((attempt_id, request_id))
+
+
+@dataclass
+class World:
+    """Everything around one job; its clock moves only when somebody sleeps."""
+
+    store: Store
+    now_s: float = 2_000_000.0
+    slept: list[float] = field(default_factory=list)
+    rescue: Rescue = field(default_factory=Rescue)
+    stats: Stats = field(default_factory=Stats)
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(streak_limit=10, clock=lambda: self.now_s)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+    def carry(
+        self,
+        job: Job,
+        service: Service,
+        files: Files | None = None,
+        *,
+        settings: Settings | None = None,
+        prepare: Callable[[Carrier], None] = lambda _: None,
+    ) -> None:
+        """Carry a job until it rests."""
+
+        async def body() -> None:
+            writer = Writer(self.store.database, on_stuck=print)
+            writer.start()
+            carrier = Carrier(
+                writer=writer,
+                provider=service,
+                fetcher=files,
+                rescue=self.rescue,
+                limits=self.limits,
+                settings=settings or Settings(),
+                account_id=self.store.account.id,
+                worker_id="w1",
+                output_root=Path(),
+                stats=self.stats,
+                sleep=self.sleep,
+                random=lambda: 0.0,
+                now_ms=lambda: int(self.now_s * 1000),
+                slot_freed=lambda: None,
+                doubt_slot_ms=lambda: 600_000,
+                downloads=asyncio.Semaphore(4),
+            )
+            prepare(carrier)
+            try:
+                await carrier.carry(job)
+            finally:
+                await asyncio.to_thread(writer.close)
+
+        asyncio.run(body())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    store = Store(tmp_path)
+    yield World(store)
+    store.check()
+    store.close()
+
+
+@pytest.fixture
+def job(world: World) -> Job:
+    world.store.fill(1)
+    return world.store.claim(1)[0]
+
+
+def states(world: World, job: Job) -> tuple[str, str | None]:
+    row = world.store.job(job.id)
+    return row.state, row.error_class
+
+
+def drain(carrier: Carrier) -> None:
+    carrier.draining = True
+
+
+def pause(carrier: Carrier) -> None:
+    carrier.limits.pause(Exit.NO_BALANCE, "empty")
+
+
+@pytest.mark.parametrize("stop", [drain, pause])
+def test_what_was_claimed_while_the_run_stopped_is_not_bought(
+    world: World, job: Job, stop: Callable[[Carrier], None]
+) -> None:
+    service = Service([DONE])
+
+    world.carry(job, service, prepare=stop)
+
+    assert service.submits == []
+    assert states(world, job) == ("pending", None)
+    assert world.store.query("SELECT * FROM attempts") == []
+    assert world.stats.unpaid == 1
+
+
+def test_a_job_goes_from_claim_to_clip(world: World, job: Job) -> None:
+    service, files = Service([WAITING, WORKING, DONE]), Files()
+
+    world.carry(job, service, files)
+
+    assert states(world, job) == ("succeeded", None)
+    assert len(service.submits) == 1
+    assert files.fetched == [job.name]
+    assert world.store.spent() == 250_000
+
+
+def test_an_id_that_cannot_be_recorded_is_left_to_the_next_process(world: World, job: Job) -> None:
+    def lose_the_table(carrier: Carrier) -> None:
+        with world.store.database.transaction() as tx:
+            tx.connection.exec_driver_sql("ALTER TABLE attempts RENAME TO attempts_gone")
+
+    with pytest.raises(StoreError):
+        world.carry(job, Service([DONE]), prepare=lose_the_table)
+
+    assert world.rescue.kept == [(job.attempt_id, "r-1")]
+    with world.store.database.transaction() as tx:
+        tx.connection.exec_driver_sql("ALTER TABLE attempts_gone RENAME TO attempts")
+
+
+def test_a_request_is_lost_only_after_a_quarter_of_an_hour(world: World, job: Job) -> None:
+    began = world.now_s
+
+    world.carry(job, Service([WORKING, RequestLost("404001", code="404001")]))
+
+    assert states(world, job) == ("failed", "remote_lost")
+    assert 900 <= world.now_s - began < 1100
+
+
+def test_a_request_that_is_found_again_was_never_lost(world: World, job: Job) -> None:
+    lost: list[Look | ProviderError] = [RequestLost("404001") for _ in range(5)]
+
+    world.carry(job, Service([*lost, WORKING, *lost, DONE]), Files())
+
+    assert states(world, job) == ("succeeded", None)
+
+
+def test_a_success_without_a_clip_may_only_be_early(world: World, job: Job) -> None:
+    world.carry(job, Service([EMPTY, EMPTY, DONE]), Files())
+
+    assert states(world, job) == ("succeeded", None)
+
+
+def test_a_success_that_never_gets_a_clip_has_failed(world: World, job: Job) -> None:
+    began = world.now_s
+
+    world.carry(job, Service([EMPTY]), Files())
+
+    assert states(world, job) == ("failed", "unknown")
+    assert 120 <= world.now_s - began < 300
+
+
+@pytest.mark.parametrize(("look", "limit_s"), [(WORKING, 3600), (WAITING, 4 * 3600)])
+def test_a_job_past_its_timeout_rests_and_is_no_failure(
+    world: World, job: Job, look: Look, limit_s: float
+) -> None:
+    began = world.now_s
+
+    world.carry(job, Service([look]), Files())
+
+    assert states(world, job) == ("running", None)
+    assert limit_s <= world.now_s - began <= limit_s + 35
+    assert world.store.attempt(job.attempt_id).slot_until_ms <= world.now_s * 1000
+
+
+def test_the_timeout_stands_still_during_an_outage(world: World, job: Job) -> None:
+    troubles = [Unavailable("no answer") for _ in range(5)]
+    service = Service([WORKING, *troubles, WORKING, DONE])
+
+    async def outage(limits: Limits) -> None:
+        await limits.outage()
+        world.now_s += 7200
+        limits.go_online()
+
+    def meanwhile(carrier: Carrier) -> None:
+        asyncio.get_running_loop().create_task(outage(carrier.limits))
+
+    world.carry(job, service, Files(), prepare=meanwhile)
+
+    assert states(world, job) == ("succeeded", None)
+
+
+def test_an_endless_wait_that_a_look_is_told_is_bounded(world: World, job: Job) -> None:
+    service = Service([Throttled("429", retry_after_s=86_400), DONE])
+
+    world.carry(job, service, Files())
+
+    assert states(world, job) == ("succeeded", None)
+    assert max(world.slept) <= 300
+
+
+def test_a_clip_that_cannot_be_fetched_rests_without_another_payment(
+    world: World, job: Job
+) -> None:
+    service, files = Service([DONE]), Files([DownloadError("500") for _ in range(99)])
+    began = world.now_s
+
+    world.carry(job, service, files)
+
+    assert states(world, job) == ("downloading", None)
+    assert len(files.fetched) == 10
+    assert 600 <= world.now_s - began <= 1900
+    assert len(service.submits) == 1
+
+
+def test_a_dead_link_is_replaced_by_a_fresh_one(world: World, job: Job) -> None:
+    fresh = Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=(URL + "?2",), cost_micros=1)
+    files = Files([DownloadError("403", link_dead=True)])
+
+    world.carry(job, Service([DONE, fresh]), files)
+
+    assert states(world, job) == ("succeeded", None)
+    assert '"url": "https://files.example.com/clip.mp4?2"' in world.store.job(job.id).files
+
+
+def test_a_clip_is_lost_only_after_fresh_links_were_dead_for_an_hour(
+    world: World, job: Job
+) -> None:
+    service, files = Service([DONE]), Files()
+    dead = [DownloadError("404", link_dead=True) for _ in range(99)]
+    files.errors = dead
+    world.carry(job, service, files)
+    first = states(world, job)
+    world.now_s += 3600
+    with world.store.database.transaction() as tx:
+        tx.connection.exec_driver_sql("UPDATE jobs SET owner = NULL")
+    again = world.store.adopt()[0]
+
+    world.carry(again, service, files)
+
+    assert first == ("downloading", None)
+    assert states(world, job) == ("expired", None)
+
+
+def test_every_output_of_a_job_is_fetched(world: World, job: Job) -> None:
+    two = Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=(URL, URL + "?b"), cost_micros=1)
+    files = Files()
+
+    world.carry(job, Service([two]), files)
+
+    stem = job.name.removesuffix(".mp4")
+    assert files.fetched == [job.name, f"{stem}-2.mp4"]
+
+
+def test_an_answer_that_never_came_is_in_doubt(world: World, job: Job) -> None:
+    class Silent(Service):
+        async def submit(self, model: str, inputs: Mapping[str, Any]) -> Accepted:
+            raise OutcomeUnknown("sent, but no answer came")
+
+    world.carry(job, Silent([DONE]))
+
+    assert states(world, job) == ("in_doubt", None)
+    assert world.store.reserved() == 250_000
+    assert world.store.attempt(job.attempt_id).slot_until_ms == int(world.now_s * 1000) + 600_000
