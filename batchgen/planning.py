@@ -148,10 +148,11 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
     """
     if wish.name_template is not None:
         names.check_template(wish.name_template)
+    _check_names(wish)
     source = manifests.read(wish.path)
     is_export = source.has_result_keys and not wish.new_batch
     stored = _batch_of_keys(tx, source) if is_export else None
-    name = stored.name if stored else wish.batch or source.batch or source.stem
+    name = stored.name if stored else _batch_name(wish, source)
     if wish.new_batch:
         name = _unused_name(tx, name)
     stored = stored or (additions.find_batch(tx, name) if tx is not None else None)
@@ -190,6 +191,26 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         budget_micros=budget_micros or (stored.budget_micros if stored else None),
     )
     return Prepared(wish, batch, specs, checked.models, is_export, stored.source if stored else "")
+
+
+def _check_names(wish: Wish) -> None:
+    for option, name in (("--batch", wish.batch), ("--account", wish.account)):
+        problem = None if name is None else manifests.name_problem(name, most=manifests.MAX_BATCH)
+        if problem:
+            raise UsageError(f"{option} {name!r}: the name {problem}")
+
+
+def _batch_name(wish: Wish, source: manifests.Source) -> str:
+    if wish.batch or source.batch:
+        return wish.batch or source.batch or ""
+    problem = manifests.name_problem(source.stem, most=manifests.MAX_BATCH)
+    if problem:
+        message = (
+            f"the batch is called as its file, but that name {problem}; rename the file, or name "
+            "the batch with --batch NAME"
+        )
+        raise ManifestError([Fault(source.path, 0, "", message)])
+    return source.stem
 
 
 def _columns(stored: Batch | None, columns: Sequence[str], *, is_export: bool) -> tuple[str, ...]:

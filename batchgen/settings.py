@@ -7,6 +7,7 @@ printed by it.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ DATABASE_NAME = "BATCHGEN_DB"
 DEFAULT_DATABASE = "batchgen.db"
 SIMULATED_DATABASE = "batchgen-simulated.db"
 SIMULATED_CLIPS = "clips-simulated"
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class TokenMissing(BatchgenError):
@@ -52,13 +54,13 @@ def find_token(environment: Mapping[str, str] | None = None) -> Token:
     """Return the token from the environment, else from RunComfy's own `token.json`.
 
     Raises:
-        TokenMissing: If there is none.
+        TokenMissing: If there is none, or it holds what no token can.
         UsageError: If the token file cannot be read.
     """
     env = os.environ if environment is None else environment
     for name in TOKEN_NAMES:
         if env.get(name, "").strip():
-            return Token(env[name].strip(), name)
+            return Token(_checked(env[name], name), name)
     path = token_file(env)
     if path.is_file():
         return _from_file(path)
@@ -81,19 +83,32 @@ def _from_file(path: Path) -> Token:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         text = said["access_token"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{path}: no token can be read from it ({type(error).__name__}): log in again, or set "
             f"{TOKEN_NAMES[0]}"
         ) from error
     if not isinstance(text, str) or not text.strip():
         raise TokenMissing(f"{path}: its token is empty: log in again, or set {TOKEN_NAMES[0]}")
-    return Token(text.strip(), str(path), _time(said.get("expires_at")))
+    return Token(_checked(text, str(path)), str(path), _time(said.get("expires_at")))
+
+
+def _checked(text: str, source: str) -> str:
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise TokenMissing(
+            f"the token in {source} holds a space, a line break or another character that no "
+            f"token has: copy it again, on one line, into {TOKEN_NAMES[0]}"
+        )
+    return token
 
 
 def _time(value: object) -> datetime | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        try:
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        except (ValueError, OverflowError, OSError):  # no time that a calendar has
+            return None
     if isinstance(value, str):
         try:
             at = datetime.fromisoformat(value)

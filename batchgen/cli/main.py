@@ -2,16 +2,18 @@
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
 import click
 
 from batchgen import __version__
-from batchgen.domain.errors import BatchgenError, Exit, ManifestError
+from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 
 COMMANDS = {
     "init": "Write a commented example manifest.",
@@ -32,6 +34,7 @@ COMMANDS = {
 """Every command with its line of help, in the order of use."""
 
 SHOWN_FAULTS = 50
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _LazyGroup(click.Group):
@@ -68,6 +71,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
     try:
+        _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False)
     except click.exceptions.Exit as error:
         _leave(error.exit_code)
@@ -78,7 +82,7 @@ def main() -> NoReturn:
         error.show()
         _leave(Exit.USAGE)
     except BatchgenError as error:
-        click.echo(f"Error: {_shown(error)}", err=True)
+        click.echo(f"Error: {_printable(_shown(error))}", err=True)
         _leave(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -100,6 +104,19 @@ def _leave(code: int) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))
+
+
+def _refuse_other_bytes(words: Sequence[str]) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!a} is not UTF-8: rename the file, or type it anew") from None
+
+
+def _printable(text: str) -> str:
+    # A message quotes files; what they hold must not steer the terminal.
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _shown(error: BatchgenError) -> str:

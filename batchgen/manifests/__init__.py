@@ -46,6 +46,9 @@ def read(path: str | Path) -> Source:
         ManifestError: If there is no such file, or its form is wrong.
     """
     name = str(path)
+    if name == "-":
+        message = "standard input is not supported in this version: save it to a file first"
+        raise ManifestError([Fault(name, 0, "", message)])
     files.stamp(name)
     suffix = PurePath(name).suffix.lower()
     if suffix in _LATER:

@@ -25,7 +25,7 @@ from batchgen.manifests import files
 from batchgen.manifests.interface import RESULT_COLUMNS, ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
-from batchgen.manifests.values import Form, as_text
+from batchgen.manifests.values import Form, as_text, shown
 
 DEFAULT_MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
 _INPUT, _META = "input.", "meta."
@@ -219,7 +219,7 @@ class _Checker:
         if row_id:
             problem = name_problem(row_id, most=MAX_ID)
             if problem:
-                report("id", f"the id {problem}")
+                report("id", f"the id {shown(row_id)} {problem}")
             self.ids.add(hash(row_id))
         if self.use_keys and row.result_key:
             self.keys.add(hash(row.result_key))
@@ -275,7 +275,7 @@ class _Checker:
             if target not in inputs and not self._was_refused(target, pairs, row):
                 names = [name for name, other in pairs if other == target]
                 name = names[0] if names else _friendly(target, bound.form.model)
-                report(name, f"is missing: {bound.form.model.id} requires it")
+                report(name, f"is missing: {bound.form.model.id} requires it, fill it in")
         for target, message in bound.form.problems(inputs):
             name = next((name for name, other in pairs if other == target), target)
             report(name, message)

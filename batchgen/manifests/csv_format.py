@@ -81,7 +81,7 @@ class _Table:
             try:
                 for record in reader:
                     # Spreadsheets leave rows of nothing but delimiters behind the last one.
-                    if record and (record[0] or any(cell.strip() for cell in record)):
+                    if record and (record[0].strip() or any(cell.strip() for cell in record)):
                         yield line, record
                     line = reader.line_num + 1
             except csv.Error as error:

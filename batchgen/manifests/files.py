@@ -20,7 +20,7 @@ def stamp(path: str) -> tuple[int, int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - the path is shown as the user wrote it
     except FileNotFoundError:
-        raise _refused(path, "no such file") from None
+        raise _refused(path, "no such file: check the name, and the folder you are in") from None
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(status.st_mode):

@@ -34,7 +34,7 @@ def _form_problem(url: str) -> str | None:
     if scheme and scheme[1].lower() == "data":
         return "data: URLs are not supported: put the file on the web and give its https URL"
     if len(url) > MAX_URL:
-        return f"the URL has {len(url):,} characters, at most {MAX_URL:,} are allowed"
+        return f"the URL has {len(url):,} characters, at most {MAX_URL:,} are allowed: shorten it"
     if not scheme or not url[scheme.end() :].startswith("//"):
         if scheme and len(scheme[1]) > 1 and "/" not in url and "\\" not in url:
             return f"{_short(url)} is not an https URL"
@@ -59,7 +59,7 @@ def _place_problem(url: str, *, allow_private: bool) -> str | None:
         return f"{_short(url)} is not a valid URL: {error}"
     host = (parts.hostname or "").rstrip(".")
     if not host or not port_is_valid:
-        return f"{_short(url)} is not a valid URL: it needs a host"
+        return f"{_short(url)} is not a valid URL: it needs a host, as https://images.example.com/a.jpg"
     if "@" in parts.netloc:
         return "the URL contains a user name or password: use a pre-signed URL instead"
     problem = _host_problem(host, allow_private=allow_private)
@@ -71,7 +71,7 @@ def _scheme_problem(parts: SplitResult, host: str, *, allow_private: bool) -> st
         return None
     if allow_private:
         return "http is allowed on loopback only: give an https URL"
-    return "the URL must begin with https://"
+    return f"{_short(_bare(parts))} must begin with https://"
 
 
 def _host_problem(host: str, *, allow_private: bool) -> str | None:
@@ -107,6 +107,11 @@ def _is_loopback(host: str) -> bool:
 
 def _is_local_name(host: str) -> bool:
     return host.partition(":")[0].rpartition(".")[2].lower() in _LOCAL_SUFFIXES
+
+
+def _bare(parts: SplitResult) -> str:
+    # What stands behind `?` may be a signature, which opens the file to whoever reads it.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def _short(text: str) -> str:

@@ -73,7 +73,11 @@ def name_problem(name: str, *, most: int) -> str | None:
     if name.startswith("-"):
         return "must not start with `-`: a command would take it for an option"
     if not name.isprintable() and any(
-        letter in _HIDDEN or ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name
+        letter in _HIDDEN
+        or ord(letter) < 32
+        or 127 <= ord(letter) < 160
+        or 0xD800 <= ord(letter) < 0xE000  # half a character, or a byte that is not UTF-8
+        for letter in name
     ):
         return "must not contain control characters or line breaks"
     return None

@@ -25,6 +25,10 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.1, 5.1
 )
+_ADVICE = (
+    "check this line and the one above: indent with spaces, not tabs, and quote text that holds "
+    "`: `, `#`, `{`, `[` or quotes"
+)
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -87,9 +91,11 @@ def _events(text: str, file: str) -> Iterator[Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        raise _stopped(file, line, f"is not valid YAML: {error.problem or error}") from None
+        raise _stopped(
+            file, line, f"is not valid YAML: {error.problem or error}: {_ADVICE}"
+        ) from None
     except yaml.YAMLError as error:
-        raise _stopped(file, 0, f"is not valid YAML: {error}") from None
+        raise _stopped(file, 0, f"is not valid YAML: {error}: {_ADVICE}") from None
 
 
 class _Composer:
@@ -149,7 +155,9 @@ class _Composer:
                 self.file, line, "a key must be text (quote it if it starts with { or [)"
             )
         if len(self._frames) >= MAX_DEPTH:
-            raise _stopped(self.file, line, f"is nested more than {MAX_DEPTH} levels deep")
+            raise _stopped(
+                self.file, line, f"is nested more than {MAX_DEPTH} levels deep: flatten it"
+            )
         self._frames.append(_Frame(Node({} if is_mapping else [], line), event.anchor))
 
     def _close(self) -> None:
@@ -169,7 +177,9 @@ class _Composer:
         self._aliased += node.weight
         if self._aliased > MAX_ALIASED:
             raise _stopped(
-                self.file, line, f"aliases stand for more than {MAX_ALIASED:,} values together"
+                self.file,
+                line,
+                f"aliases stand for more than {MAX_ALIASED:,} values together: write some out",
             )
         self._place(node)
 

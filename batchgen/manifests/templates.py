@@ -155,7 +155,11 @@ class Renderer:
                 loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None)
             return self._bounded(environment.from_string(tree).generate(self._variables))
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateFault(f"is not a valid template: {error.message}") from None
+            said = str(error.message).rstrip(".")
+            raise TemplateFault(
+                f"is not a valid template: {said}: close it, or write {{{{ '{{{{' }}}} for plain "
+                "braces"
+            ) from None
         except jinja2.UndefinedError as error:
             raise TemplateFault(f"template: {error.message}") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:

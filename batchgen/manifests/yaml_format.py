@@ -11,6 +11,7 @@ from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, name_problem, suggestion
 from batchgen.manifests.positions import Node, compose
 from batchgen.manifests.templates import Renderer, TemplateFault
+from batchgen.manifests.values import shown
 
 _TOP = ("batch", "model", "budget", "defaults", "vars", "jobs")
 _LATER = frozenset({"matrix", "exclude", "include", "from", "zip"})
@@ -176,7 +177,7 @@ class _Document:
         if node is None or node.value is None:
             return None
         if isinstance(node.value, list | dict):
-            self._fault(key, "must be text")
+            self._fault(key, "must be one value, not a list or mapping: write it after the colon")
             return None
         return str(node.value).strip() or None
 
@@ -184,7 +185,7 @@ class _Document:
         batch = self._text("batch")
         problem = None if batch is None else name_problem(batch, most=MAX_BATCH)
         if problem:
-            self._fault("batch", f"the name {problem}")
+            self._fault("batch", f"the name {shown(batch)} {problem}")
             return None
         return batch
 

@@ -6,11 +6,12 @@ are plain and cannot write, so that looking never queues behind a writer.
 
 import contextlib
 import sqlite3
+import stat
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -99,8 +100,43 @@ class Database:
         self._reader: Engine | None = None
 
     def exists(self) -> bool:
-        """Return whether the file is there and holds something."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+        """Return whether the file is there and holds something.
+
+        Raises:
+            StoreError: If something else has its name, or it cannot be looked at.
+        """
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be looked at: {error.strerror}: name another job database "
+                "with --db"
+            ) from error
+        if not stat.S_ISREG(found.st_mode):
+            what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a file"
+            raise StoreError(
+                f"{self.path}: is {what}: name a file for the job database, as --db batchgen.db"
+            )
+        return found.st_size > 0
+
+    def check_place(self) -> None:
+        """Check, before anything is asked, that the file could be made or written beside.
+
+        Raises:
+            StoreError: If its folder is not there or cannot be written.
+        """
+        self._check_folder()
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: the folder {self.path.parent} cannot be written "
+                f"({error.strerror}): name another job database with --db"
+            ) from error
+        sqlite.check_place(self.path, allow_network_fs=self._allow_network_fs)
 
     @property
     def folder(self) -> Path:
@@ -138,12 +174,16 @@ class Database:
                 engine.dispose()
         self._writer = self._reader = None
 
-    def _engine(self, *, read_only: bool) -> Engine:
-        if not read_only and not self.path.parent.is_dir():
+    def _check_folder(self) -> None:
+        if not self.path.parent.is_dir():
             raise StoreError(
                 f"{self.path}: the folder {self.path.parent} does not exist: create it, or name "
                 "another job database with --db"
             )
+
+    def _engine(self, *, read_only: bool) -> Engine:
+        if not read_only:
+            self._check_folder()
 
         def connect() -> sqlite3.Connection:
             return sqlite.connect(
@@ -168,21 +208,34 @@ def path_of(url: str) -> Path:
     """Return the file of a SQLite URL or plain path.
 
     Raises:
-        StoreError: If the URL names another kind of database.
+        StoreError: If the URL names another kind of database, or no file.
     """
     if url.startswith("sqlite:///"):
-        return Path(url.removeprefix("sqlite:///")).expanduser()
-    scheme = urlsplit(url).scheme
-    if scheme.startswith("postgres"):
+        return _file(url.removeprefix("sqlite:///"))
+    scheme, is_url, _ = url.partition("://")
+    if is_url and scheme.startswith("postgres"):
         raise StoreError(
             "PostgreSQL job databases are not supported in this version: name a SQLite file "
             "with --db or BATCHGEN_DB"
         )
-    if "://" in url:
+    if is_url:
         raise StoreError(
             f"the job database {scheme}://… is of an unknown kind: use sqlite:///PATH or a path"
         )
-    return Path(url).expanduser()
+    return _file(url)
+
+
+def _file(text: str) -> Path:
+    if text == ":memory:":
+        raise StoreError(
+            ":memory: would forget what was paid for: name a file for the job database with --db"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise StoreError(
+            f"{text}: {error} Write the whole path of the job database instead of ~"
+        ) from error
 
 
 @contextlib.contextmanager

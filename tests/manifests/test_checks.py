@@ -82,22 +82,22 @@ def other_model(**properties: Any) -> dict[str, Model]:
         pytest.param({"seeds": "-3"}, "seeds: -3 is too small: at least 0", id="seed-negative"),
         pytest.param(
             {"id": "a/b"},
-            "id: the id must not be a path: leave out `/`, `\\`, `.` and `..`",
+            "id: the id a/b must not be a path: leave out `/`, `\\`, `.` and `..`",
             id="id-is-a-path",
         ),
         pytest.param(
             {"id": "-v"},
-            "id: the id must not start with `-`: a command would take it for an option",
+            "id: the id -v must not start with `-`: a command would take it for an option",
             id="id-is-an-option",
         ),
         pytest.param(
             {"id": "x" * 201},
-            "id: the id has 201 characters, at most 200 are allowed",
+            f"id: the id {'x' * 59}… has 201 characters, at most 200 are allowed",
             id="id-too-long",
         ),
         pytest.param(
             {"id": "a\x07b"},
-            "id: the id must not contain control characters or line breaks",
+            "id: the id a\x07b must not contain control characters or line breaks",
             id="id-control",
         ),
         pytest.param(
@@ -108,7 +108,7 @@ def other_model(**properties: Any) -> dict[str, Model]:
         ),
         pytest.param(
             {"image": "http://images.example.com/a.jpg"},
-            "image: the URL must begin with https://",
+            "image: http://images.example.com/a.jpg must begin with https://",
             id="http",
         ),
     ],

@@ -51,7 +51,8 @@ from batchgen.domain.errors import ManifestError
         ),
         pytest.param(
             f'prompt,image\n"a\nb",{IMAGE}\n"c\nd",{IMAGE}\nx,\n',
-            "m.csv:6: image: is missing: runwayml/runway-gen-4/turbo/image-to-video requires it",
+            "m.csv:6: image: is missing: runwayml/runway-gen-4/turbo/image-to-video requires it, "
+            "fill it in",
             id="lines-are-physical",
         ),
         pytest.param(

@@ -34,7 +34,7 @@ JOB = f"jobs:\n  - image: {IMAGE}\n"
         ),
         pytest.param(
             "batch: a/b\n" + JOB,
-            "m.yaml:1: batch: the name must not be a path: leave out `/`, `\\`, `.` and `..`",
+            "m.yaml:1: batch: the name a/b must not be a path: leave out `/`, `\\`, `.` and `..`",
             id="batch-is-a-path",
         ),
         pytest.param(
@@ -74,7 +74,9 @@ JOB = f"jobs:\n  - image: {IMAGE}\n"
         ),
         pytest.param(
             "jobs: [\n",
-            "m.yaml:2: is not valid YAML: did not find expected node content",
+            "m.yaml:2: is not valid YAML: did not find expected node content: check this line and "
+            "the one above: indent with spaces, not tabs, and quote text that holds `: `, `#`, "
+            "`{`, `[` or quotes",
             id="syntax",
         ),
         pytest.param(
@@ -90,7 +92,9 @@ JOB = f"jobs:\n  - image: {IMAGE}\n"
             "m.yaml:3: the alias *x has no anchor &x above it",
             id="recursive-alias",
         ),
-        pytest.param("[" * 10_000, "m.yaml:1: is nested more than 64 levels deep", id="deep"),
+        pytest.param(
+            "[" * 10_000, "m.yaml:1: is nested more than 64 levels deep: flatten it", id="deep"
+        ),
         pytest.param(
             "a: \x01\n", "m.yaml:1: contains the character U+0001: remove it", id="control"
         ),
@@ -121,7 +125,9 @@ def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
         lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
     path = write(tmp_path, "m.yaml", "\n".join(lines) + "\n" + JOB)
 
-    assert faults_of(path) == ["m.yaml:6: aliases stand for more than 1,000,000 values together"]
+    assert faults_of(path) == [
+        "m.yaml:6: aliases stand for more than 1,000,000 values together: write some out"
+    ]
 
 
 def test_only_what_looks_like_json_gets_a_type(tmp_path: Path) -> None:
