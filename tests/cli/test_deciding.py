@@ -357,6 +357,7 @@ def test_nothing_is_brought_back_at_another_service(monkeypatch: pytest.MonkeyPa
 def test_another_account_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         buy("a", options=("--no-download",))
+        ok("add", write("more.csv", rows("z")), "--account", "other")
 
         done = call("download", "--account", "other", "-q")
 
