@@ -134,6 +134,7 @@ class Carrier:
     uncosted: set[str] = field(default_factory=set)  # attempts whose cost was not stated
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
+    learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def carry(self, job: Job) -> None:
@@ -449,6 +450,8 @@ class Carrier:
             ),
         )
         self.limits.good()
+        if self.learned is not None and job.accepted_ms is not None:
+            await self.learned(self.now_ms() - job.accepted_ms)
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )

@@ -33,6 +33,7 @@ _PAUSED_LOOK_S = 2.0
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 _UNKNOWN_RUN_MS = 600_000
+_SHORTEST_DOUBT_MS = 1_000
 _FIRST_PROBE_S = 1.0
 _LONGEST_PROBE_S = 60.0
 _KEPT_FREE_BYTES = 1024**3
@@ -110,6 +111,7 @@ class Session:
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
         self._doubt_slot_ms = _UNKNOWN_RUN_MS
+        self._longest_ms = 0
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
         self._carrier: Carrier
@@ -163,7 +165,19 @@ class Session:
             workers.register(tx, info, now_ms=now_ms)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
+        self._longest_ms = longest_ms or 0
         self._doubt_slot_ms = 2 * longest_ms if longest_ms else _UNKNOWN_RUN_MS
+
+    async def _learn(self, ran_ms: int) -> None:
+        """Bound the slots of doubts by the longest generation seen, also those held already."""
+        if ran_ms <= self._longest_ms:
+            return
+        first = self._longest_ms == 0
+        self._longest_ms = ran_ms
+        self._doubt_slot_ms = max(2 * ran_ms, _SHORTEST_DOUBT_MS)
+        if first:
+            request = jobs.ShortenDoubts(self.account_id, self._doubt_slot_ms)
+            await self._carrier.writer.do(jobs.shorten_doubts, request)
 
     def _new_carrier(self, writer: Writer, rescue_file: rescue.RescueFile) -> Carrier:
         return Carrier(
@@ -185,6 +199,7 @@ class Session:
             downloads=asyncio.Semaphore(self.settings.download_jobs),
             in_flight=self._held,
             renew_token=self.renew_token,
+            learned=self._learn,
         )
 
     # -- the loop --------------------------------------------------------------------------------

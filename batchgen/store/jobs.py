@@ -928,6 +928,28 @@ def freeze(tx: Transaction, freezes: Sequence[Freeze]) -> list[None]:
     return [None] * len(freezes)
 
 
+@dataclass(frozen=True)
+class ShortenDoubts:
+    """How long a doubt of an account holds its slot, now that durations are known."""
+
+    account_id: int
+    slot_ms: int
+
+
+_SHORTEN = text(
+    "UPDATE attempts SET slot_until_ms = intent_ms + :slot_ms WHERE account_id = :account_id "
+    "AND state = 'in_doubt' AND slot_until_ms > intent_ms + :slot_ms"
+)
+
+
+def shorten_doubts(tx: Transaction, requests: Sequence[ShortenDoubts]) -> list[int]:
+    """Free the slots of doubts earlier; return how many were shortened. The money stays held."""
+    return [
+        tx.run(_SHORTEN, {"account_id": request.account_id, "slot_ms": request.slot_ms})
+        for request in requests
+    ]
+
+
 _EVENT = text(
     "INSERT INTO events (job_id, attempt_id, at_ms, kind, data) "
     "VALUES (:job_id, :attempt_id, :at_ms, :kind, :data)"

@@ -267,3 +267,17 @@ def test_the_hot_queries_walk_their_partial_index_in_order(
     assert not any("TEMP B-TREE" in line for line in plans), plans
     assert not any(line == "SCAN j" for line in plans), plans
     store.close()
+
+
+def test_doubts_hold_their_slots_no_longer_than_generations_take(store: Store) -> None:
+    store.fill(2)
+    [job] = store.claim()
+    store.do(jobs.record_doubt, doubt(job))
+    held = store.attempt(job.attempt_id).slot_until_ms - NOW
+
+    first = store.do(jobs.shorten_doubts, jobs.ShortenDoubts(store.account.id, slot_ms=held - 1))
+    longer = store.do(jobs.shorten_doubts, jobs.ShortenDoubts(store.account.id, slot_ms=held))
+
+    assert (first, longer) == ([1], [0])
+    assert store.attempt(job.attempt_id).slot_until_ms == NOW + held - 1
+    store.check()
