@@ -208,6 +208,39 @@ def test_a_worker_that_lost_its_job_books_the_money_but_does_not_move_the_job(
     assert store.spent() == EST
 
 
+def test_an_end_that_two_workers_see_is_booked_once(store: Store) -> None:
+    store.fill(1)
+    stale = store.running()[0]
+    store.worker("w2")
+    store.bury("w1")
+    fresh = store.adopt(worker="w2")[0]
+
+    assert store.do(jobs.record_ended, ended(stale)) == [False]
+    assert store.do(jobs.record_ended, ended(fresh, worker="w2")) == [True]
+
+    store.check()
+    assert (store.state(stale.id), store.spent()) == ("failed", EST)
+
+
+def test_a_worker_that_took_its_job_up_anew_does_not_move_it_by_what_it_knew_before(
+    store: Store,
+) -> None:
+    store.fill(1)
+    before = store.running()[0]
+    store.do(jobs.record_ended, ended(before, error_class=ErrorClass.REMOTE_LOST))
+    store.by_hand(by_hand.download_again, before.id)
+    again = store.adopt()[0]
+    assert (again.attempt_id, again.epoch) == (before.attempt_id, before.epoch + 1)
+
+    assert store.do(jobs.record_generated, generated(before)) == [False]
+    assert store.do(jobs.record_ended, ended(before)) == [False]
+
+    assert store.state(before.id) == "running"
+    assert store.do(jobs.record_generated, generated(again)) == [True]
+    store.check()
+    assert store.spent() == EST
+
+
 def test_only_the_holder_may_finish_or_expire(store: Store) -> None:
     store.fill(1)
     stale = store.downloading()[0]

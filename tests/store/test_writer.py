@@ -216,7 +216,9 @@ def test_a_fact_is_tried_until_it_lands_and_a_decision_is_not(tmp_path: Path) ->
             await writer.do(jobs.finish, finish(other))
         assert writer.stuck == ""
         fact = asyncio.ensure_future(writer.record(jobs.record_generated, generated(job)))
-        await stuck.wait()
+        waiting = asyncio.ensure_future(stuck.wait())
+        await asyncio.wait({fact, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        assert waiting.done()
         assert "locked" in writer.stuck
         assert not fact.done()
         locker.execute("ROLLBACK")
