@@ -415,6 +415,8 @@ def checked_base(base: str) -> str:
         host.encode("idna")
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(f"the API base {shown!r} is not an http(s) URL with a host") from error
+    if any(one.isspace() for one in base.strip()):
+        raise UsageError(f"the API base {shown!r} must not hold a space")
     if "@" in parts.netloc:
         raise UsageError(f"the API base {shown!r} must not hold a user name or password")
     if parts.query or parts.fragment or "?" in base or "#" in base:
