@@ -118,6 +118,10 @@ class Place:
         """Do `batchgen run` with consent given."""
         return self.start_run(*arguments, env=env).wait()
 
+    def wait_accepted(self, count: int) -> None:
+        """Wait until the service has accepted so many paid requests."""
+        self.service.wait_until(lambda seen: seen.accepted >= count)
+
     # -- reading ---------------------------------------------------------------------------------
 
     def query(self, statement: str) -> list[dict[str, Any]]:

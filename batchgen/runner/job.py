@@ -429,7 +429,9 @@ class Carrier:
         again = is_retried(
             error_class, retries_used=job.retries_used, retries=self.settings.retries
         )
-        retry_at_ms = self.now_ms() if again else None
+        # Due before anything new: else a service that fails everything would be paid for every
+        # job of the batch once before the first verdict counts in the streak.
+        retry_at_ms = 0 if again else None
         await self._closed(replace(job), look, "failed", error_class, retry_at_ms, said)
         return None
 

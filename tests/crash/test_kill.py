@@ -45,7 +45,7 @@ def test_a_killed_run_goes_on_and_only_open_requests_are_in_doubt(
     open_ones = Fault(Kind.SLOW, nth=(10, 12, 14), seconds=20)
     place.service.settings = replace(place.service.settings, faults=(open_ones,))
     run = place.start_run("jobs.csv", "-j", "8", "-o", "out.csv")
-    place.service.wait_until(lambda seen: seen.accepted >= 18)
+    place.wait_accepted(18)
     run.send(signal.SIGKILL)
     assert run.wait().code == KILLED
     held = {job["id"] for job in place.jobs() if job["state"] == "submitting"}
@@ -137,34 +137,30 @@ def test_a_death_while_burying_the_dead_loses_nothing(place: Place) -> None:
 # -- signals ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_the_first_signal_records_what_is_under_way(
-    place: Place, number: signal.Signals, code: int
-) -> None:
-    place.write(rows_of(20))
-    slow = Fault(Kind.SLOW, nth=(8, 9), seconds=0.5)
-    place.service.settings = replace(place.service.settings, faults=(slow,), run_s=(0.1, 0.2))
-    run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
-    place.service.wait_until(lambda seen: seen.accepted >= 9)
-    run.send(number)
+def test_the_first_signal_records_what_is_under_way(place: Place) -> None:
+    place.write(rows_of(30))
+    codes = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        accepted = place.service.counters.accepted
+        nth = (accepted + 4, accepted + 5)
+        slow = Fault(Kind.SLOW, nth=nth, seconds=0.3)
+        place.service.settings = replace(place.service.settings, faults=(slow,))
+        run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
+        place.wait_accepted(nth[1])
+        run.send(number)
+        codes.append(run.wait().code)
+        assert place.states()["in_doubt"] == place.states()["submitting"] == 0
+        assert len(place.export()) == 30
+        recorded = [one for one in place.attempts() if one["request_id"] is not None]
+        assert nth[1] <= place.service.counters.accepted == len(recorded) < 30
+        assert place.leftovers() == []
+    place.service.settings = replace(place.service.settings, faults=())
 
-    stopped = run.wait()
+    last = place.run("jobs.csv", "-j", "10")
 
-    assert stopped.code == code, stopped.err
-    assert len(place.export()) == 20
-    assert place.states()["in_doubt"] == 0
-    assert place.states()["submitting"] == 0
-    accepted = place.service.counters.accepted
-    recorded = [one for one in place.attempts() if one["request_id"] is not None]
-    assert 9 <= accepted == len(recorded) < 20
-    assert place.leftovers() == []
-
-    second = place.run("jobs.csv", "-j", "10")
-
-    assert second.code == 0, second.err
-    assert place.service.counters.accepted == 20
+    assert codes == [130, 143, 129]
+    assert last.code == 0, last.err
+    assert place.service.counters.accepted == 30
     place.check_books()
 
 
@@ -173,7 +169,7 @@ def test_the_second_signal_leaves_at_once_and_the_database_is_right(place: Place
     slow = Fault(Kind.SLOW, nth=(3, 4), seconds=30)
     place.service.settings = replace(place.service.settings, faults=(slow,))
     run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
-    place.service.wait_until(lambda seen: seen.accepted >= 4)
+    place.wait_accepted(4)
     run.send(signal.SIGINT)
     run.wait_said("stopping")
     run.send(signal.SIGINT)
