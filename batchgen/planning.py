@@ -491,7 +491,11 @@ def store(tx: Transaction, plan: Plan, *, now_ms: int, draw: Callable[[int, int]
     wish = plan.prepared.wish
     account = accounts.ensure(tx, wish.provider, wish.account)
     batch = replace(plan.batch, account_id=account.id)
+    stored = additions.batch_by_id(tx, batch.id) if batch.id else None
     outside = additions.ids_of_batch(tx, batch.id) - plan.claimed_ids if batch.id else set()
+    if stored is not None and outside:
+        # Jobs that are not in the file any more keep their columns in every export.
+        batch = replace(batch, columns=tuple(dict.fromkeys([*batch.columns, *stored.columns])))
     batch_id = additions.save_batch(tx, batch, now_ms=now_ms)
     additions.reidentify(
         tx, [(known, spec, position) for position, spec, known in plan.renamed], now_ms=now_ms

@@ -677,3 +677,12 @@ def test_no_edit_of_a_file_buys_its_clips_again(
             assert sorted(str(job.inputs["promptText"]) for job in desk.rows()) == wanted
     finally:
         desk.database.close()
+
+
+def test_a_dropped_column_stays_in_the_export_of_jobs_that_are_gone(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", client="acme")))
+    desk.move("succeeded")
+
+    desk.add(desk.write("jobs.csv", rows("a")))
+
+    assert [row["client"] for row in desk.export("out.csv")] == ["", "acme"]

@@ -44,6 +44,9 @@ class Told:
     async def balance_micros(self) -> int | None:
         return None
 
+    def use_token(self, token: str) -> None:
+        raise AssertionError(f"no token is asked for: {token}")
+
     async def is_reachable(self) -> bool:
         return True
 

@@ -19,7 +19,7 @@ _WORDS = {
     "replaced": "to be bought again as a new version (--replace)",
     "left": "left alone: paid for with other inputs; --replace buys them again",
     "busy": "left alone: at work or in doubt with other inputs",
-    "renamed": "known under another id: not paid for again",
+    "renamed": "known under another id now: still the same jobs",
     "held": "held back: paid for in another batch; --new-batch buys them again",
 }
 """The lists of a plan whose jobs are named one by one, with what each means."""

@@ -170,6 +170,7 @@ def download_again(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     if JobState.DOWNLOADING in USER_MOVES[state] and row.attempt_id is not None:
         tx.run(_AGAIN, values)
         tx.moved(row.batch_id, row.state, "downloading")
+        jobs.note(tx, "download_again", job_id, row.attempt_id, now_ms, was=row.state)
         return Outcome(done=True, was=state)
     if state is JobState.FAILED and row.request_id is not None and tx.run(_LOOK_AGAIN, values):
         # Its end booked money; the new end will book it again.

@@ -868,7 +868,8 @@ _TROUBLE = text(
 
 _DEAD_SINCE = text(
     "SELECT min(at_ms) FROM events WHERE job_id = :job_id AND attempt_id = :attempt_id "
-    "AND kind = 'link_dead'"
+    "AND kind = 'link_dead' AND id > (SELECT coalesce(max(id), 0) FROM events "
+    "WHERE job_id = :job_id AND kind = 'download_again')"
 )
 
 
