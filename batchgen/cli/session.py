@@ -11,15 +11,12 @@ import click
 
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
-from batchgen.domain.states import JobState
 from batchgen.downloads.fetch import Fetcher
-from batchgen.downloads.folder import free_bytes, remove_orphans
+from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
-from batchgen.planning import clips_folder
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Outcome, Session
-from batchgen.store import reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Scope
 
@@ -59,19 +56,7 @@ def work(errand: Errand) -> Outcome:
     Raises:
         StoreError: If the job database fails for good.
     """
-    if errand.settings.download:
-        _remove_orphans(errand.database)
     return asyncio.run(_work(errand))
-
-
-def _remove_orphans(database: Database) -> None:
-    """Remove what killed downloads left; only the clips that are to be fetched can have any."""
-    names: dict[str, list[str]] = {}
-    with database.reading() as tx:
-        for row in reads.job_rows(tx, states=[JobState.DOWNLOADING]):
-            names.setdefault(row.output_dir, []).append(row.name)
-    for output_dir, waiting in names.items():
-        remove_orphans(clips_folder(database.folder, output_dir), waiting)
 
 
 async def _work(errand: Errand) -> Outcome:

@@ -278,12 +278,16 @@ def test_clips_can_be_left_for_later(place: Place) -> None:
 
     first = place.run("jobs.csv", "--no-download")
     states, fetched = place.states(), place.service.counters.file_fetches
+    left = place.folder / "clips/jobs/.c1.mp4.0badcafe.part"  # by a download that was killed
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half")
     second = place.run("jobs.csv")
 
     assert [first.code, second.code] == [0, 0]
     assert (states, fetched) == ({"downloading": 3}, 0)
     assert place.states() == {"succeeded": 3}
     assert len(list((place.folder / "clips").rglob("*.mp4"))) == 3
+    assert place.leftovers() == []
     assert place.service.counters.accepted == 3
 
 
