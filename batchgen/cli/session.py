@@ -1,6 +1,7 @@
 """Run a session of work against a provider: what `run` and `download` share."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -56,6 +57,9 @@ def work(errand: Errand) -> Outcome:
     Raises:
         StoreError: If the job database fails for good.
     """
+    # What has been imported stays; looking through it again and again cost a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     return asyncio.run(_work(errand))
 
 
