@@ -124,6 +124,7 @@ class RunComfy:
         self._base = checked_base(base)
         self.origin = origin_of(self._base)
         self.use_token(token)
+        self._model_urls: dict[str, httpx.URL] = {}  # parsing one takes longer than most steps
         self._post_s = post_s
         self._get_s = get_s
         self._sender = submit_client(connect_s=connect_s, total_s=post_s)
@@ -246,9 +247,10 @@ class RunComfy:
             ).encode()
         except (TypeError, ValueError) as error:
             raise Rejected(f"the inputs cannot be sent as JSON: {error}") from error
-        return httpx.Request(
-            "POST", f"{self._base}/models/{model}", headers=self._send_headers, content=body
-        )
+        url = self._model_urls.get(model)
+        if url is None:
+            url = self._model_urls[model] = httpx.URL(f"{self._base}/models/{model}")
+        return httpx.Request("POST", url, headers=self._send_headers, content=body)
 
     def _unanswered(self, error: Exception) -> ProviderError:
         said = self._clean(explain(error))
