@@ -93,8 +93,11 @@ class Limits:
 
     def answered(self) -> None:
         """Note that a submit was answered plainly."""
+        was_one_at_a_time = self.one_at_a_time
         self._doubts = 0
         self._throttled = 0
+        if was_one_at_a_time:
+            self._wake()
 
     def doubted(self, message: str) -> None:
         """Note a submit whose answer never came."""

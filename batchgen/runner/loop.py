@@ -278,7 +278,8 @@ class Session:
             payments = self._new_payments - self.stats.unpaid
             wanted = min(wanted, self.settings.limit - payments)
         if self.limits.one_at_a_time:
-            wanted = min(wanted, 1 - in_flight)
+            unanswered = sum(job.request_id is None for job in self._held.values())
+            wanted = min(wanted, 1 - unanswered)
         return wanted
 
     def _request(self, wanted: int) -> ClaimRequest:

@@ -193,6 +193,22 @@ def test_doubts_in_a_row_halt_the_run(place: Place) -> None:
     place.check_books()
 
 
+def test_after_three_doubts_one_submit_goes_out_beside_what_still_runs(place: Place) -> None:
+    place.write(rows_of(12))
+    stuck = Fault(Kind.STUCK, nth=(2, 3))
+    setup(place, Fault(Kind.SERVER_ERROR, nth=(4, 5, 6)), stuck, run_s=(0.5, 0.5))
+    run = place.start_run("jobs.csv", "-j", "6")
+    place.wait_accepted(4)  # the first has made room, two are still generated
+    setup(place, run_s=(0.0, 0.0))
+    place.service.finish_all()
+
+    done = run.wait()
+
+    assert done.code == 10, done.err
+    assert place.states() == {"succeeded": 9, "in_doubt": 3}
+    place.check_books()
+
+
 def test_a_plain_refusal_for_now_spends_nothing(place: Place) -> None:
     place.write(rows_of(8))
     setup(place, Fault(Kind.THROTTLE, nth=(1, 2, 6), seconds=1))

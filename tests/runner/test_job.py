@@ -229,7 +229,7 @@ def test_a_request_is_lost_only_after_a_quarter_of_an_hour(world: World, job: Jo
 
 
 def test_a_request_that_is_found_again_was_never_lost(world: World, job: Job) -> None:
-    lost: list[Look | ProviderError] = [RequestLost("404001") for _ in range(5)]
+    lost: list[Look | ProviderError] = [RequestLost("404001") for _ in range(15)]
 
     world.carry(job, Service([*lost, WORKING, *lost, DONE]), Files())
 
