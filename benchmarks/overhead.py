@@ -83,7 +83,8 @@ async def loop(kind: str, base: str, jobs: int, cap: int) -> None:
     # Imported here: each peer starts with what it needs and no more.
     import httpx
 
-    limits = httpx.Limits(max_connections=cap, max_keepalive_connections=cap)
+    # httpx's own limits, as a loop written by hand has them; more only where the cap needs it.
+    limits = httpx.Limits(max_connections=max(100, cap), max_keepalive_connections=20)
     transport: httpx.AsyncBaseTransport
     if kind == "loop-aiohttp":
         from httpx_aiohttp import AiohttpTransport
