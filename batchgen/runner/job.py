@@ -288,7 +288,7 @@ class Carrier:
         keep = False
         match error:
             case Unsent():
-                self.limits.go_offline()
+                self.limits.unsent()
             case Throttled():
                 wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
                 until_ms = self.now_ms() + int(wait_s * 1000)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from batchgen.domain.errors import Exit
 from batchgen.domain.retry import backoff_s
 
+_FIRST_PROBE_S = 0.25
+LONGEST_PROBE_S = 60.0
 _FIRST_THROTTLE_S = 5.0
 _LONGEST_THROTTLE_S = 300.0
 _LONGEST_RETRY_AFTER_S = 3600.0
@@ -42,6 +44,7 @@ class Limits:
     _streak: int = 0
     _doubts: int = 0
     _throttled: int = 0
+    _unsent: int = 0
     _offline_since: float | None = None
     _offline_total_s: float = 0.0
     _online: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +99,7 @@ class Limits:
         was_one_at_a_time = self.one_at_a_time
         self._doubts = 0
         self._throttled = 0
+        self._unsent = 0
         if was_one_at_a_time:
             self._wake()
 
@@ -128,6 +132,17 @@ class Limits:
     def offline(self) -> bool:
         """Whether the service cannot be reached."""
         return self._offline_since is not None
+
+    def unsent(self) -> None:
+        """Note a submit that provably did not leave: an outage, until the service is asked."""
+        if not self.offline:  # one outage, however many submits met it
+            self._unsent += 1
+        self.go_offline()
+
+    @property
+    def first_probe_s(self) -> float:
+        """How long to wait before asking: longer if only submits keep failing to leave."""
+        return backoff_s(max(1, self._unsent), first_s=_FIRST_PROBE_S, longest_s=LONGEST_PROBE_S)
 
     def go_offline(self) -> None:
         """Note that the service cannot be reached: no submits until it answers."""

@@ -19,7 +19,7 @@ from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
-from batchgen.runner.limits import Limits, Reason
+from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
 from batchgen.store import jobs, sqlite, workers
 from batchgen.store.database import Database, Transaction
@@ -34,8 +34,6 @@ _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 _UNKNOWN_RUN_MS = 600_000
 _SHORTEST_DOUBT_MS = 1_000
-_FIRST_PROBE_S = 1.0
-_LONGEST_PROBE_S = 60.0
 _KEPT_FREE_BYTES = 1024**3
 
 
@@ -381,8 +379,11 @@ class Session:
 
     async def _probe(self) -> None:
         """Ask for something free, less and less often, until the service answers."""
-        wait_s = _FIRST_PROBE_S
+        wait_s = self.limits.first_probe_s
         self.say("the service cannot be reached: nothing is submitted until it answers again")
+        # Even a service that answers at once is given a moment: else submits that fail to leave
+        # for a reason of this machine's would be tried without end.
+        await self.sleep(min(wait_s, self.settings.max_outage_s))
         while not await self.provider.is_reachable():
             if self.limits.outage_s() >= self.settings.max_outage_s:
                 self.limits.pause(
@@ -394,7 +395,7 @@ class Session:
                 return
             wait_s = min(wait_s, max(0.05, self.settings.max_outage_s - self.limits.outage_s()))
             await self.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_PROBE_S)
+            wait_s = min(2 * wait_s, LONGEST_PROBE_S)
         self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
         self.limits.go_online()
 

@@ -164,3 +164,18 @@ def test_looks_wait_for_the_service() -> None:
         return order
 
     assert asyncio.run(body()) == ["outage", "look"]
+
+
+def test_submits_that_never_leave_are_tried_less_and_less_often() -> None:
+    limits = Limits(streak_limit=0, clock=lambda: 0.0)
+    waits = []
+    for _ in range(12):
+        limits.unsent()
+        limits.unsent()  # of the same outage
+        waits.append(limits.first_probe_s)
+        limits.go_online()
+    limits.answered()
+    limits.unsent()
+
+    assert waits == [min(60.0, 0.25 * 2**n) for n in range(12)]
+    assert limits.first_probe_s == 0.25
