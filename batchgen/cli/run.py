@@ -195,6 +195,7 @@ class _Look:
     account: Account | None = None
     waiting: reads.Waiting = field(default_factory=lambda: reads.Waiting(0, 0, 0))
     doubts: list[int] = field(default_factory=list)
+    doubt_prices: list[int] = field(default_factory=list)
     at_work: int = 0
 
     @property
@@ -209,6 +210,15 @@ class _Look:
         if not self.plans:
             return self.waiting.micros
         return sum(plan.estimate_micros for plan in self.plans)
+
+    def most_micros(self, payments: int) -> int:
+        """Return what so many payments cost at most, of those that may be made."""
+        if self.plans:
+            prices = [spec.est_micros or 0 for plan in self.plans for spec in plan.to_pay]
+        else:
+            count = max(1, self.waiting.jobs)
+            prices = [-(-self.waiting.micros // count)] * self.waiting.jobs
+        return sum(sorted(prices + self.doubt_prices, reverse=True)[:payments])
 
     @property
     def unpriced(self) -> int:
@@ -312,6 +322,7 @@ def command(**flags: Any) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
     )
+    _check_flags(options)
     if options.output is not None:
         exporters.check_target(options.output, overwrite=False)
     database = Database(
@@ -332,6 +343,24 @@ def command(**flags: Any) -> int:
         _check_folders(database, options, look)
         _ask(database, options, service, look)
         return _run(database, options, service, look)
+
+
+def _check_flags(options: _Options) -> None:
+    """Refuse flags that would do nothing: what they set belongs to a manifest's batch."""
+    given = {
+        "--model": options.model,
+        "--output-dir": options.output_dir,
+        "--name": options.name,
+        "--budget": options.budget,
+        "--replace": options.replace,
+        "--new-batch": options.new_batch,
+    }
+    idle = [flag for flag, value in given.items() if value]
+    if idle and not options.manifests:
+        raise UsageError(
+            f"{', '.join(idle)} without a manifest would do nothing: name the manifest of the "
+            "batch too"
+        )
 
 
 # -- before anything is stored -------------------------------------------------------------------
@@ -401,11 +430,10 @@ def _look(database: Database, options: _Options, service: _Service) -> _Look:
             look.waiting = reads.waiting(tx, look.account.id, batch_ids)
             look.at_work = _at_work(tx)
         if options.resubmit_in_doubt:
-            look.doubts = [
-                row.id
-                for row in reads.job_rows(tx, states=[JobState.IN_DOUBT])
-                if batch_ids is None or row.batch_id in batch_ids
-            ]
+            for row in reads.job_rows(tx, states=[JobState.IN_DOUBT]):
+                if batch_ids is None or row.batch_id in batch_ids:
+                    look.doubts.append(row.id)
+                    look.doubt_prices.append(row.est_micros or 0)
     return look
 
 
@@ -517,12 +545,17 @@ def _ask(database: Database, options: _Options, service: _Service, look: _Look) 
             f"{plural(len(look.doubts), 'job')} in doubt will be paid for again: each may have "
             "been paid for already"
         )
-    worst = look.micros * (1 + options.retries)
+    micros = look.most_micros(payments)
+    worst = micros * (1 + options.retries)
     known = "" if not look.unpriced else f", and {look.unpriced} without a known price"
+    said = "" if payments == look.to_pay + len(look.doubts) else " (--limit)"
     say(
-        f"{plural(payments, 'job')} to pay for: about {usd(look.micros)}, at worst {usd(worst)} "
+        f"{plural(payments, 'job')} to pay for{said}: about {usd(micros)}, at worst {usd(worst)} "
         f"with retries (estimate){known}"
     )
+    for plan in look.plans:
+        if plan.batch.budget_micros is not None:
+            say(f"batch {plan.batch.name} spends at most {usd(plan.batch.budget_micros)} (budget)")
     balance = _balance(service)
     if balance is not None:
         say(f"balance {usd(balance)}")
@@ -718,7 +751,11 @@ def judge(
         ]
         reasons.append(Reason(Exit.SOME_FAILED, ", ".join(said)))
     if not reasons:
-        reasons.append(Reason(Exit.SUCCESS, "every job succeeded" if good else "nothing to do"))
+        left = f"; {tally[JobState.PENDING]} left waiting by --limit" if limited else ""
+        said_good = "every job succeeded" if good else "nothing to do"
+        if tally[JobState.PENDING]:
+            said_good = "all that was paid for succeeded" + left
+        reasons.append(Reason(Exit.SUCCESS, said_good))
     return sorted(reasons, key=lambda reason: PRECEDENCE.index(reason.exit_code))
 
 

@@ -50,6 +50,7 @@ _MISROUTED_WAIT_MS = 5_000
 _RESCUE_AFTER_S = 2.0
 _LATE_COSTS_TRIED = 3
 _OUTAGE_AFTER_LOOKS = 5
+_SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
 
 
@@ -291,12 +292,17 @@ class Carrier:
                 self.limits.unsent()
             case Throttled():
                 wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
-                until_ms = self.now_ms() + int(wait_s * 1000)
-                await self.writer.do(jobs.freeze, jobs.Freeze(self.account_id, until_ms))
+                if wait_s is not None:
+                    until_ms = self.now_ms() + int(wait_s * 1000)
+                    await self.writer.do(jobs.freeze, jobs.Freeze(self.account_id, until_ms))
             case AccountBlocked():
                 self._blocked(error)
             case ModelBlocked():
-                self.limits.hold_model(job.model, str(error))
+                self.limits.hold_model(
+                    job.model,
+                    f"the service does not take the model {job.model} ({error}): its jobs wait; "
+                    "correct the model, then run again",
+                )
             case Misrouted():
                 keep = True
                 not_before_ms = self.now_ms() + _MISROUTED_WAIT_MS
@@ -348,6 +354,9 @@ class Carrier:
             if look is None:
                 if watch.given_up:
                     return None
+                if not self.limits.offline and watch.is_overdue():
+                    await self._overdue(job)
+                    return None
                 tries += 1
                 await self._pause(after_trouble_s(tries, shortest_s=self._interval_s))
                 continue
@@ -397,7 +406,9 @@ class Carrier:
             await self.sleep(min(error.retry_after_s or self._interval_s, _LONGEST_LOOK_WAIT_S))
             return None
         except Unavailable as error:
-            watch.seen_trouble(str(error))
+            # An answer of the service itself, a plain 404 say, is no sign of an outage.
+            if error.status is None or error.status >= _SERVER_TROUBLE:
+                watch.seen_trouble(str(error))
             return None
         watch.seen_answer()
         if not look.known_word and look.remote_state not in self.stats.warned:
@@ -412,7 +423,12 @@ class Carrier:
         """Pause the run, unless a newer token has been stored; return whether it is paused."""
         if error.exit_code is Exit.TOKEN and self.renew_token():
             return False
-        self.limits.pause(error.exit_code, str(error))
+        said = (
+            f"the token was refused ({error}): set a good one in RUNCOMFY_TOKEN, then run again"
+            if error.exit_code is Exit.TOKEN
+            else f"the account has no balance left ({error}): top it up, then run again"
+        )
+        self.limits.pause(error.exit_code, f"{said}; nothing that was paid for is lost")
         return True
 
     async def _ended(self, job: Job, look: Look) -> Job | None:

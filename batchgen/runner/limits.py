@@ -4,11 +4,14 @@ Pure bookkeeping of one session; the loop asks it, and coroutines report to it.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchgen.domain.errors import Exit
 from batchgen.domain.retry import backoff_s
+
+logger = logging.getLogger(__name__)
 
 _FIRST_PROBE_S = 0.25
 LONGEST_PROBE_S = 60.0
@@ -113,20 +116,28 @@ class Limits:
         """Whether doubts in a row call for single submits until one is answered."""
         return self._doubts >= _DOUBTS_BEFORE_ONE_BY_ONE
 
-    def throttle_s(self, retry_after_s: float | None, message: str) -> float:
-        """Return how long everybody waits after a plain refusal."""
+    def throttle_s(self, retry_after_s: float | None, message: str) -> float | None:
+        """Return how long everybody waits after a plain refusal; None if the run pauses instead."""
         self._throttled += 1
         if retry_after_s is None:
-            return backoff_s(
+            wait_s = backoff_s(
                 self._throttled, first_s=_FIRST_THROTTLE_S, longest_s=_LONGEST_THROTTLE_S
             )
+            self._say_throttled(wait_s, message)
+            return wait_s
         if retry_after_s > _LONGEST_RETRY_AFTER_S:
             self.pause(
                 Exit.HALTED,
                 f"the service asks to wait for {retry_after_s / 3600:.1f} h ({message}): run "
                 "again then",
             )
-        return min(retry_after_s, _LONGEST_RETRY_AFTER_S)
+            return None
+        self._say_throttled(retry_after_s, message)
+        return retry_after_s
+
+    def _say_throttled(self, wait_s: float, message: str) -> None:
+        if self._throttled == 1:  # the requests beside it are refused alike
+            logger.warning("the service refuses for now (%s): submits wait %.0f s", message, wait_s)
 
     @property
     def offline(self) -> bool:

@@ -344,7 +344,7 @@ class Session:
         """Renew the lease, look for the dead, the disk and the service."""
         beats = asyncio.create_task(self._beat(writer))
         try:
-            while True:
+            while not self._leaving:
                 if self.limits.offline:
                     await self._probe()
                 else:
@@ -380,11 +380,14 @@ class Session:
     async def _probe(self) -> None:
         """Ask for something free, less and less often, until the service answers."""
         wait_s = self.limits.first_probe_s
-        self.say("the service cannot be reached: nothing is submitted until it answers again")
         # Even a service that answers at once is given a moment: else submits that fail to leave
         # for a reason of this machine's would be tried without end.
         await self.sleep(min(wait_s, self.settings.max_outage_s))
+        told = False
         while not await self.provider.is_reachable():
+            if not told:
+                self.say("the service cannot be reached: nothing is submitted until it answers")
+                told = True
             if self.limits.outage_s() >= self.settings.max_outage_s:
                 self.limits.pause(
                     Exit.UNREACHABLE,
@@ -396,7 +399,9 @@ class Session:
             wait_s = min(wait_s, max(0.05, self.settings.max_outage_s - self.limits.outage_s()))
             await self.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_PROBE_S)
-        self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+        if told:
+            self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+        self.stats.last_problem = ""
         self.limits.go_online()
 
     async def _bury_dead(self, writer: Writer) -> None:

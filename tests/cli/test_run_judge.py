@@ -75,3 +75,13 @@ def test_a_limit_may_leave_jobs_waiting() -> None:
     reasons = judge(Outcome(), Counter([S, P]), download=True, limited=True)
 
     assert [reason.exit_code for reason in reasons] == [Exit.SUCCESS]
+
+
+def test_jobs_that_a_limit_left_are_named() -> None:
+    outcome = Outcome()
+    tally = Counter({JobState.SUCCEEDED: 3, JobState.PENDING: 5})
+
+    [reason] = judge(outcome, tally, download=True, limited=True)
+
+    assert reason.exit_code is Exit.SUCCESS
+    assert "5 left waiting by --limit" in reason.message

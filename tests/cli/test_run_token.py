@@ -60,3 +60,14 @@ def test_a_token_stored_anew_takes_over_from_a_refused_one(tmp_path: Path) -> No
         assert "newer one" in done.err
         assert place.states() == {"succeeded": 12}
         assert service.ledger.counters.accepted == 12
+
+
+def test_a_budget_without_its_manifest_is_refused(tmp_path: Path) -> None:
+    with start_in_thread(Settings()) as service:
+        place = Place(tmp_path, service)
+        place.run(str(place.write(rows_of(2))), "--limit", "1")
+        done = place.run("--budget", "0.30")
+
+        assert done.code == 2
+        assert "--budget without a manifest" in done.err
+        assert service.ledger.counters.accepted == 1

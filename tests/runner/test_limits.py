@@ -125,7 +125,7 @@ def test_what_the_service_asks_for_wins() -> None:
 def test_a_wait_of_more_than_an_hour_ends_the_session() -> None:
     limits, _ = make_limits()
 
-    assert limits.throttle_s(7200, "429") == 3600
+    assert limits.throttle_s(7200, "429") is None
     assert codes(limits) == [Exit.HALTED]
 
 
