@@ -431,26 +431,31 @@ def _match_by_inputs(
     wish = plan.prepared.wish
     account = accounts.find(tx, wish.provider, wish.account)
     paid: dict[str, list[Known]] = defaultdict(list)
-    if account is not None and not wish.new_batch:
+    earlier: dict[str, list[Known]] = defaultdict(list)
+    if account is not None and rows and not wish.new_batch:
         for job in additions.paid_by_hashes(tx, account.id, (spec.input_hash for _, spec in rows)):
             if job.id not in claimed:
                 paid[job.input_hash].append(job)
+        for paid_hash, job in additions.paid_earlier(tx, account.id):
+            earlier[paid_hash].append(job)
     waiting: dict[str, deque[Known]] = defaultdict(deque)
     for job in unpaid:
         waiting[job.input_hash].append(job)
     for position, spec in rows:
         # The batch's own job first: it only got an id. Else the file has been renamed.
         candidates = sorted(paid[spec.input_hash], key=lambda job: job.batch_id != plan.batch.id)
-        if not candidates and waiting[spec.input_hash]:
+        if candidates:
+            job = candidates[0]
+            paid[spec.input_hash].remove(job)
+            same_batch = job.batch_id == plan.batch.id
+            (plan.renamed if same_batch else plan.held).append((position, spec, job))
+        elif waiting[spec.input_hash]:
             plan.renamed.append((position, spec, waiting[spec.input_hash].popleft()))
-            continue
-        if not candidates:
+        elif earlier[spec.input_hash]:
+            # The clip was bought before its row was edited and replaced; its file is still there.
+            plan.held.append((position, spec, earlier[spec.input_hash].pop(0)))
+        else:
             plan.new.append((position, spec))
-            continue
-        job = candidates[0]
-        paid[spec.input_hash].remove(job)
-        same_batch = job.batch_id == plan.batch.id
-        (plan.renamed if same_batch else plan.held).append((position, spec, job))
 
 
 def _refuse_if_all_held(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, reads, upgrade
+from batchgen.store import accounts, jobs, reads, upgrade, workers
 from batchgen.store.database import Database
 
 IMAGE = "https://images.example.com/{}.jpg"
@@ -70,6 +70,24 @@ class Desk:
                         {"state": state, "id": job.id},
                     )
                     tx.moved(job.batch_id, str(job.state), state)
+
+    def buy(self) -> None:
+        """Pay for every pending job and have its clip, as a run would."""
+        number = next(self._seeds)
+        worker = workers.WorkerInfo(f"w{number}", "host", 1, "1", 30_000)
+        with self.database.transaction() as tx:
+            account = accounts.ensure(tx, "runcomfy", "default")
+            accounts.set_cap(tx, account, 1000)
+            workers.register(tx, worker, now_ms=1)
+            wanted = tuple(f"a{number}-{n}" for n in range(100))
+            scope = jobs.Scope(None, 10**9)
+            request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)
+            [claim] = jobs.claim(tx, [request])
+            for job in claim.jobs:
+                jobs.record_accepted(tx, [jobs.AcceptedFact(job, f"r-{job.attempt_id}", "{}", 1)])
+                made = jobs.Generated(job, worker.id, ("https://x/y.mp4",), 1, None, "{}", 1)
+                jobs.record_generated(tx, [made])
+                jobs.finish(tx, [jobs.Finish(job, worker.id, ({"path": job.name},), 1)])
 
     def rows(self) -> list[reads.JobRow]:
         with self.database.reading() as tx:
@@ -686,3 +704,19 @@ def test_a_dropped_column_stays_in_the_export_of_jobs_that_are_gone(desk: Desk) 
     desk.add(desk.write("jobs.csv", rows("a")))
 
     assert [row["client"] for row in desk.export("out.csv")] == ["", "acme"]
+
+
+@pytest.mark.parametrize("name", ["jobs.csv", "renamed.csv"])
+def test_a_clip_that_was_replaced_is_not_bought_again_for_its_old_inputs(
+    desk: Desk, name: str
+) -> None:
+    original = rows("a", "b")
+    desk.add(desk.write("jobs.csv", original))
+    desk.buy()
+    edited = [{**original[0], "prompt": "another prompt"}, original[1]]
+    desk.add(desk.write("jobs.csv", edited), replace=True)
+    desk.buy()
+
+    again = desk.write(name, [{**row, "id": f"{row['id']}-again"} for row in original] + rows("c"))
+
+    assert desk.add(again)["held"][0] == "a-again"

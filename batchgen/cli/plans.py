@@ -20,7 +20,7 @@ _WORDS = {
     "left": "left alone: paid for with other inputs; --replace buys them again",
     "busy": "left alone: at work or in doubt with other inputs",
     "renamed": "known under another id now: still the same jobs",
-    "held": "held back: paid for in another batch; --new-batch buys them again",
+    "held": "held back: paid for already; --new-batch buys them again",
 }
 """The lists of a plan whose jobs are named one by one, with what each means."""
 

@@ -75,6 +75,12 @@ _BY_HASH = text(
     + "b.account_id = :account_id AND j.input_hash IN :values "
     + "AND j.state IN ({}) ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
 ).bindparams(bindparam("values", expanding=True))
+_EARLIER = text(
+    "SELECT j.*, b.name AS batch, a.input_hash AS paid_hash FROM jobs j "
+    "JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.job_id = j.id "
+    "WHERE b.account_id = :account_id AND j.version > 1 AND a.job_version < j.version "
+    "AND a.state = 'succeeded' AND a.input_hash <> j.input_hash ORDER BY j.id, a.no"
+)
 _PENDING = text(_KNOWN + "j.batch_id = :batch_id AND j.state = 'pending' ORDER BY j.position, j.id")
 _IDS = text("SELECT id FROM jobs WHERE batch_id = :batch_id")
 _NAMES = text(
@@ -192,6 +198,12 @@ def by_keys(tx: Transaction, keys: Iterable[str]) -> list[Known]:
 def paid_by_hashes(tx: Transaction, account_id: int, hashes: Iterable[str]) -> list[Known]:
     """Return the account's jobs of these inputs that are, or may have been, paid for."""
     return _in_chunks(tx, _BY_HASH, hashes, account_id=account_id)
+
+
+def paid_earlier(tx: Transaction, account_id: int) -> list[tuple[str, Known]]:
+    """Return the inputs of clips that a new version has replaced, as hashes, with their jobs."""
+    rows = tx.rows(_EARLIER, {"account_id": account_id})
+    return [(row.paid_hash, _known(row)) for row in rows]
 
 
 def pending(tx: Transaction, batch_id: int) -> list[Known]:
