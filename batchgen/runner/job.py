@@ -231,7 +231,7 @@ class Carrier:
             _RESCUE_AFTER_S, self.rescue.write, job.attempt_id, accepted.request_id
         )
         try:
-            await self.writer.record(jobs.record_accepted, fact)
+            await self.writer.do(jobs.record_accepted, fact)
         except Conflict:
             await self._doubt(
                 job,
@@ -253,7 +253,7 @@ class Carrier:
     async def _doubt(self, job: Job, error: ProviderError) -> None:
         self.stats.in_doubt += 1
         self._problem(job, f"in doubt: {error}")
-        await self.writer.record(
+        await self.writer.do(
             jobs.record_doubt,
             jobs.Doubt(
                 job,
@@ -270,7 +270,7 @@ class Carrier:
         self.stats.failed += 1
         self.stats.unpaid += 1
         self._problem(job, f"refused: {error}")
-        await self.writer.record(
+        await self.writer.do(
             jobs.record_refused,
             jobs.Refusal(
                 job,
@@ -330,7 +330,7 @@ class Carrier:
         raw: str | None = None,
     ) -> None:
         self.stats.unpaid += 1
-        await self.writer.record(
+        await self.writer.do(
             jobs.put_back,
             jobs.PutBack(
                 job,
@@ -455,7 +455,7 @@ class Carrier:
         run_ms = None
         if look.created_at and look.finished_at and look.finished_at >= look.created_at:
             run_ms = int((look.finished_at - look.created_at).total_seconds() * 1000)
-        mine = await self.writer.record(
+        mine = await self.writer.do(
             jobs.record_generated,
             jobs.Generated(
                 job,
@@ -492,7 +492,7 @@ class Carrier:
         retry_at_ms: int | None,
         said: str = "cancelled at the service",
     ) -> None:
-        await self.writer.record(
+        await self.writer.do(
             jobs.record_ended,
             jobs.Ended(
                 job,
@@ -522,7 +522,7 @@ class Carrier:
     async def _lost(self, job: Job, error: ProviderError) -> None:
         self.stats.failed += 1
         self._problem(job, f"lost at the service: {error}")
-        await self.writer.record(
+        await self.writer.do(
             jobs.record_ended,
             jobs.Ended(
                 job,
@@ -555,7 +555,7 @@ class Carrier:
         if files is None:
             return
         failpoint("before-last-commit")
-        finished = await self.writer.record(
+        finished = await self.writer.do(
             jobs.finish,
             jobs.Finish(
                 job,

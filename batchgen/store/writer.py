@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from batchgen.domain.errors import BatchgenError, StoreError
+from batchgen.domain.errors import BatchgenError
 from batchgen.store.database import Database, Transaction, is_passing, store_error
 
 logger = logging.getLogger(__name__)
@@ -35,20 +35,14 @@ class Conflict(BatchgenError):
 
 
 class _Item:
-    __slots__ = ("fact", "future", "operation", "request")
+    __slots__ = ("future", "operation", "request")
 
     def __init__(
-        self,
-        operation: Operation[Any, Any],
-        request: object,
-        future: asyncio.Future[Any],
-        *,
-        fact: bool,
+        self, operation: Operation[Any, Any], request: object, future: asyncio.Future[Any]
     ) -> None:
         self.operation = operation
         self.request = request
         self.future = future
-        self.fact = fact
 
 
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
@@ -68,8 +62,8 @@ class Writer:
     """The thread that owns the writing connection while a run lasts.
 
     Attributes:
-        stuck: Why the newest commit of a fact keeps failing, "" while all is well. Nothing may
-            be claimed while it is set.
+        stuck: Why the newest commit keeps failing, "" while all is well. Nothing may be claimed
+            while it is set.
     """
 
     def __init__(
@@ -94,27 +88,16 @@ class Writer:
     async def do(self, operation: Operation[Request, Result], request: Request) -> Result:
         """Have an operation committed; return its result once it is durable.
 
+        While space or a lock is wanting, it is tried again until it lands, `stuck` says why,
+        and nothing that was handed in later overtakes it.
+
         Raises:
-            StoreError: If the commit failed; nothing was changed.
+            StoreError: If the commit failed for good; nothing was changed.
             Conflict: If a constraint forbids the change.
         """
-        return await self._hand_in(operation, request, fact=False)
-
-    async def record(self, operation: Operation[Request, Result], request: Request) -> Result:
-        """Have a fact committed, however long that takes: it is tried again while space or a
-        lock is wanting, and nothing else is claimed meanwhile.
-
-        Raises:
-            Conflict: If a constraint forbids the change.
-        """  # noqa: D205 - one sentence
-        return await self._hand_in(operation, request, fact=True)
-
-    async def _hand_in(
-        self, operation: Operation[Request, Result], request: Request, *, fact: bool
-    ) -> Result:
         # A cancelled coroutine lets go of the future; the change lands nevertheless.
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Item(operation, request, future, fact=fact))
+        self._queue.put(_Item(operation, request, future))
         return await future
 
     def _resolve(self, outcomes: Sequence[Outcome]) -> None:
@@ -163,7 +146,7 @@ class Writer:
         if isinstance(error, IntegrityError):
             self._resolve([(item.future, None, Conflict(str(error.orig)))])
             return
-        if item.fact and is_passing(error):
+        if is_passing(error):
             self._insist(connection, item, error)
             return
         if isinstance(error, DBAPIError):
@@ -204,6 +187,3 @@ def _run(connection: Connection, items: list[_Item]) -> list[Any]:
                 results[index] = answer
         tx.flush()
     return results
-
-
-__all__ = ["Conflict", "StoreError", "Writer"]
