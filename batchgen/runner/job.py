@@ -7,6 +7,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ _LATE_COSTS_TRIED = 3
 _OUTAGE_AFTER_LOOKS = 5
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
+_SERVICE_CLASS = (ErrorClass.GENERATION, ErrorClass.UNKNOWN, ErrorClass.REMOTE_LOST)
 
 
 class Fetcher(Protocol):
@@ -132,9 +134,9 @@ class Carrier:
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
     in_flight: dict[int, Job] = field(default_factory=dict)
-    uncosted: set[str] = field(default_factory=set)  # attempts whose cost was not stated
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
+    awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -434,27 +436,42 @@ class Carrier:
     async def _ended(self, job: Job, look: Look) -> Job | None:
         if look.phase is Phase.SUCCEEDED and look.output_urls:
             return await self._generated(job, look)
-        if look.phase is Phase.CANCELLED:
-            await self._closed(job, look, "cancelled", None, None)
-            return None
-        if look.phase is Phase.SUCCEEDED:
-            error_class, said = ErrorClass.UNKNOWN, "the service says succeeded, without any output"
-        else:
-            error_class = failure_class(look.error_code)
-            said = look.error_text or look.error_code or "the service says failed, without a reason"
-        again = is_retried(
-            error_class, retries_used=job.retries_used, retries=self.settings.retries
+        end = jobs.Ended(
+            job,
+            worker_id=self.worker_id,
+            state="failed",
+            error_class=ErrorClass.UNKNOWN,
+            error="the service says succeeded, without any output",
+            code=look.error_code,
+            cost_micros=look.cost_micros,
+            raw=look.raw,
+            retry_at_ms=None,
+            now_ms=self.now_ms(),
         )
-        # Due before anything new: else a service that fails everything would be paid for every
-        # job of the batch once before the first verdict counts in the streak.
-        retry_at_ms = 0 if again else None
-        await self._closed(replace(job), look, "failed", error_class, retry_at_ms, said)
+        if look.phase is Phase.CANCELLED:
+            end = replace(
+                end, state="cancelled", error_class=None, error="cancelled at the service"
+            )
+        elif look.phase is Phase.FAILED:
+            error_class = failure_class(look.error_code)
+            again = is_retried(
+                error_class, retries_used=job.retries_used, retries=self.settings.retries
+            )
+            end = replace(
+                end,
+                error_class=error_class,
+                error=look.error_text
+                or look.error_code
+                or "the service says failed, without a reason",
+                # Due before anything new: else a service that fails everything would be paid
+                # for every job of the batch once before the first verdict counts in the streak.
+                retry_at_ms=0 if again else None,
+            )
+        await self._closed(end)
         return None
 
     async def _generated(self, job: Job, look: Look) -> Job | None:
-        run_ms = None
-        if look.created_at and look.finished_at and look.finished_at >= look.created_at:
-            run_ms = int((look.finished_at - look.created_at).total_seconds() * 1000)
+        run_ms = self._duration_ms(job, look)
         mine = await self.writer.do(
             jobs.record_generated,
             jobs.Generated(
@@ -468,62 +485,49 @@ class Carrier:
             ),
         )
         self.limits.good()
-        if self.learned is not None and job.accepted_ms is not None:
-            await self.learned(self.now_ms() - job.accepted_ms)
+        if self.learned is not None and run_ms is not None:
+            await self.learned(run_ms)
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )
         if not mine:
             return None
-        if look.cost_micros is None:
-            self.uncosted.add(job.attempt_id)
-        else:
+        if look.cost_micros is not None:
             self.stats.late_costs = 0
         return replace(
-            job, state=JobState.DOWNLOADING, urls=look.output_urls, closed_ms=self.now_ms()
+            job,
+            state=JobState.DOWNLOADING,
+            urls=look.output_urls,
+            is_costed=look.cost_micros is not None,
         )
 
-    async def _closed(
-        self,
-        job: Job,
-        look: Look,
-        state: str,
-        error_class: ErrorClass | None,
-        retry_at_ms: int | None,
-        said: str = "cancelled at the service",
-    ) -> None:
-        await self.writer.do(
-            jobs.record_ended,
-            jobs.Ended(
-                job,
-                worker_id=self.worker_id,
-                state=state,
-                error_class=error_class,
-                error=said,
-                code=look.error_code,
-                cost_micros=look.cost_micros,
-                raw=look.raw,
-                retry_at_ms=retry_at_ms,
-                now_ms=self.now_ms(),
-            ),
-        )
-        if retry_at_ms is not None:
+    def _duration_ms(self, job: Job, look: Look) -> int | None:
+        """Return how long a generation took: as the service says, else as this session saw it.
+
+        A job that was taken over may have been done long before anybody looked.
+        """
+        if look.created_at and look.finished_at and look.finished_at >= look.created_at:
+            return int((look.finished_at - look.created_at).total_seconds() * 1000)
+        if job.is_adopted or job.accepted_ms is None:
+            return None
+        return self.now_ms() - job.accepted_ms
+
+    async def _closed(self, end: jobs.Ended) -> None:
+        """Record a generation that gave no clip, and count what it means for the session."""
+        await self.writer.do(jobs.record_ended, end)
+        if end.retry_at_ms is not None:
             self.stats.retried += 1
-            self._problem(job, f"failed, bought again: {said}")
-            return
-        if state == "cancelled":
+            self._problem(end.job, f"failed, to be bought again: {end.error}")
+        elif end.state == "cancelled":
             self.stats.cancelled += 1
-            return
-        self.stats.failed += 1
-        self._problem(job, f"failed: {said}")
-        if error_class in (ErrorClass.GENERATION, ErrorClass.UNKNOWN):
-            self.limits.bad(said)
+        else:
+            self.stats.failed += 1
+            self._problem(end.job, f"failed ({end.error_class}): {end.error}")
+            if end.error_class in _SERVICE_CLASS:
+                self.limits.bad(end.error)
 
     async def _lost(self, job: Job, error: ProviderError) -> None:
-        self.stats.failed += 1
-        self._problem(job, f"lost at the service: {error}")
-        await self.writer.do(
-            jobs.record_ended,
+        await self._closed(
             jobs.Ended(
                 job,
                 worker_id=self.worker_id,
@@ -535,9 +539,8 @@ class Carrier:
                 raw=error.raw,
                 retry_at_ms=None,
                 now_ms=self.now_ms(),
-            ),
+            )
         )
-        self.limits.bad(str(error))
 
     async def _overdue(self, job: Job) -> None:
         self.stats.overdue += 1
@@ -600,7 +603,10 @@ class Carrier:
                     return None
                 refreshed = await self._refresh(job) if error.link_dead else None
                 if refreshed is not None:
+                    at_once = not fresh
                     job, fresh = refreshed, True
+                    if at_once:
+                        continue
             if attempt < _DOWNLOAD_TRIES:
                 await self._pause(
                     backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
@@ -648,10 +654,7 @@ class Carrier:
 
     async def _late_cost(self, job: Job) -> None:
         """Read a cost again that was not stated with the result; costs may come late."""
-        if job.attempt_id not in self.uncosted or job.request_id is None:
-            return
-        self.uncosted.discard(job.attempt_id)
-        if self.stats.late_costs >= _LATE_COSTS_TRIED:
+        if job.is_costed or job.request_id is None or self.stats.late_costs >= _LATE_COSTS_TRIED:
             return
         self.stats.late_costs += 1
         try:
@@ -661,6 +664,7 @@ class Carrier:
             return
         if look.cost_micros is not None:
             self.stats.late_costs = 0
+            self.stats.charged_micros += look.cost_micros - job.est_micros
             await self.writer.do(
                 jobs.record_cost,
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
@@ -693,8 +697,9 @@ class _Watch:
         self._started_ms = job.started_ms
         self._lost_since_ms: int | None = None
         self._empty_since_ms: int | None = None
-        self._offline_before_s = carrier.limits.offline_total_s()
         self._began_ms = job.accepted_ms or carrier.now_ms()
+        self._was_ms = carrier.now_ms()
+        self._awake_at_s = carrier.awake_s() - carrier.limits.offline_total_s()
 
     def age_s(self) -> float:
         return max(0.0, (self._carrier.now_ms() - self._began_ms) / 1000)
@@ -740,10 +745,16 @@ class _Watch:
         )
 
     def is_overdue(self) -> bool:
-        """Whether the job is past its timeout: four times as long while it only queues."""
+        """Whether the job is past its timeout: four times as long while it only queues.
+
+        The time in which the machine slept or the service was out of reach does not count.
+        """
         limit_s = self._carrier.settings.job_timeout_s
         since_ms = self._started_ms
         if since_ms is None:
             since_ms, limit_s = self._began_ms, 4 * limit_s
-        offline_s = self._carrier.limits.offline_total_s() - self._offline_before_s
-        return (self._carrier.now_ms() - since_ms) / 1000 - offline_s >= limit_s
+        awake_s = (
+            self._carrier.awake_s() - self._carrier.limits.offline_total_s() - self._awake_at_s
+        )
+        before_s = (self._was_ms - since_ms) / 1000  # negative if it began while watched
+        return before_s + awake_s >= limit_s

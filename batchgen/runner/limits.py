@@ -64,11 +64,7 @@ class Limits:
     @property
     def paused(self) -> bool:
         """Whether this session submits nothing any more."""
-        return any(reason.exit_code is not Exit.BUDGET for reason in self._stopping)
-
-    @property
-    def _stopping(self) -> list[Reason]:
-        return [reason for reason in self.reasons if not isinstance(reason, Held)]
+        return any(not isinstance(reason, Held) for reason in self.reasons)
 
     def pause(self, exit_code: Exit, message: str) -> None:
         """Submit nothing more in this session; what was paid for goes on."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import __version__
-from batchgen.domain.errors import Exit, OutputError, StoreError
+from batchgen.domain.errors import Exit, OutputError
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
@@ -58,7 +58,6 @@ class Outcome:
 
     reasons: list[Reason] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
-    new_doubts: int = 0
 
 
 @dataclass
@@ -94,8 +93,6 @@ class Session:
     now_ms: Callable[[], int] = wall_ms
     limits: Limits = field(init=False)
     stats: Stats = field(default_factory=Stats)
-    live: int = 0
-    cap: int = 0
 
     def __post_init__(self) -> None:
         self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
@@ -254,7 +251,6 @@ class Session:
     async def _claim(self, writer: Writer, wanted: int) -> Claim:
         claim = await writer.do(jobs.claim, self._request(wanted))
         failpoint("after-claim-commit")
-        self.live, self.cap = claim.live, claim.cap
         self._over_budget = claim.over_budget
         if claim.fenced:
             self._fenced = True
@@ -326,7 +322,7 @@ class Session:
 
     def _spawn(self, job: Job) -> None:
         # Registered here, not when the task first runs: the next claim counts it.
-        if job.state != "downloading":
+        if job.state is not JobState.DOWNLOADING:
             self._held[job.id] = job
         task = asyncio.create_task(self._carrier.carry(job))
         self._tasks.add(task)
@@ -461,7 +457,7 @@ class Session:
             reasons.append(
                 Reason(Exit.BUDGET, "the budget leaves no room for the next job: raise --budget")
             )
-        doubts = await writer.do(
+        await writer.do(
             workers.leave,
             workers.Leave(
                 worker_id=self.worker_id,
@@ -472,7 +468,7 @@ class Session:
                 now_ms=self.now_ms(),
             ),
         )
-        return Outcome(reasons, self.stats, doubts)
+        return Outcome(reasons, self.stats)
 
 
 @dataclass(frozen=True)
@@ -483,7 +479,7 @@ class _Burial:
     now_ms: int
 
 
-def _bury(tx: Transaction, burials: "list[_Burial] | Any") -> list[int]:
+def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int]:
     """Take a dead worker's jobs from it, then record the request ids it could not."""
     found = []
     for burial in burials:
@@ -494,6 +490,3 @@ def _bury(tx: Transaction, burials: "list[_Burial] | Any") -> list[int]:
                 doubts -= 1
         found.append(doubts)
     return found
-
-
-__all__ = ["Outcome", "Session", "StoreError", "new_id", "steady_s", "wall_ms"]

@@ -57,8 +57,9 @@ class Job:
     urls: tuple[str, ...] = ()
     accepted_ms: int | None = None
     started_ms: int | None = None
-    closed_ms: int | None = None
     remote_state: str | None = None
+    is_adopted: bool = False  # taken over: nobody may have looked for long
+    is_costed: bool = False  # the service has stated what it cost
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ class ClaimRequest:
     attempt_ids: tuple[str, ...]  # one a wanted job, made by the caller so that they sort by time
     held_models: frozenset[str]
     now_ms: int
-    one_at_a_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,12 @@ _CANDIDATES = text(
     bindparam("batch_ids", expanding=True),
 )
 _NEXT_DUE = text(
-    "SELECT min(not_before_ms) FROM jobs j WHERE j.state = 'pending' "
-    "AND j.not_before_ms > :now_ms AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
-).bindparams(bindparam("batch_ids", expanding=True))
+    "SELECT min(j.not_before_ms) FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE j.state = 'pending' AND j.not_before_ms > :now_ms AND j.id <= :max_job_id "
+    "AND b.account_id = :account_id AND j.model NOT IN :held "
+    "AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+).bindparams(bindparam("held", expanding=True), bindparam("batch_ids", expanding=True))
 _TAKE = text(
     "UPDATE jobs SET state = 'submitting', owner = :worker_id, epoch = epoch + 1, "
     "attempt_id = :attempt_id, remote_state = NULL, queue_position = NULL, urls = NULL, "
@@ -169,8 +172,6 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
     key = {"account_id": request.account_id, "now_ms": request.now_ms}
     live = tx.value(_LIVE, key)
     room = min(len(request.attempt_ids), gate.cap - live)
-    if request.one_at_a_time:
-        room = min(room, 1)
     if gate.paused or gate.frozen_until_ms > request.now_ms or room <= 0:
         return Claim((), live, gate.cap, gate.frozen_until_ms, paused=bool(gate.paused))
     taken, over_budget = _affordable(tx, request, room)
@@ -189,16 +190,7 @@ def _affordable(
     }
     taken: list[Any] = []
     over_budget: set[int] = set()
-    scope = request.scope
-    values = {
-        "account_id": request.account_id,
-        "now_ms": request.now_ms,
-        "max_job_id": scope.max_job_id,
-        "held": list(request.held_models),
-        "excluded": json.dumps(list(scope.excluded)),
-        "all_batches": int(scope.batch_ids is None),
-        "batch_ids": list(scope.batch_ids or ()),
-    }
+    values = _scope_values(request)
     while len(taken) < room:
         blocked = len(over_budget)
         seen = {row.id for row in taken}
@@ -218,16 +210,20 @@ def _affordable(
 
 
 def _next_due(tx: Transaction, request: ClaimRequest) -> int:
+    return tx.value(_NEXT_DUE, _scope_values(request)) or 0
+
+
+def _scope_values(request: ClaimRequest) -> dict[str, Any]:
     scope = request.scope
-    due = tx.value(
-        _NEXT_DUE,
-        {
-            "now_ms": request.now_ms,
-            "all_batches": int(scope.batch_ids is None),
-            "batch_ids": list(scope.batch_ids or ()),
-        },
-    )
-    return due or 0
+    return {
+        "account_id": request.account_id,
+        "now_ms": request.now_ms,
+        "max_job_id": scope.max_job_id,
+        "held": list(request.held_models),
+        "excluded": json.dumps(list(scope.excluded)),
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+    }
 
 
 def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tuple[Job, ...]:
@@ -295,16 +291,7 @@ _CLAIMABLE = text(
 
 def has_claimable(tx: Transaction, request: ClaimRequest) -> bool:
     """Return whether any pending job of the scope is left, due or not."""
-    scope = request.scope
-    values = {
-        "max_job_id": scope.max_job_id,
-        "account_id": request.account_id,
-        "held": list(request.held_models),
-        "excluded": json.dumps(list(scope.excluded)),
-        "all_batches": int(scope.batch_ids is None),
-        "batch_ids": list(scope.batch_ids or ()),
-    }
-    return tx.row(_CLAIMABLE, values) is not None
+    return tx.row(_CLAIMABLE, _scope_values(request)) is not None
 
 
 @dataclass(frozen=True)
@@ -390,7 +377,7 @@ def accept_late(
     if row.state not in {"intent", "in_doubt", "abandoned"}:
         return False
     if row.state == "abandoned" and row.charged_micros:
-        _spend(tx, row, -row.charged_micros)
+        spend(tx, row.id, row.worker_id, -row.charged_micros)
     waits = row.newest == attempt_id and row.job_state in {"submitting", "in_doubt", "failed"}
     unbought = row.newest is None and row.job_state == "pending" and row.same_inputs
     extra = not (waits or unbought)
@@ -978,17 +965,13 @@ def note(
     )
 
 
-def _spend(tx: Transaction, row: Any, micros: int) -> None:
-    tx.run(_SPEND, {"attempt_id": row.id, "worker_id": row.worker_id, "micros": micros})
-
-
 def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None:
     """Book money against the batch of an attempt, in a worker's shard."""
     tx.run(_SPEND, {"attempt_id": attempt_id, "worker_id": worker_id, "micros": micros})
 
 
 _OWNED = text(
-    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.closed_ms "
+    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
     "AND j.state IN ('submitting', 'running', 'downloading') "
@@ -1048,7 +1031,8 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
                     request_id=row.request_id,
                     accepted_ms=row.accepted_ms,
                     started_ms=row.started_ms,
-                    closed_ms=row.closed_ms,
+                    is_adopted=True,
+                    is_costed=row.cost_micros is not None,
                 )
             )
     return tuple(adopted)

@@ -41,7 +41,7 @@ _RELEASE = text(
     "AND state <> 'submitting'"
 )
 _LONGEST = text(
-    "SELECT max(ms) FROM (SELECT closed_ms - accepted_ms AS ms FROM attempts "
+    "SELECT max(run_ms) FROM (SELECT run_ms FROM attempts "
     "WHERE account_id = :account_id AND state = 'succeeded' ORDER BY id DESC LIMIT 200) AS newest"
 )
 _CRASHED = "the worker died between sending the request and recording its answer"

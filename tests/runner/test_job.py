@@ -102,6 +102,8 @@ class World:
 
     store: Store
     now_s: float = 2_000_000.0
+    suspended_s: float = 0.0
+    suspends_s: list[float] = field(default_factory=list)  # during the next waits
     slept: list[float] = field(default_factory=list)
     rescue: Rescue = field(default_factory=Rescue)
     stats: Stats = field(default_factory=Stats)
@@ -110,8 +112,10 @@ class World:
         self.limits = Limits(streak_limit=10, clock=lambda: self.now_s)
 
     async def sleep(self, seconds: float) -> None:
+        suspended_s = self.suspends_s.pop(0) if self.suspends_s else 0.0
         self.slept.append(seconds)
-        self.now_s += seconds
+        self.now_s += seconds + suspended_s
+        self.suspended_s += suspended_s
 
     def carry(
         self,
@@ -138,6 +142,7 @@ class World:
                 worker_id="w1",
                 output_root=Path(),
                 stats=self.stats,
+                awake_s=lambda: self.now_s - self.suspended_s,
                 sleep=self.sleep,
                 random=lambda: 0.0,
                 now_ms=lambda: int(self.now_s * 1000),
@@ -278,6 +283,15 @@ def test_the_timeout_stands_still_during_an_outage(world: World, job: Job) -> No
 
     world.carry(job, service, Files(), prepare=meanwhile)
 
+    assert states(world, job) == ("succeeded", None)
+
+
+def test_the_timeout_stands_still_while_the_machine_sleeps(world: World, job: Job) -> None:
+    world.suspends_s = [0, 7200]
+
+    world.carry(job, Service([WORKING, WORKING, WORKING, DONE]), Files())
+
+    assert world.suspended_s == 7200
     assert states(world, job) == ("succeeded", None)
 
 

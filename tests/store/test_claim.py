@@ -211,12 +211,6 @@ def test_a_job_that_is_not_due_says_when_it_will_be(store: Store) -> None:
         assert jobs.has_claimable(tx, store.request(1))
 
 
-def test_one_at_a_time_means_one(store: Store) -> None:
-    store.fill(4)
-
-    assert len(store.claim(4, one_at_a_time=True)) == 1
-
-
 def plan_of(store: Store, act: str) -> list[str]:
     """Return the query plans of the selects of a claim or an adoption, as they really run."""
     plans: list[str] = []

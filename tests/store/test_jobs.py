@@ -598,7 +598,7 @@ def test_the_longest_generation_is_looked_up(store: Store) -> None:
     with store.database.reading() as tx:
         assert workers.longest_generation_ms(tx, store.account.id) is None
     job = store.running()[0]
-    store.do(jobs.record_generated, jobs.Generated(job, "w1", (), None, None, "{}", NOW + 77))
+    store.do(jobs.record_generated, jobs.Generated(job, "w1", (), None, 77, "{}", NOW))
     with store.database.reading() as tx:
         assert workers.longest_generation_ms(tx, store.account.id) == 77
 
