@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import postgres as postgres_server
 import pytest
 
 _PREFIXES = ("RUNCOMFY_", "BATCHGEN_")
@@ -91,3 +92,20 @@ def _own_place(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("RUNCOMFY_CONFIG_DIR", str(home / ".config" / "runcomfy"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.PostgresServer]:
+    """A PostgreSQL server of this session; starts when a test first asks for it."""
+    if postgres_server.installed() is None:
+        pytest.skip("needs a PostgreSQL server: pip install -e '.[test]'")
+    with postgres_server.running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: postgres_server.PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    name = postgres.fresh()
+    yield postgres.url(name)
+    postgres.drop(name)
