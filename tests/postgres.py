@@ -194,9 +194,12 @@ class PostgresServer:
         try:
             self._call("initdb", "--version")
         except PermissionError:  # the checkout lies where only root may look
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(found / part, self.folder / part)
-            return self.folder / "bin"
+            # With its neighbours of the wheel: the binaries look for libraries there.
+            copied = self.folder / found.parent.name / found.name
+            shutil.copytree(found, copied)
+            for libraries in found.parent.parent.glob(f"{found.parent.name}.libs"):
+                shutil.copytree(libraries, self.folder / libraries.name)
+            return copied / "bin"
         return self._binaries
 
     def _call(self, name: str, *arguments: str) -> None:
