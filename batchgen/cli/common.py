@@ -4,12 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from batchgen.domain.errors import StoreError, UsageError
+from batchgen.domain.errors import UsageError
 from batchgen.settings import database_url
 from batchgen.store import additions, reads, upgrade
 from batchgen.store.database import Database, Transaction
@@ -158,29 +157,3 @@ def confirm(question: str, *, yes: bool) -> None:
     answer = sys.stdin.readline().strip().lower()
     if answer not in ("y", "yes"):
         raise UsageError("not agreed: nothing was stored or spent")
-
-
-def folder_of(database: Database) -> Path:
-    """Return the folder that relative output folders start from."""
-    return database.folder
-
-
-__all__ = [
-    "StoreError",
-    "batch_id_of",
-    "batch_option",
-    "confirm",
-    "db_option",
-    "find_jobs",
-    "folder_of",
-    "is_terminal",
-    "iso",
-    "json_option",
-    "open_database",
-    "plural",
-    "print_json",
-    "table",
-    "time_of",
-    "usd",
-    "usd_number",
-]
