@@ -13,9 +13,9 @@ import pytest
 
 from batchgen import manifests
 from batchgen.cli.main import COMMANDS, cli
+from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import PRECEDENCE, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
-from batchgen.exporters import RESULT_COLUMNS
 from batchgen.manifests import DEFAULT_MODEL, Checked
 from batchgen.manifests.interface import ROW_WORDS
 

@@ -1,6 +1,6 @@
 """Write the result table."""
 
 from batchgen.exporters.files import check_target, export
-from batchgen.exporters.interface import RESULT_COLUMNS, Record
+from batchgen.exporters.interface import Record
 
-__all__ = ["RESULT_COLUMNS", "Record", "check_target", "export"]
+__all__ = ["Record", "check_target", "export"]

@@ -12,14 +12,8 @@ from io import StringIO
 from types import NoneType
 from typing import Any
 
-from batchgen.exporters.interface import (
-    KEY_COLUMN,
-    RESULT_COLUMNS,
-    Format,
-    Layout,
-    Record,
-    timestamp,
-)
+from batchgen.domain.columns import RESULT_COLUMNS, RESULT_KEY
+from batchgen.exporters.interface import Format, Layout, Record, timestamp
 from batchgen.exporters.jsonl import to_json
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -97,7 +91,7 @@ def _escape(row: list[Any], places: Iterable[int]) -> None:
 def _is_export(start: str) -> bool:
     text = start.removeprefix("\ufeff")
     # A spreadsheet may have saved it again with the delimiter of its country.
-    return any(KEY_COLUMN in _header(text, delimiter) for delimiter in ",;\t")
+    return any(RESULT_KEY in _header(text, delimiter) for delimiter in ",;\t")
 
 
 def _header(text: str, delimiter: str) -> list[str]:

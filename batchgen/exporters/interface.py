@@ -5,33 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-RESULT_COLUMNS = (
-    "result_key",
-    "result_state",
-    "result_model",
-    "result_seed",
-    "result_attempts",
-    "result_request_id",
-    "result_url",
-    "result_file",
-    "result_sha256",
-    "result_bytes",
-    "result_cost_usd",
-    "result_error_class",
-    "result_error",
-    "result_submitted_at",
-    "result_finished_at",
-    "result_queue_s",
-    "result_run_s",
-    "result_batch",
-)
-"""The columns that batchgen adds after the user's own, in this order (spec section 7)."""
-
 DETAILS = "result_details"
 """The key of `Record.details` in formats that can hold it."""
-
-KEY_COLUMN = "result_key"
-"""The column that tells an export from any other table."""
 
 
 @dataclass(frozen=True)

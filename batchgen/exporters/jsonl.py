@@ -7,7 +7,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from batchgen.exporters.interface import DETAILS, KEY_COLUMN, Format, Layout, Record, timestamp
+from batchgen.domain.columns import RESULT_KEY
+from batchgen.exporters.interface import DETAILS, Format, Layout, Record, timestamp
 
 _LINES_A_PIECE = 256
 
@@ -70,7 +71,7 @@ def _is_export(start: str) -> bool:
         found = json.loads(first)
     except ValueError:
         return False
-    return isinstance(found, dict) and KEY_COLUMN in found
+    return isinstance(found, dict) and RESULT_KEY in found
 
 
 JSONL = Format(render=_render, is_export=_is_export)

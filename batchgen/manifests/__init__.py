@@ -10,7 +10,7 @@ from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import csv_format, files, yaml_format
 from batchgen.manifests.catalog import load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
-from batchgen.manifests.interface import RESULT_COLUMNS, Row, Source
+from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "FORMATS",
     "MAX_BATCH",
     "MAX_ID",
-    "RESULT_COLUMNS",
     "Checked",
     "Row",
     "Source",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.expansion import (
     ONLY,
@@ -22,7 +23,7 @@ from batchgen.domain.expansion import (
 from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.manifests import files
-from batchgen.manifests.interface import RESULT_COLUMNS, ROW_WORDS, Row, Source
+from batchgen.manifests.interface import ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
 from batchgen.manifests.values import Form, as_text, shown

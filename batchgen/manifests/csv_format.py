@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batchgen.domain.columns import RESULT_COLUMNS, RESULT_KEY
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files
-from batchgen.manifests.interface import RESULT_COLUMNS, RESULT_KEY, ROW_WORDS, Row, Source
+from batchgen.manifests.interface import ROW_WORDS, Row, Source
 
 _QUOTED = re.compile(r'"[^"]*("|$)')
 _DELIMITERS = ",;\t"

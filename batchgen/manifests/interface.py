@@ -15,31 +15,6 @@ from batchgen.domain.errors import Fault
 ROW_WORDS = ("id", "model", "seeds", "repeat")
 """Columns and keys of a row that are batchgen's, not the model's."""
 
-RESULT_KEY = "result_key"
-RESULT_COLUMNS = frozenset(
-    {
-        RESULT_KEY,
-        "result_state",
-        "result_model",
-        "result_seed",
-        "result_attempts",
-        "result_request_id",
-        "result_url",
-        "result_file",
-        "result_sha256",
-        "result_bytes",
-        "result_cost_usd",
-        "result_error_class",
-        "result_error",
-        "result_submitted_at",
-        "result_finished_at",
-        "result_queue_s",
-        "result_run_s",
-        "result_batch",
-    }
-)
-"""What an export adds behind the row's own columns; ignored when it comes back as a manifest."""
-
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

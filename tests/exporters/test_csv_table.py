@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.exporters import RESULT_COLUMNS, Record, export
+from batchgen.domain.columns import RESULT_COLUMNS
+from batchgen.exporters import Record, export
 from batchgen.exporters.csv_table import CSV, FORMULA_STARTS, text_of
 from batchgen.exporters.interface import Layout
 
