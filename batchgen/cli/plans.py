@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batchgen.cli.common import plural, usd, usd_number
+from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.planning import Plan
 from batchgen.store.additions import Known
@@ -109,7 +110,7 @@ def _item_json(item: Item) -> dict[str, Any]:
 
 def _line(item: Item) -> str:
     _, spec, known = item
-    label = f"{spec.row_id}-{spec.variant}" if spec.variant else spec.row_id
+    label = job_label(spec.row_id, spec.variant)
     was = f", was {known.label}" if known.label != label else ""
     return f"{label} ({spec.place}): {known.state} in batch {known.batch}{was}"
 

@@ -9,6 +9,7 @@ import click
 
 from batchgen.cli import common
 from batchgen.domain.errors import UsageError
+from batchgen.domain.identity import job_label
 from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
@@ -119,7 +120,7 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(shown: Mapping[str, Any]) -> list[str]:
-    label = f"{shown['id']}-{shown['variant']}" if shown["variant"] else shown["id"]
+    label = job_label(shown["id"], shown["variant"])
     lines = [f"{shown['batch']}/{label}  {shown['key']}  {shown['state']}"]
     for name in ("model", "remote_state", "queue_position", "error_class", "error"):
         if shown[name] is not None:

@@ -19,6 +19,11 @@ _AZURE = frozenset(
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
+def job_label(row_id: str, variant: str) -> str:
+    """Return a job's id and variant as people read and write them: `harbor`, `harbor-2`."""
+    return f"{row_id}-{variant}" if variant else row_id
+
+
 def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return the hex SHA-256 of a model and its inputs in canonical form.
 

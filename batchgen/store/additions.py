@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, text
 
+from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import PAID, JobState
 from batchgen.store.database import Transaction, chunks
@@ -59,7 +60,7 @@ class Known:
     @property
     def label(self) -> str:
         """Return id and variant, for people."""
-        return f"{self.row_id}-{self.variant}" if self.variant else self.row_id
+        return job_label(self.row_id, self.variant)
 
 
 _BATCH = "SELECT * FROM batches WHERE "

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, text
 
+from batchgen.domain.identity import job_label
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store.database import Transaction
 
@@ -260,7 +261,7 @@ def _job(row: Any, **changes: Any) -> Job:
         "key": row.key,
         "batch_id": row.batch_id,
         "batch": row.batch,
-        "label": f"{row.row_id}-{row.variant}" if row.variant else row.row_id,
+        "label": job_label(row.row_id, row.variant),
         "model": row.model,
         "inputs": json.loads(row.inputs),
         "name": row.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, text
 
+from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction
 from batchgen.store.jobs import Scope
@@ -77,7 +78,7 @@ class JobRow:
     @property
     def label(self) -> str:
         """Return id and variant, for people."""
-        return f"{self.row_id}-{self.variant}" if self.variant else self.row_id
+        return job_label(self.row_id, self.variant)
 
 
 def _job_row(row: Any) -> JobRow:
