@@ -2,35 +2,15 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import IMAGE, Done
 
 from batchgen.cli.main import main
-
-IMAGE = "https://images.example.com/harbor.jpg"
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """The one object that `--json` printed."""
-        said = json.loads(self.out)
-        assert isinstance(said, dict)
-        return said
 
 
 def call(*words: str, stdin: str = "") -> Done:
@@ -46,7 +26,7 @@ def call(*words: str, stdin: str = "") -> Done:
     out.seek(0)
     code = left.value.code
     assert isinstance(code, int)
-    assert "unexpected" not in err.getvalue(), err.getvalue()
+    assert "Error: unexpected" not in err.getvalue(), err.getvalue()
     return Done(code, out.read(), err.getvalue())
 
 
