@@ -70,7 +70,7 @@ def make_folder(folder: Path) -> None:
             folder = folder.parent
         for new in reversed(missing):
             new.mkdir(exist_ok=True)
-            _sync_folder(new.parent)
+            sync_folder(new.parent)
 
 
 def remove_orphans(folder: Path, names: Iterable[str] | None = None) -> int:
@@ -171,7 +171,7 @@ class Part:
                 else:
                     self._path.unlink(missing_ok=True)
                 self._close()
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
                 return final
 
     def abort(self) -> None:
@@ -308,7 +308,8 @@ def _remove_dead(path: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from batchgen.downloads.folder import sync_folder
+
 _SIZE_BYTES = 64 * 1024
 
 
@@ -23,6 +25,7 @@ class RescueFile:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.pwrite(self._file, b"\n" * _SIZE_BYTES, 0)
         os.fsync(self._file)
+        sync_folder(self._path.parent)
 
     def write(self, attempt_id: str, request_id: str) -> None:
         """Keep a request id durably, and say it."""
