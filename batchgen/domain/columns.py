@@ -1,4 +1,9 @@
-"""The columns that batchgen adds to the user's own: what an export writes, a manifest ignores."""
+"""The result table: its columns, and the escape that keeps spreadsheets from running a cell.
+
+An export writes it and a manifest reads it back: what one does, the other undoes.
+"""
+
+import re
 
 RESULT_KEY = "result_key"
 """The column that tells an export from any other table, and a row's job from any other."""
@@ -24,3 +29,26 @@ RESULT_COLUMNS = (
     "result_batch",
 )
 """In the order in which they are written, after the user's own (spec section 7)."""
+
+ESCAPED_MARK = "result_excel_safe"
+"""A column that an export has with `--excel-safe` only: the row's own cells are escaped too."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a text for a formula (OWASP, "CSV Injection")."""
+
+_STARTS = "".join(map(re.escape, FORMULA_STARTS))
+_ESCAPABLE = re.compile(f"'*[{_STARTS}]")
+_ESCAPED = re.compile(f"'+[{_STARTS}]")
+
+
+def escaped(text: str) -> str:
+    """Return a text with an apostrophe before it if a spreadsheet would run it.
+
+    So does a text that looks escaped already: else the way back would not be known.
+    """
+    return f"'{text}" if _ESCAPABLE.match(text) else text
+
+
+def unescaped(text: str) -> str:
+    """Return what `escaped` was given."""
+    return text[1:] if _ESCAPED.match(text) else text

@@ -1,7 +1,8 @@
 """CSV: the user's cells unchanged, and nothing that a spreadsheet would run.
 
 What the service wrote is not ours to trust: a message such as `=HYPERLINK(...)` gets an
-apostrophe before it. The user's own cells go back as they came.
+apostrophe before it. The user's own cells go back as they came; if they are escaped too, a
+column says so.
 """
 
 import csv
@@ -12,20 +13,12 @@ from io import StringIO
 from types import NoneType
 from typing import Any
 
-from batchgen.domain.columns import RESULT_COLUMNS, RESULT_KEY
+from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, escaped
 from batchgen.exporters.interface import Format, Layout, Record, timestamp
 from batchgen.exporters.jsonl import to_json
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet take a text for a formula (OWASP, "CSV Injection")."""
-
 _FROM_SERVICE = frozenset({"result_request_id", "result_url", "result_error_class", "result_error"})
 _ROWS_A_PIECE = 256
-
-
-def escaped(text: str) -> str:
-    """Return a text with an apostrophe before it if a spreadsheet would run it."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def text_of(value: Any) -> str:
@@ -63,6 +56,7 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
     to_escape = list(range(len(header))) if layout.excel_safe else not_ours
     if layout.excel_safe:
         _escape(header, to_escape)
+        header.append(ESCAPED_MARK)
     writer.writerow(header)
     for count, record in enumerate(records, start=1):
         row = [
@@ -71,6 +65,8 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
             *map(record.results.get, RESULT_COLUMNS),
         ]
         _escape(row, to_escape)
+        if layout.excel_safe:
+            row.append(True)
         # A million rows pass here: only what needs it is converted.
         writer.writerow([value if type(value) in _AS_THEY_ARE else text_of(value) for value in row])
         if count % _ROWS_A_PIECE == 0:
@@ -84,7 +80,7 @@ def _escape(row: list[Any], places: Iterable[int]) -> None:
     for at in places:
         value = row[at]
         # Only texts: a number is no formula, whatever its sign.
-        if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        if isinstance(value, str):
             row[at] = escaped(value)
 
 

@@ -6,14 +6,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from batchgen.domain.columns import RESULT_COLUMNS, RESULT_KEY
+from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, unescaped
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
 
 _QUOTED = re.compile(r'"[^"]*("|$)')
 _DELIMITERS = ",;\t"
-_ESCAPED = re.compile(r"'[=+\-@\t\r]")
 
 
 def read(path: str) -> Source:
@@ -46,13 +45,20 @@ class _Table:
         self.header_line, self.header = first
         self.names = [name.strip() for name in self.header]
         self._refuse_duplicates()
-        self.own = [i for i, name in enumerate(self.names) if name and name not in RESULT_COLUMNS]
+        ignored = set(RESULT_COLUMNS)
+        self.escaped: int | None = None
+        if {RESULT_KEY, ESCAPED_MARK} <= set(self.names):
+            self.escaped = self._index(ESCAPED_MARK)
+            ignored.add(ESCAPED_MARK)
+            self.header = [unescaped(name) for name in self.header]
+            self.names = [name.strip() for name in self.header]
+        self.own = [i for i, name in enumerate(self.names) if name and name not in ignored]
         self.unnamed = [i for i, name in enumerate(self.names) if not name]
 
     def rows(self) -> Iterator[Row]:
         if files.stamp(self.path) != self.stamp:
             raise files.changed(self.path)
-        own, width = self.own, len(self.header)
+        own, width, escaped = self.own, len(self.header), self.escaped
         columns = [self.header[index] for index in own]
         straight = own == list(range(width))
         words = [self._index(word) for word in ROW_WORDS]
@@ -60,8 +66,9 @@ class _Table:
         records = self._records()
         next(records)  # the header
         for line, record in records:
-            if key is not None:
-                record = [cell[1:] if _ESCAPED.match(cell) else cell for cell in record]
+            # The user's own cells are verbatim, but in rows that say otherwise.
+            if escaped is not None and escaped < len(record) and record[escaped].strip():
+                record = list(map(unescaped, record))
             faults = self._faults(line, record) if self.unnamed or len(record) > width else ()
             if len(record) < width:
                 record = record + [""] * (width - len(record))

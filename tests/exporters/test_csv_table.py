@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.domain.columns import RESULT_COLUMNS
+from batchgen.domain.columns import ESCAPED_MARK, FORMULA_STARTS, RESULT_COLUMNS
 from batchgen.exporters import Record, export
-from batchgen.exporters.csv_table import CSV, FORMULA_STARTS, text_of
+from batchgen.exporters.csv_table import CSV, text_of
 from batchgen.exporters.interface import Layout
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -87,7 +87,8 @@ def test_everything_is_escaped_if_the_user_says_so_but_numbers() -> None:
 
     assert header[:3] == ["'=a", "n", "x"]
     assert row[:4] == ["'=1+1", "-5", "-0.5", "j1"]
-    assert row[-1] == "'@b"
+    assert row[-2] == "'@b"
+    assert (header[-1], row[-1]) == (ESCAPED_MARK, "true")
 
 
 @pytest.mark.parametrize(

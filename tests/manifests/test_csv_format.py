@@ -1,10 +1,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
 
 from batchgen import manifests
+from batchgen.domain.columns import ESCAPED_MARK
 from batchgen.domain.errors import ManifestError
+from batchgen.exporters import Record, export
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,7 @@ def test_a_table_that_changes_between_the_passes_is_refused(tmp_path: Path) -> N
         list(checked.specs())
 
 
-def test_an_export_loses_its_result_columns_and_formula_escapes(tmp_path: Path) -> None:
+def test_an_export_loses_its_result_columns_and_nothing_else(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "out.csv",
@@ -214,13 +218,53 @@ def test_an_export_loses_its_result_columns_and_formula_escapes(tmp_path: Path) 
     first, second = specs_of(path)
 
     assert (first.result_key, second.result_key) == ("j01", None)
-    assert first.inputs["promptText"] == "=1+1"
+    assert first.inputs["promptText"] == "'=1+1"
     assert second.inputs["promptText"] == "'tis"
     assert list(first.cells) == ["id", "image", "prompt", "result_foo"]
     assert manifests.read(path).has_result_keys
 
 
-def test_an_apostrophe_stays_in_a_file_that_is_no_export(tmp_path: Path) -> None:
-    (spec,) = specs_of(write(tmp_path, "m.csv", f"image,prompt\n{IMAGE},'=1+1\n"))
+def test_formula_escapes_are_undone_where_the_row_says_that_there_are_any(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "out.csv",
+        f"id,image,prompt,'@who,result_key,{ESCAPED_MARK}\n"
+        f"a,{IMAGE},'=1+1,'tis,j01,TRUE\n"  # as a spreadsheet saves it
+        f"b,{IMAGE},'=1+1,'-,,\n",  # a row that the user added
+    )
 
-    assert spec.inputs["promptText"] == "'=1+1"
+    first, second = (dict(spec.cells) for spec in specs_of(path))
+
+    assert first == {"id": "a", "image": IMAGE, "prompt": "=1+1", "@who": "'tis"}
+    assert second == {"id": "b", "image": IMAGE, "prompt": "'=1+1", "@who": "'-"}
+
+
+def test_a_mark_is_the_users_own_in_a_file_that_is_no_export(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.csv", f"image,prompt,{ESCAPED_MARK}\n{IMAGE},'=1+1,true\n")
+
+    (spec,) = specs_of(path)
+
+    assert dict(spec.cells) == {"image": IMAGE, "prompt": "'=1+1", ESCAPED_MARK: "true"}
+
+
+CELLS = st.text(st.sampled_from("'=+-@\t\r\n,\";é 1"), max_size=6)
+NAMES = CELLS.map(lambda text: f"{text}x").filter(str.strip)
+
+
+@given(
+    table=st.dictionaries(NAMES, CELLS, max_size=4).filter(
+        lambda table: len({name.strip() for name in table}) == len(table)
+    ),
+    excel_safe=st.booleans(),
+    bom=st.booleans(),
+)
+def test_any_cells_come_back_from_an_export(
+    tmp_path_factory: pytest.TempPathFactory, table: dict[str, str], excel_safe: bool, bom: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip.csv"
+    record = Record(cells=table, results={"result_key": "j01", "result_error": "=1+1"})
+
+    export([record], str(path), columns=[*table], overwrite=True, excel_safe=excel_safe, bom=bom)
+    (row,) = manifests.read(path).rows()
+
+    assert (dict(row.cells), row.result_key) == (table, "j01")
