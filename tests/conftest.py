@@ -17,6 +17,14 @@ _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _refused: list[str] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the tests marked `storm` take."""
+    parser.addoption(
+        "--storm-seconds", type=float, default=60.0, metavar="N", help="how long a storm blows"
+    )
+    parser.addoption("--storm-seed", type=int, default=1, metavar="S", help="which storm blows")
+
+
 class NetworkRefused(RuntimeError):
     """A test tried to leave this machine."""
 

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 from batchgen.providers.simulator import Entry, Handle
 
 IMAGE = "https://images.example.com/harbor.jpg"
 DEADLINE_S = 60.0
+BATCHGEN = (sys.executable, "-m", "batchgen")
 
 
 def rows_of(count: int, **cells: str) -> list[dict[str, str]]:
@@ -80,12 +84,18 @@ class Started:
 
 
 class Place:
-    """A folder with manifests and a job database, and the service that its jobs are bought at."""
+    """A folder with manifests, a job database, and the service that its jobs are bought at.
 
-    def __init__(self, folder: Path, service: Handle) -> None:
+    Attributes:
+        db: The SQLite file, unless a URL of another job database was given.
+        url: What `--db` takes.
+    """
+
+    def __init__(self, folder: Path, service: Handle, *, url: str | None = None) -> None:
         self.folder = folder
         self.service = service
         self.db = folder / "jobs.db"
+        self.url = url or str(self.db)
 
     # -- doing -----------------------------------------------------------------------------------
 
@@ -100,18 +110,21 @@ class Place:
 
     def start(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
         """Start `batchgen` without waiting for it."""
-        said = {
+        said = {**self.environment(), **(env or {})}
+        known = {name: value for name, value in said.items() if value is not None}
+        return Started([*BATCHGEN, *arguments], known, self.folder)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which a command finds the service."""
+        return {
             **os.environ,
             "RUNCOMFY_MODEL_API_BASE": self.service.base,
             "RUNCOMFY_TOKEN": "a-token",
-            **(env or {}),
         }
-        known = {name: value for name, value in said.items() if value is not None}
-        return Started([sys.executable, "-m", "batchgen", *arguments], known, self.folder)
 
     def start_run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
         """Start `batchgen run` with consent given."""
-        usual = ["-y", "--db", str(self.db), "--poll-interval", "0.05"]
+        usual = ["-y", "--db", self.url, "--poll-interval", "0.05"]
         return self.start("run", *arguments, *usual, env=env)
 
     def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
@@ -126,6 +139,9 @@ class Place:
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         """Read the job database."""
+        if self.url.startswith("postgresql://"):
+            with closing(psycopg.connect(self.url, row_factory=dict_row)) as server:
+                return server.execute(statement.encode()).fetchall()
         with closing(sqlite3.connect(self.db)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement)]
