@@ -95,7 +95,7 @@ class Fetcher:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise ValueError(f"{name!r} is no name inside a folder")
-        part = Part(folder / path, min_free_bytes=self._min_free_bytes)
+        part = Part(folder, name, min_free_bytes=self._min_free_bytes)
         try:
             async with self._response(url) as response:
                 content_type = response.headers.get("content-type", "")
@@ -106,7 +106,6 @@ class Fetcher:
                 part,
                 head=head,
                 content_type=content_type,
-                folder=folder,
                 name=_corrected(name, ext),
                 replace=replace,
             )
@@ -217,11 +216,9 @@ class Fetcher:
             yield block
 
     @staticmethod
-    def _publish(
-        part: Part, *, head: bytes, content_type: str, folder: Path, name: str, replace: bool
-    ) -> str:
+    def _publish(part: Part, *, head: bytes, content_type: str, name: str, replace: bool) -> str:
         check_whole(part.fd, part.size_bytes, first_bytes=head, content_type=content_type)
-        return part.publish(folder, name, replace=replace)
+        return part.publish(name, replace=replace)
 
 
 def _checked(url: str, *, allow_private: bool) -> httpx.URL:

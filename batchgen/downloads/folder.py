@@ -3,6 +3,10 @@
 A file under way has a temporary name in its final folder, `.NAME.XXXXXXXX.part`, and its
 process holds a lock on it (flock). So what a killed process left behind can be told from
 what a live one is writing.
+
+The output folder may be a symbolic link: the user named it. What lies below it is named after
+ids, so links there are not followed, not even one that is put there while a clip is fetched:
+every folder is opened from the one above it, and files by their names in it.
 """
 
 import errno
@@ -14,7 +18,7 @@ import secrets
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
@@ -26,6 +30,8 @@ _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 )
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_NAMES = 10_000  # tried before a foreign file's name is given up
 
 
@@ -49,7 +55,7 @@ def check_writable(folder: Path) -> None:
         OutputError: If not; the message says what to do.
     """
     make_folder(folder)
-    part = Part(folder / "check", min_free_bytes=0)
+    part = Part(folder, "check", min_free_bytes=0)
     try:
         part.open()
         part.write([b"batchgen"])
@@ -87,8 +93,8 @@ def remove_orphans(folder: Path, names: Iterable[str] | None = None) -> int:
         OutputError: If a file cannot be removed.
     """
     with _output_errors(folder):
-        found = list(_parts(folder) if names is None else _parts_of(folder, names))
-        return sum(_remove_dead(path) for path in found)
+        found = _parts(folder) if names is None else _parts_of(folder, names)
+        return sum(_remove_dead(inside, leaf) for inside, leaf in found)
 
 
 class Part:
@@ -102,11 +108,14 @@ class Part:
         size_bytes: What was written so far.
     """
 
-    def __init__(self, target: Path, *, min_free_bytes: int) -> None:
+    def __init__(self, folder: Path, name: str, *, min_free_bytes: int) -> None:
         self.fd = -1
         self.size_bytes = 0
-        self._target = target
-        self._path = target
+        self._folder = folder
+        self._name = PurePosixPath(name)
+        self._target = folder / name
+        self._inside = -1
+        self._leaf = ""
         self._min_free_bytes = min_free_bytes
         self._digest = hashlib.sha256()
         self._lock = Lock()
@@ -121,9 +130,14 @@ class Part:
         """
         with self._held() as is_live:
             if is_live:
-                make_folder(self._target.parent)
+                make_folder(self._folder)
                 with _output_errors(self._target):
-                    self._path, self.fd = _open_locked(self._target)
+                    self._inside = _opened(self._folder, self._name.parent.parts, make=True)
+                    try:
+                        self._leaf, self.fd = _open_locked(self._inside, self._name.name)
+                    except BaseException:
+                        os.close(self._inside)
+                        raise
                 self._is_open = True
 
     @property
@@ -149,13 +163,17 @@ class Part:
                     rest = rest[os.write(self.fd, rest) :]
                 self.size_bytes += len(block)
 
-    def publish(self, folder: Path, name: str, *, replace: bool) -> str:
-        """Give the file its final name, durably; return the relative name it got.
+    def publish(self, name: str, *, replace: bool) -> str:
+        """Give the file its final name, durably; return the name it got.
 
         With `replace`, the name is this job's and an older file under it is replaced.
         Without, a file that is already there stays as it is: if it has the same bytes it
         is ours (the process was killed before it could say so), else the next free
         `name-2`, `name-3` ... is taken.
+
+        Args:
+            name: As the part's own, or with another extension.
+            replace: Whether a file of that name was written by this job.
 
         Raises:
             OutputError: If that fails.
@@ -165,14 +183,16 @@ class Part:
                 raise OutputError(f"{self._target}: the download was given up")
             with _output_errors(self._target):
                 os.fsync(self.fd)
-                final = name if replace else self._link(folder, name)
+                leaf = PurePosixPath(name).name
                 if replace:
-                    self._path.replace(folder / name)
+                    os.replace(self._leaf, leaf, src_dir_fd=self._inside, dst_dir_fd=self._inside)
                 else:
-                    self._path.unlink(missing_ok=True)
+                    leaf = self._link(leaf)
+                    with suppress(FileNotFoundError):  # renamed, where there are no hard links
+                        os.unlink(self._leaf, dir_fd=self._inside)
+                _sync(self._inside)
                 self._close()
-                sync_folder(self._path.parent)
-                return final
+                return str(self._name.with_name(leaf))
 
     def abort(self) -> None:
         """Remove the temporary file, at once or as soon as the block under way is written."""
@@ -184,8 +204,11 @@ class Part:
         try:
             if self._is_open:
                 with _output_errors(self._target):
-                    self._path.unlink(missing_ok=True)
-                    self._close()
+                    try:
+                        with suppress(FileNotFoundError):
+                            os.unlink(self._leaf, dir_fd=self._inside)
+                    finally:
+                        self._close()
         finally:
             self._lock.release()
 
@@ -201,35 +224,37 @@ class Part:
     def _close(self) -> None:
         self._is_open = False
         os.close(self.fd)
+        os.close(self._inside)
 
     def _require_space(self, size_bytes: int) -> None:
         found = os.fstatvfs(self.fd)
         if found.f_bavail * found.f_frsize - size_bytes < self._min_free_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _link(self, folder: Path, name: str) -> str:
+    def _link(self, leaf: str) -> str:
         for number in range(1, _MOST_NAMES):
-            candidate = numbered(name, number)
-            target = folder / candidate
-            if _rename_without_replacing(self._path, target) or self._is_same(target):
+            candidate = numbered(leaf, number)
+            if _rename_without_replacing(self._inside, self._leaf, candidate):
+                return candidate
+            if self._is_same(candidate):
                 return candidate
         raise FileExistsError(errno.EEXIST, f"{_MOST_NAMES} files of this name exist")
 
-    def _is_same(self, target: Path) -> bool:
-        found = target.lstat()
+    def _is_same(self, leaf: str) -> bool:
+        found = os.stat(leaf, dir_fd=self._inside, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode) or found.st_size != self.size_bytes:
             return False
-        with target.open("rb") as file:
+        with open(_opened_file(self._inside, leaf), "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
                 return False
             os.fsync(file.fileno())  # its writer may have died before this
         return True
 
 
-def _rename_without_replacing(source: Path, target: Path) -> bool:
+def _rename_without_replacing(inside: int, source: str, target: str) -> bool:
     """Give a file a second name, or its only one; return False if that name is taken."""
     try:
-        os.link(source, target)
+        os.link(source, target, src_dir_fd=inside, dst_dir_fd=inside)
     except FileExistsError:
         return False
     except OSError as error:
@@ -237,26 +262,63 @@ def _rename_without_replacing(source: Path, target: Path) -> bool:
             raise
         # exFAT and some mounts have no hard links. What is left is to look first; names are
         # reserved in the job database, so only a stranger could slip in between.
-        if os.path.lexists(target):
+        with suppress(FileNotFoundError):
+            os.stat(target, dir_fd=inside, follow_symlinks=False)
             return False
-        source.rename(target)
+        os.rename(source, target, src_dir_fd=inside, dst_dir_fd=inside)
     return True
 
 
-def _open_locked(target: Path) -> tuple[Path, int]:
-    while True:
-        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+def _opened(folder: Path, below: Sequence[str], *, make: bool) -> int:
+    """Open a folder some levels below the output folder; no level may be a symbolic link."""
+    inside = os.open(folder, _FOLDER)
+    for level in below:
+        outer = inside
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            inside = _opened_below(outer, level, make=make)
+        finally:
+            os.close(outer)
+    return inside
+
+
+def _opened_below(outer: int, name: str, *, make: bool) -> int:
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=outer)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except OSError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=outer, follow_symlinks=False).st_mode):
+            said = f"{name} is a symbolic link, and clips are not written through one"
+            raise OSError(errno.ELOOP, said) from None
+        raise
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=outer)
+        _sync(outer)
+    return _opened_below(outer, name, make=False)
+
+
+def _opened_file(inside: int, leaf: str) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(leaf, flags, dir_fd=inside)
+
+
+def _open_locked(inside: int, leaf: str) -> tuple[str, int]:
+    while True:
+        part = f".{leaf}.{secrets.token_hex(4)}.part"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(part, flags, 0o666, dir_fd=inside)
         except FileExistsError:
             continue
         try:
             _lock(fd, wait=True)
             # Between the two calls another process may have taken it for an orphan.
             if os.fstat(fd).st_nlink:
-                return path, fd
+                return part, fd
         except BaseException:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=inside)
             os.close(fd)
             raise
         os.close(fd)
@@ -275,34 +337,42 @@ def _lock(fd: int, *, wait: bool) -> bool:
     return True
 
 
-def _parts(folder: Path) -> Iterator[Path]:
-    for where, _, files in os.walk(folder):
-        yield from (Path(where, file) for file in files if _PART.fullmatch(file))
+def _parts(folder: Path) -> Iterator[tuple[int, str]]:
+    if folder.is_dir():
+        for _, _, files, inside in os.fwalk(folder):
+            yield from ((inside, file) for file in files if _PART.fullmatch(file))
 
 
-def _parts_of(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    wanted: dict[Path, set[str]] = defaultdict(set)
+def _parts_of(folder: Path, names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    wanted: dict[PurePosixPath, set[str]] = defaultdict(set)
     for name in names:
         path = PurePosixPath(name)
-        wanted[folder / path.parent].add(path.name)
-    for where, leaves in wanted.items():
-        if not where.is_dir():
-            continue
-        for file in where.iterdir():
-            found = _PART.fullmatch(file.name)
-            if found and found["name"] in leaves:
-                yield file
+        wanted[path.parent].add(path.name)
+    for parent, leaves in wanted.items():
+        try:
+            inside = _opened(folder, parent.parts, make=False)
+        except OSError as error:
+            if error.errno in _NO_FOLDER:  # then no clip of ours is in it
+                continue
+            raise
+        try:
+            with os.scandir(inside) as entries:
+                found = [_PART.fullmatch(entry.name) for entry in entries]
+            yield from ((inside, part[0]) for part in found if part and part["name"] in leaves)
+        finally:
+            os.close(inside)
 
 
-def _remove_dead(path: Path) -> bool:
+def _remove_dead(inside: int, leaf: str) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _opened_file(inside, leaf)
     except FileNotFoundError:
         return False
     try:
         if not _lock(fd, wait=False):
             return False
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(leaf, dir_fd=inside)
     finally:
         os.close(fd)
     return True
@@ -310,14 +380,19 @@ def _remove_dead(path: Path) -> bool:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(folder, _FOLDER)
     try:
-        os.fsync(fd)
+        _sync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in {errno.EINVAL, *_NO_LOCKS}:  # not every mount syncs a folder
             raise
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -331,4 +406,6 @@ def _output_errors(path: Path) -> Iterator[None]:
 def _advice(number: int | None) -> str:
     if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return "free some space or choose another --output-dir, then run again: nothing is lost"
+    if number == errno.ELOOP:
+        return "put a folder there or choose another --output-dir, then run again: nothing is lost"
     return "make it writable or choose another --output-dir, then run again: nothing is lost"

@@ -21,22 +21,22 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def written(target: Path, data: bytes = b"clip") -> Part:
-    part = Part(target, min_free_bytes=0)
+def written(folder: Path, name: str = "a.mp4", data: bytes = b"clip") -> Part:
+    part = Part(folder, name, min_free_bytes=0)
     part.open()
     part.write([data])
     return part
 
 
 def test_a_part_is_seen_under_its_own_name_until_it_is_published(tmp_path: Path) -> None:
-    part = written(tmp_path / "b/a.mp4", b"one")
+    part = written(tmp_path, "b/a.mp4", b"one")
     part.write([b"two", b"three"])
 
     [name] = files(tmp_path)
     assert name.startswith("b/.a.mp4.")
     assert name.endswith(".part")
 
-    assert part.publish(tmp_path, "b/a.mp4", replace=False) == "b/a.mp4"
+    assert part.publish("b/a.mp4", replace=False) == "b/a.mp4"
     part.abort()  # too late to do anything
 
     assert files(tmp_path) == ["b/a.mp4"]
@@ -50,7 +50,7 @@ def test_a_strangers_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a-2.mp4").symlink_to("nowhere")
     (tmp_path / "a-3.mp4").mkdir()
 
-    assert written(tmp_path / "a.mp4").publish(tmp_path, "a.mp4", replace=False) == "a-4.mp4"
+    assert written(tmp_path).publish("a.mp4", replace=False) == "a-4.mp4"
 
     assert (tmp_path / "a.mp4").read_bytes() == b"mine"
     assert (tmp_path / "a-4.mp4").read_bytes() == b"clip"
@@ -60,20 +60,20 @@ def test_a_strangers_file_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_file_with_the_same_bytes_is_taken_for_this_clip(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"clip")
 
-    assert written(tmp_path / "a.mp4").publish(tmp_path, "a.mp4", replace=False) == "a.mp4"
+    assert written(tmp_path).publish("a.mp4", replace=False) == "a.mp4"
     assert files(tmp_path) == ["a.mp4"]
 
 
 def test_a_file_of_this_job_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"older")
 
-    assert written(tmp_path / "a.mp4").publish(tmp_path, "a.mp4", replace=True) == "a.mp4"
+    assert written(tmp_path).publish("a.mp4", replace=True) == "a.mp4"
     assert (tmp_path / "a.mp4").read_bytes() == b"clip"
     assert files(tmp_path) == ["a.mp4"]
 
 
 def test_an_aborted_part_leaves_nothing_and_does_nothing(tmp_path: Path) -> None:
-    part = written(tmp_path / "a.mp4")
+    part = written(tmp_path)
 
     part.abort()
     part.abort()
@@ -82,11 +82,11 @@ def test_an_aborted_part_leaves_nothing_and_does_nothing(tmp_path: Path) -> None
 
     assert files(tmp_path) == []
     with pytest.raises(OutputError, match="given up"):
-        part.publish(tmp_path, "a.mp4", replace=False)
+        part.publish("a.mp4", replace=False)
 
 
 def test_an_abort_during_a_write_never_waits_and_leaves_nothing(tmp_path: Path) -> None:
-    part = Part(tmp_path / "a.mp4", min_free_bytes=0)
+    part = Part(tmp_path, "a.mp4", min_free_bytes=0)
     part.open()
     started = threading.Event()
     block = [b"x" * (1 << 20)] * 64
@@ -106,7 +106,7 @@ def test_an_abort_during_a_write_never_waits_and_leaves_nothing(tmp_path: Path) 
 
 
 def test_a_clip_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
-    part = Part(tmp_path / "a.mp4", min_free_bytes=1 << 60)
+    part = Part(tmp_path, "a.mp4", min_free_bytes=1 << 60)
     part.open()
 
     with pytest.raises(OutputError, match=r"No space left.*free some space") as refused:
@@ -124,7 +124,7 @@ from batchgen.domain.errors import OutputError
 from batchgen.downloads.folder import Part
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-part = Part(Path(sys.argv[1]) / "a.mp4", min_free_bytes=0)
+part = Part(Path(sys.argv[1]), "a.mp4", min_free_bytes=0)
 part.open()
 try:
     part.write([b"x" * 60_000])
@@ -180,7 +180,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from batchgen.downloads.folder import Part
-part = Part(Path(sys.argv[1]) / "b/a.mp4", min_free_bytes=0)
+part = Part(Path(sys.argv[1]), "b/a.mp4", min_free_bytes=0)
 part.open()
 part.write([b"half a clip"])
 print("ready", flush=True)
@@ -199,7 +199,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        live = written(tmp_path / "b/other.mp4")
+        live = written(tmp_path, "b/other.mp4")
 
         assert remove_orphans(tmp_path) == 0
         process.kill()
@@ -208,7 +208,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
         [half, _] = files(tmp_path)
         assert half.startswith("b/.a.mp4.")
         assert remove_orphans(tmp_path) == 1
-        assert live.publish(tmp_path, "b/other.mp4", replace=False) == "b/other.mp4"
+        assert live.publish("b/other.mp4", replace=False) == "b/other.mp4"
     assert files(tmp_path) == ["b/other.mp4"]
 
 
@@ -241,7 +241,7 @@ def test_a_link_that_looks_like_an_orphan_does_not_lead_elsewhere(tmp_path: Path
 def test_a_new_clip_has_the_permissions_that_the_user_asked_for(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        written(tmp_path / "a.mp4").publish(tmp_path, "a.mp4", replace=False)
+        written(tmp_path).publish("a.mp4", replace=False)
     finally:
         os.umask(before)
 
