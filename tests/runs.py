@@ -62,6 +62,7 @@ class Started:
             text=True,
         )
         self._said = ""
+        self.pid = self._process.pid
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

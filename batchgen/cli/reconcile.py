@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 import click
 
@@ -10,6 +11,7 @@ from batchgen import reconciling
 from batchgen.cli import common
 from batchgen.domain.errors import UsageError
 from batchgen.reconciling import Adoption
+from batchgen.runner import rescue
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import TokenMissing
 from batchgen.store import reads
@@ -20,11 +22,16 @@ _HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
 
 
 @click.command("reconcile")
-@click.argument("words", nargs=-1, metavar="[JOB...]")
+@click.argument("words", nargs=-1, metavar="[JOB|FILE...]")
 @click.option("--list", "listing", is_flag=True, help="Show the jobs in doubt (the default).")
 @click.option("--adopt", is_flag=True, help="JOB=REQUEST_ID...: the job is this request.")
 @click.option("--resubmit", is_flag=True, help="Pay again; the doubtful request counts as spent.")
 @click.option("--write-off", is_flag=True, help="Give the jobs up; their price counts as spent.")
+@click.option(
+    "--from-rescue",
+    is_flag=True,
+    help="Take in the request ids of rescue files: FILE..., else those beside the job database.",
+)
 @click.option("--all", "every", is_flag=True, help="Every job in doubt, instead of JOB...")
 @common.batch_option
 @click.option("--account", default="default", show_default=True, metavar="NAME")
@@ -38,6 +45,7 @@ def command(
     adopt: bool,
     resubmit: bool,
     write_off: bool,
+    from_rescue: bool,
     every: bool,
     batch: str | None,
     account: str,
@@ -51,8 +59,12 @@ def command(
     It may have been accepted and paid for. Look at the service's own list of requests, then
     adopt the one a job belongs to, pay again, or write the job off.
     """
-    _check(words, [listing, adopt, resubmit, write_off], adopt=adopt, every=every, batch=batch)
+    modes = [listing, adopt, resubmit, write_off, from_rescue]
+    _check(words, modes, adopt=adopt, from_rescue=from_rescue, every=every, batch=batch)
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        if from_rescue:
+            _take_in(database, words, as_json=as_json)
+            return
         if adopt:
             _print(_adopt(database, words, account, yes=yes), "adopted", as_json=as_json)
             return
@@ -70,10 +82,20 @@ def command(
 
 
 def _check(
-    words: Sequence[str], modes: Sequence[bool], *, adopt: bool, every: bool, batch: str | None
+    words: Sequence[str],
+    modes: Sequence[bool],
+    *,
+    adopt: bool,
+    from_rescue: bool,
+    every: bool,
+    batch: str | None,
 ) -> None:
     if sum(modes) > 1:
-        raise UsageError("choose one of --list, --adopt, --resubmit and --write-off")
+        raise UsageError("choose one of --list, --adopt, --resubmit, --write-off and --from-rescue")
+    if from_rescue:
+        if every or batch:
+            raise UsageError("--from-rescue takes rescue files only: leave --all and --batch out")
+        return
     listing = modes[0] or not any(modes)
     if listing and (words or every):
         raise UsageError(
@@ -87,6 +109,42 @@ def _check(
         raise UsageError("name jobs in doubt, or pass --all")
     if batch and words:
         raise UsageError("--batch goes with --list or --all; a job of a batch is BATCH/ID")
+
+
+def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None:
+    """Record what rescue files hold; a file that is done with is removed."""
+    files = [Path(word) for word in words] or rescue.left_behind(database.path)
+    for path in files:
+        if rescue.is_in_use(database.path, path):
+            raise UsageError(f"{path}: its run still lives and records these ids itself")
+    held = [(path, rescue.read(path)) for path in files]
+    troubles: list[str] = []
+    pairs: list[rescue.Pair] = []
+    known = 0
+    for path, contents in held:
+        with database.transaction() as tx:
+            taken = rescue.take_in(tx, contents.pairs, now_ms=wall_ms())
+        pairs += taken.recorded
+        known += taken.known
+        if said := rescue.trouble(path, contents, taken):
+            troubles.append(said)
+        else:
+            path.unlink(missing_ok=True)
+    if as_json:
+        recorded = [{"attempt": attempt, "request_id": request} for attempt, request in pairs]
+        common.print_json({"recorded": recorded, "known": known, "troubles": troubles})
+    else:
+        for _, request_id in pairs:
+            click.echo(f"{request_id}: recorded")
+        said_known = f", {known} recorded already" if known else ""
+        where = common.plural(len(files), "rescue file")
+        click.echo(
+            f"{common.plural(len(pairs), 'request id')} taken in from {where}{said_known}", err=True
+        )
+        if pairs:
+            click.echo("`batchgen run` goes on with their jobs; nothing is paid again", err=True)
+    if troubles:
+        raise UsageError("\n".join(troubles))
 
 
 def _rows(tx: Transaction, words: Sequence[str], batch: str | None) -> list[JobRow]:

@@ -4,6 +4,7 @@ BatchgenError                 something we foresaw                              
 ├── UsageError                the command does not make sense, or no consent    2
 ├── ManifestError             the user's file is wrong or refused               5
 ├── StoreError                the job database cannot be used                   11
+│   └── DiskFull              it has no room to grow                            13
 ├── OutputError               disk full, or the output folder is unwritable     13
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
@@ -122,6 +123,12 @@ class StoreError(BatchgenError):
     """The job database cannot be used: locked, unreadable, read-only or newer."""
 
     exit_code = Exit.DATABASE
+
+
+class DiskFull(StoreError):
+    """The job database has no room to grow."""
+
+    exit_code = Exit.OUTPUT
 
 
 class OutputError(BatchgenError):

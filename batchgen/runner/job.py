@@ -139,6 +139,7 @@ class Carrier:
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
+    _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
 
     async def carry(self, job: Job) -> None:
         """Take one job through every step that is still to do."""
@@ -228,6 +229,9 @@ class Carrier:
 
     async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:
         fact = jobs.AcceptedFact(job, accepted.request_id, accepted.raw, self.now_ms())
+        self._unrecorded[job.attempt_id] = accepted.request_id
+        if self.writer.stuck:
+            self.rescue.write(job.attempt_id, accepted.request_id)
         # Should the commit take long, the id is kept elsewhere too.
         late = asyncio.get_running_loop().call_later(
             _RESCUE_AFTER_S, self.rescue.write, job.attempt_id, accepted.request_id
@@ -244,13 +248,23 @@ class Carrier:
                 ),
             )
             return False
+        except asyncio.CancelledError:
+            if self.writer.stuck:  # else it lands without a waiter
+                self.rescue.keep(job.attempt_id, accepted.request_id)
+            raise
         except Exception:
             # It will never be recorded by this process: the next one reads it from there.
             self.rescue.keep(job.attempt_id, accepted.request_id)
             raise
         finally:
             late.cancel()
+            del self._unrecorded[job.attempt_id]
         return True
+
+    def rescue_unrecorded(self) -> None:
+        """Keep the request ids whose commit is still awaited elsewhere too."""
+        for attempt_id, request_id in self._unrecorded.items():
+            self.rescue.write(attempt_id, request_id)
 
     async def _doubt(self, job: Job, error: ProviderError) -> None:
         self.stats.in_doubt += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import __version__
-from batchgen.domain.errors import Exit, OutputError
+from batchgen.domain.errors import Exit, OutputError, StoreError, UsageError
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
@@ -109,6 +109,7 @@ class Session:
         self._longest_ms = 0
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
+        self._kept_rescues: set[Path] = set()  # told already
         self._carrier: Carrier
 
     @property
@@ -123,11 +124,20 @@ class Session:
             StoreError: If the job database fails for good.
         """
         self.limits.on_change(self._wake.set)
-        writer = Writer(self.database, on_stuck=self.say)
-        lock = sqlite.WorkerLock(self.database.path, self.worker_id)
-        rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
-        shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         loop = asyncio.get_running_loop()
+
+        def on_stuck(said: str) -> None:
+            self.say(said)
+            loop.call_soon_threadsafe(self._carrier.rescue_unrecorded)
+
+        writer = Writer(self.database, on_stuck=on_stuck)
+        lock = sqlite.WorkerLock(self.database.path, self.worker_id)
+        try:
+            rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
+        except StoreError:
+            lock.release()
+            raise
+        shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         try:
             self._enter()
             writer.start()
@@ -400,19 +410,40 @@ class Session:
         self.stats.last_problem = ""
         self.limits.go_online()
 
+    async def _take_in_rescued(self, writer: Writer) -> None:
+        """Record the request ids that dead workers could not, before their jobs come in doubt."""
+        for path in await asyncio.to_thread(rescue.left_behind, self.database.path):
+            if path in self._kept_rescues:
+                continue
+            try:
+                contents = rescue.read(path)
+            except UsageError as error:
+                self._kept_rescues.add(path)
+                self.say(str(error))
+                continue
+            taken = await writer.do(_take_in, _Rescued(contents.pairs, self.now_ms()))
+            if taken.recorded:
+                self._orphans = True
+                self.say(
+                    f"{path}: {len(taken.recorded)} request id(s) that a worker could not record "
+                    "before it died are recorded now: nothing of them is paid for again"
+                )
+            if said := rescue.trouble(path, contents, taken):
+                self._kept_rescues.add(path)
+                self.say(said)
+            else:
+                path.unlink(missing_ok=True)
+
     async def _bury_dead(self, writer: Writer) -> None:
+        await self._take_in_rescued(writer)
         with self.database.reading() as tx:
             known = workers.others(tx, self.worker_id)
         for worker in known:
             if sqlite.is_alive(self.database.path, worker):
                 continue
             failpoint("in-takeover")
-            saved = tuple(rescue.left_behind(self.database.path, worker))
-            doubts = await writer.do(
-                _bury, _Burial(worker, saved, self._doubt_slot_ms, self.now_ms())
-            )
+            doubts = await writer.do(_bury, _Burial(worker, self._doubt_slot_ms, self.now_ms()))
             sqlite.forget(self.database.path, worker)
-            rescue.forget(self.database.path, worker)
             self._orphans = True
             if doubts:
                 self.say(
@@ -438,6 +469,7 @@ class Session:
 
     def _leave(self) -> None:
         self._leaving = True
+        self._carrier.writer.give_up()
         for task in self._tasks:
             task.cancel()
         self._wake.set()
@@ -474,19 +506,23 @@ class Session:
 @dataclass(frozen=True)
 class _Burial:
     worker_id: str
-    saved: tuple[tuple[str, str], ...]
     slot_ms: int
     now_ms: int
 
 
 def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int]:
-    """Take a dead worker's jobs from it, then record the request ids it could not."""
-    found = []
-    for burial in burials:
-        doubts = workers.bury(tx, burial.worker_id, slot_ms=burial.slot_ms, now_ms=burial.now_ms)
-        for attempt_id, request_id in burial.saved:
-            if jobs.is_unrecorded(tx, attempt_id):
-                jobs.accept_late(tx, attempt_id, request_id, None, burial.now_ms)
-                doubts -= 1
-        found.append(doubts)
-    return found
+    """Take dead workers' jobs from them."""
+    return [
+        workers.bury(tx, burial.worker_id, slot_ms=burial.slot_ms, now_ms=burial.now_ms)
+        for burial in burials
+    ]
+
+
+@dataclass(frozen=True)
+class _Rescued:
+    pairs: tuple[rescue.Pair, ...]
+    now_ms: int
+
+
+def _take_in(tx: Transaction, files: Sequence[_Rescued]) -> list[rescue.Taken]:
+    return [rescue.take_in(tx, file.pairs, now_ms=file.now_ms) for file in files]

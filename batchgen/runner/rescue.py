@@ -2,43 +2,79 @@
 
 When the id of a paid request cannot be committed (no space, a lock), it is written here and
 to stderr while the commit is tried again. The space is allocated at the start, so that a
-full disk does not matter. A later run reads what is left and records it.
+full disk does not matter. Whatever a dead worker left is taken in by the next run, or by
+`batchgen reconcile --from-rescue`; taking a file in twice changes nothing.
 """
 
 import os
-from collections.abc import Callable
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from batchgen.domain.errors import UsageError
 from batchgen.downloads.folder import sync_folder
+from batchgen.store import jobs, sqlite
+from batchgen.store.database import Transaction
 
 _SIZE_BYTES = 64 * 1024
+_LARGEST_BYTES = 16 * _SIZE_BYTES  # of a file that may be one of ours
+_HEADER = (
+    "# batchgen: attempts and the request ids that the job database did not take, with a "
+    "checksum; `batchgen reconcile --from-rescue` takes them in\n"
+)
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+Pair = tuple[str, str]
+"""An attempt's id, and the request id that the service gave it."""
 
 
 class RescueFile:
-    """One worker's rescue file, beside the job database."""
+    """One worker's rescue file, beside the job database.
+
+    Raises:
+        StoreError: If it cannot be made or there is no space for it.
+    """
 
     def __init__(self, database: Path, worker_id: str, *, say: Callable[[str], None]) -> None:
-        self._path = database.with_name(f"{database.name}-rescue-{worker_id}")
+        self.path = _path(database, worker_id)
         self._say = say
-        self._used = 0
+        self._written: set[Pair] = set()
         self._is_kept = False
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.pwrite(self._file, b"\n" * _SIZE_BYTES, 0)
-        os.fsync(self._file)
-        sync_folder(self._path.parent)
+        header = _HEADER.encode()
+        self._used = len(header)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fill(header.ljust(_SIZE_BYTES, b"\n"), 0)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            raise sqlite.cannot_make(self.path, "rescue file", error) from error
 
     def write(self, attempt_id: str, request_id: str) -> None:
-        """Keep a request id durably, and say it."""
-        self._say(
-            f"the job database does not take request id {request_id} of attempt {attempt_id} "
-            f"yet; it is kept in {self._path} and tried again"
-        )
-        line = f"{attempt_id} {request_id}\n".encode()
-        if self._used + len(line) > _SIZE_BYTES:
+        """Keep a request id durably, and say it; once is enough."""
+        if (attempt_id, request_id) in self._written:
             return
-        os.pwrite(self._file, line, self._used)
-        os.fsync(self._file)
+        self._written.add((attempt_id, request_id))
+        said = f"the job database does not take request id {request_id} of attempt {attempt_id} yet"
+        line = _line(attempt_id, request_id).encode()
+        if self._used + len(line) > _SIZE_BYTES:
+            self._say(f"{said}, and {self.path} is full: write it down")
+            return
+        try:
+            self._fill(line, self._used)
+        except OSError as error:
+            self._say(f"{said}, nor does {self.path} ({error.strerror}): write it down")
+            return
         self._used += len(line)
+        self._say(f"{said}; it is kept in {self.path} and tried again")
+
+    def _fill(self, content: bytes, at: int) -> None:
+        while content:  # where there is little room, less is written than asked
+            written = os.pwrite(self._file, content, at)
+            content, at = content[written:], at + written
+        os.fsync(self._file)
 
     def keep(self, attempt_id: str, request_id: str) -> None:
         """Keep a request id that this process will never record; `remove` leaves the file."""
@@ -49,18 +85,117 @@ class RescueFile:
         """Remove the file if everything in it is in the job database."""
         os.close(self._file)
         if not self._is_kept:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
 
-def left_behind(database: Path, worker_id: str) -> list[tuple[str, str]]:
-    """Return the attempt and request ids that a dead worker could not record."""
-    path = database.with_name(f"{database.name}-rescue-{worker_id}")
-    if not path.is_file():
-        return []
-    pairs = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+@dataclass(frozen=True)
+class Contents:
+    """What a rescue file holds.
+
+    Attributes:
+        pairs: What is whole.
+        damaged: The numbers of the lines that are not.
+    """
+
+    pairs: tuple[Pair, ...]
+    damaged: tuple[int, ...]
 
 
-def forget(database: Path, worker_id: str) -> None:
-    """Remove a dead worker's file once its ids are recorded."""
-    database.with_name(f"{database.name}-rescue-{worker_id}").unlink(missing_ok=True)
+def left_behind(database: Path) -> list[Path]:
+    """Return the rescue files beside a job database whose workers are dead, oldest first."""
+    prefix = _path(database, "").name
+    return sorted(
+        path
+        for path in database.parent.iterdir()
+        if path.name.startswith(prefix) and not is_in_use(database, path)
+    )
+
+
+def is_in_use(database: Path, path: Path) -> bool:
+    """Return whether a rescue file belongs to a worker of this database that still lives."""
+    worker_id = path.name.removeprefix(_path(database, "").name)
+    return path.parent.resolve() == database.parent.resolve() and sqlite.is_alive(
+        database, worker_id
+    )
+
+
+def read(path: Path) -> Contents:
+    """Return what a rescue file holds.
+
+    Raises:
+        UsageError: If it cannot be read, or is no rescue file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if not content.startswith(_HEADER.split(":")[0].encode()):
+        raise UsageError(
+            f"{path}: this is not a rescue file of batchgen: they lie beside the job database and "
+            "are called DATABASE-rescue-WORKER. Nothing was changed"
+        )
+    pairs, damaged = [], []
+    for number, line in enumerate(content.decode("utf-8", "replace").split("\n")[1:], start=2):
+        words = line.split(" ")
+        if len(words) == 3 and f"{line}\n" == _line(words[0], words[1]):
+            pairs.append((words[0], words[1]))
+        elif line:
+            damaged.append(number)
+    return Contents(tuple(pairs), tuple(damaged))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the pairs of a rescue file.
+
+    Attributes:
+        recorded: Those that the job database did not know.
+        known: How many it knew.
+        foreign: Those that do not belong to it: their attempt is unknown, or their request
+            belongs to another.
+    """
+
+    recorded: tuple[Pair, ...]
+    known: int
+    foreign: tuple[Pair, ...]
+
+
+def take_in(tx: Transaction, pairs: Sequence[Pair], *, now_ms: int) -> Taken:
+    """Record request ids that a dead worker could not; nothing is paid."""
+    recorded, foreign, known = [], [], 0
+    for attempt_id, request_id in pairs:
+        match jobs.recorded_as(tx, attempt_id, request_id):
+            case jobs.Recorded.NOT_YET:
+                jobs.accept_late(tx, attempt_id, request_id, None, now_ms)
+                recorded.append((attempt_id, request_id))
+            case jobs.Recorded.SO:
+                known += 1
+            case jobs.Recorded.OTHERWISE:
+                foreign.append((attempt_id, request_id))
+    return Taken(tuple(recorded), known, tuple(foreign))
+
+
+def trouble(path: Path, contents: Contents, taken: Taken) -> str:
+    """Return what a person must know of a file that was not taken in wholly, "" if it was."""
+    said = []
+    if contents.damaged:
+        lines = ", ".join(map(str, contents.damaged))
+        said.append(f"line {lines} is damaged: look for the request id on the run's stderr")
+    if taken.foreign:
+        ids = ", ".join(request_id for _, request_id in taken.foreign)
+        said.append(
+            f"{ids} belongs to no open attempt of this job database: name the one it was bought "
+            "for with --db"
+        )
+    return f"{path}: {'; '.join(said)}. The file is kept" if said else ""
+
+
+def _path(database: Path, worker_id: str) -> Path:
+    return database.with_name(f"{database.name}-rescue-{worker_id}")
+
+
+def _line(attempt_id: str, request_id: str) -> str:
+    # The file is full of line ends: without a sum, half an id would look like a whole one.
+    pair = f"{attempt_id} {request_id}"
+    return f"{pair} {zlib.crc32(pair.encode()):08x}\n"

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row, TextClause, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from batchgen.domain.errors import StoreError
+from batchgen.domain.errors import DiskFull, StoreError
 from batchgen.store import sqlite
 
 _UPSERT_COUNTER = text(
@@ -254,7 +254,7 @@ def store_error(path: Path, error: Exception) -> StoreError:
     if "locked" in said or "busy" in said:
         return StoreError(f"{path}: the job database is locked by another program; try again later")
     if "disk is full" in said:
-        return StoreError(f"{path}: the disk is full, the job database cannot grow; make room")
+        return DiskFull(f"{path}: the disk is full, the job database cannot grow; make room")
     if "readonly" in said or "unable to open" in said:
         return StoreError(
             f"{path}: cannot open the job database for writing ({said}): check the folder's "

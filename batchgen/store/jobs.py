@@ -9,6 +9,7 @@ epoch under which the worker holds it, and change nothing once another worker ha
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -398,14 +399,28 @@ def accept_late(
     return not extra
 
 
-_UNRECORDED = text(
-    "SELECT 1 FROM attempts WHERE id = :attempt_id AND state IN ('intent', 'in_doubt', 'abandoned')"
+class Recorded(Enum):
+    """Whether an attempt is known to have been accepted under a request id."""
+
+    NOT_YET = "the attempt waits for its request id"
+    SO = "the attempt has this request id"
+    OTHERWISE = "there is no such attempt, it ended otherwise, or another has the request id"
+
+
+_CARRIERS = text(
+    "SELECT a.state, a.request_id, b.id AS carrier FROM attempts a LEFT JOIN attempts b "
+    "ON b.account_id = a.account_id AND b.request_id = :request_id WHERE a.id = :attempt_id"
 )
 
 
-def is_unrecorded(tx: Transaction, attempt_id: str) -> bool:
-    """Return whether an attempt's acceptance is not in the job database yet."""
-    return tx.row(_UNRECORDED, {"attempt_id": attempt_id}) is not None
+def recorded_as(tx: Transaction, attempt_id: str, request_id: str) -> Recorded:
+    """Return whether an attempt's acceptance is in the job database."""
+    row = tx.row(_CARRIERS, {"attempt_id": attempt_id, "request_id": request_id})
+    if row is not None and row.carrier == attempt_id:
+        return Recorded.SO
+    if row is None or row.carrier or row.state not in {"intent", "in_doubt", "abandoned"}:
+        return Recorded.OTHERWISE
+    return Recorded.NOT_YET
 
 
 class Regroup(Exception):

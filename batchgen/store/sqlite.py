@@ -1,12 +1,13 @@
 """What only SQLite needs: pragmas, the place of the file, exact liveness by `flock`."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
 from pathlib import Path
 
-from batchgen.domain.errors import StoreError
+from batchgen.domain.errors import DiskFull, StoreError
 
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "drvfs", "ceph"}
@@ -80,8 +81,21 @@ def file_system_of(folder: Path, mounts: str) -> str:
     return kind
 
 
+def cannot_make(path: Path, what: str, error: OSError) -> StoreError:
+    """Return what it means that a file beside the job database cannot be made."""
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+    return kind(
+        f"{path}: the {what} cannot be made beside the job database ({error.strerror}): make room "
+        "there, or name another with --db"
+    )
+
+
 class WorkerLock:
-    """A lock file that a worker holds while it lives; the kernel lets go when it dies."""
+    """A lock file that a worker holds while it lives; the kernel lets go when it dies.
+
+    Raises:
+        StoreError: If it cannot be made.
+    """
 
     def __init__(self, database: Path, worker_id: str) -> None:
         self._path = _lock_path(database, worker_id)
@@ -90,9 +104,13 @@ class WorkerLock:
 
     def _open(self) -> int:
         while True:
-            self._path.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # a leaving worker removed the folder
+            try:
+                self._path.parent.mkdir(exist_ok=True)
                 return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # a leaving worker removed the folder
+                continue
+            except OSError as error:
+                raise cannot_make(self._path, "lock file of this worker", error) from error
 
     def release(self) -> None:
         """Let go and remove the file."""

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -74,6 +73,7 @@ class Writer:
         self._on_stuck = on_stuck
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
+        self._giving_up = threading.Event()
         self.stuck = ""
 
     def start(self) -> None:
@@ -81,9 +81,15 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Commit what was handed in, then end the thread."""
+        """Commit what was handed in, then end the thread, if there is one."""
+        if self._thread.ident is None:
+            return
         self._queue.put(None)
         self._thread.join()
+
+    def give_up(self) -> None:
+        """Try once what has not landed yet, then tell its waiters that it failed."""
+        self._giving_up.set()
 
     async def do(self, operation: Operation[Request, Result], request: Request) -> Result:
         """Have an operation committed; return its result once it is durable.
@@ -92,7 +98,7 @@ class Writer:
         and nothing that was handed in later overtakes it.
 
         Raises:
-            StoreError: If the commit failed for good; nothing was changed.
+            StoreError: If the commit failed for good, or after `give_up`; nothing was changed.
             Conflict: If a constraint forbids the change.
         """
         # A cancelled coroutine lets go of the future; the change lands nevertheless.
@@ -146,7 +152,7 @@ class Writer:
         if isinstance(error, IntegrityError):
             self._resolve([(item.future, None, Conflict(str(error.orig)))])
             return
-        if is_passing(error):
+        if is_passing(error) and not self._giving_up.is_set():
             self._insist(connection, item, error)
             return
         if isinstance(error, DBAPIError):
@@ -159,11 +165,11 @@ class Writer:
             if said != self.stuck:
                 self.stuck = said
                 self._on_stuck(said)
-            time.sleep(self._retry_s)
+            self._giving_up.wait(self._retry_s)
             try:
                 result = _run(connection, [item])[0]
             except DBAPIError as again:
-                if not is_passing(again):
+                if not is_passing(again) or self._giving_up.is_set():
                     self._settle(connection, item, again)
                     return
                 error = again

@@ -16,7 +16,7 @@ from power.disk import Disk, compiled
 from runs import Place, rows_of
 
 from batchgen.providers import simulator
-from batchgen.runner.rescue import left_behind
+from batchgen.runner import rescue
 from batchgen.store import upgrade
 from batchgen.store.database import Database
 
@@ -126,7 +126,8 @@ def test_the_rescue_file_is_there_as_soon_as_it_is_made(disk: Disk, tmp_path: Pa
 
     found = disk.after_the_cut(tmp_path / "found")
 
-    assert left_behind(found / "jobs.db", "w1") == [("a1", "r1")]
+    [path] = rescue.left_behind(found / "jobs.db")
+    assert rescue.read(path).pairs == (("a1", "r1"),)
 
 
 def check_clips(place: Place) -> None:

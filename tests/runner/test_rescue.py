@@ -1,7 +1,15 @@
 from pathlib import Path
 
+import pytest
+from store.stored_jobs import NOW, Store
+
+from batchgen.domain.errors import UsageError
 from batchgen.runner import rescue
 from batchgen.runner.rescue import RescueFile
+
+
+def pairs(path: Path) -> list[tuple[str, str]]:
+    return list(rescue.read(path).pairs)
 
 
 def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> None:
@@ -10,13 +18,15 @@ def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> No
 
     file.write("a1", "request-1")
     file.write("a2", "request-2")
+    file.write("a1", "request-1")
 
-    assert rescue.left_behind(database, "w1") == [("a1", "request-1"), ("a2", "request-2")]
+    [path] = rescue.left_behind(database)
+    assert rescue.read(path) == rescue.Contents((("a1", "request-1"), ("a2", "request-2")), ())
+    assert len(said) == 2
     assert "request-1" in said[0]
     assert "a2" in said[1]
-    rescue.forget(database, "w1")
-    assert rescue.left_behind(database, "w1") == []
     file.remove()
+    assert rescue.left_behind(database) == []
 
 
 def test_its_space_is_taken_before_it_is_needed(tmp_path: Path) -> None:
@@ -37,19 +47,26 @@ def test_what_does_not_fit_is_still_said(tmp_path: Path) -> None:
     file = RescueFile(tmp_path / "b.db", "w1", say=said.append)
 
     for number in range(700):
-        file.write(f"a{number}", "r" * 100)
+        file.write(f"a{number}", "r" * 100 + str(number))
 
-    kept = rescue.left_behind(tmp_path / "b.db", "w1")
+    kept = pairs(file.path)
     assert len(said) == 700
-    assert 600 < len(kept) < 700
-    assert all(len(request_id) == 100 for _, request_id in kept)
+    assert 500 < len(kept) < 700
+    assert "is full: write it down" in said[len(kept)]
+    assert all(request_id.startswith("r" * 100) for _, request_id in kept)
     file.remove()
 
 
 def test_half_a_line_is_not_an_id(tmp_path: Path) -> None:
-    (tmp_path / "b.db-rescue-w1").write_text("a1 request-1\na2\n\n")
+    file = RescueFile(tmp_path / "b.db", "w1", say=print)
+    file.keep("a1", "request-1")
+    file.keep("a2", "request-2")
+    file.remove()
+    # As after a power cut: the rest of the line is the line ends that were there before.
+    torn = file.path.read_bytes().replace(b"request-2 ", b"reque").rstrip()[:-8] + b"\n\n"
+    file.path.write_bytes(torn)
 
-    assert rescue.left_behind(tmp_path / "b.db", "w1") == [("a1", "request-1")]
+    assert rescue.read(file.path) == rescue.Contents((("a1", "request-1"),), (3,))
 
 
 def test_an_id_that_will_never_be_recorded_is_left_to_the_next_process(tmp_path: Path) -> None:
@@ -58,4 +75,33 @@ def test_an_id_that_will_never_be_recorded_is_left_to_the_next_process(tmp_path:
     file.keep("a1", "request-1")
     file.remove()
 
-    assert rescue.left_behind(tmp_path / "b.db", "w1") == [("a1", "request-1")]
+    assert pairs(file.path) == [("a1", "request-1")]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x00\xff", b"a1 r1 00000000\n"])
+def test_a_strangers_file_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "b.db-rescue-w1"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match="not a rescue file"):
+        rescue.read(path)
+
+
+def test_taking_in_twice_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.fill(2)
+    first, second = store.claim(2)
+    ids = [(first.attempt_id, "r-1"), (second.attempt_id, "r-1"), ("nobody", "r-2")]
+
+    with store.database.transaction() as tx:
+        once = rescue.take_in(tx, ids, now_ms=NOW)
+    with store.database.transaction() as tx:
+        twice = rescue.take_in(tx, ids, now_ms=NOW)
+
+    foreign = tuple(ids[1:])
+    assert once == rescue.Taken((ids[0],), 0, foreign)
+    assert twice == rescue.Taken((), 1, foreign)
+    assert store.state(first.id) == "running"
+    assert store.state(second.id) == "submitting"
+    store.check()
+    store.close()

@@ -465,14 +465,23 @@ def test_an_unknown_attempt_is_an_error(store: Store) -> None:
 
 
 def test_whether_a_rescued_id_is_recorded_already(store: Store) -> None:
-    store.fill(1)
-    job = store.claim()[0]
+    store.fill(2)
+    job, other = store.claim(2)
 
-    with store.database.reading() as tx:
-        assert jobs.is_unrecorded(tx, job.attempt_id)
+    request_id = accepted(job).request_id
+
+    def recorded_as(attempt_id: str, request_id: str) -> jobs.Recorded:
+        with store.database.reading() as tx:
+            return jobs.recorded_as(tx, attempt_id, request_id)
+
+    before = recorded_as(job.attempt_id, request_id)
     store.do(jobs.record_accepted, accepted(job))
-    with store.database.reading() as tx:
-        assert not jobs.is_unrecorded(tx, job.attempt_id)
+
+    assert before is jobs.Recorded.NOT_YET
+    assert recorded_as(job.attempt_id, request_id) is jobs.Recorded.SO
+    assert recorded_as(job.attempt_id, "another") is jobs.Recorded.OTHERWISE
+    assert recorded_as(other.attempt_id, request_id) is jobs.Recorded.OTHERWISE
+    assert recorded_as("nobody", "r") is jobs.Recorded.OTHERWISE
 
 
 def test_a_request_id_belongs_to_one_attempt_only(store: Store) -> None:

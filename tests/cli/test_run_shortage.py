@@ -1,0 +1,216 @@
+"""No room on the disk, for the job database or for the clips; somebody else's lock."""
+
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from runs import Place, Started, rows_of
+
+from batchgen.providers.simulator import Fault, Kind
+
+HUGE = resource.RLIM_INFINITY
+Mount = Callable[[str], Path]
+
+
+class Limit:
+    """A bound on the size of files: what a full disk is like, without one."""
+
+    def __init__(self, place: Place, run: Started) -> None:
+        self._pid = run.pid
+        wal = place.db.with_name("jobs.db-wal").stat().st_size
+        assert wal > 64 * 1024  # else there would be no room for the rescue file either
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (wal, HUGE))
+
+    def end(self) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (HUGE, HUGE))
+
+
+class FullDisk:
+    """A small disk of its own, filled up."""
+
+    def __init__(self, place: Place, _run: Started | None = None) -> None:
+        self._filler = place.folder / "filler"
+        with self._filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                return
+
+    def end(self) -> None:
+        self._filler.unlink()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts small file systems, if this user may."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, check=False).returncode:
+            pytest.skip("this user cannot mount a file system")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def wait_for_answers(place: Place) -> Started:
+    """Start a run and return when three paid requests are accepted, but not answered yet."""
+    place.write(rows_of(6))
+    slow = Fault(Kind.SLOW, nth=(1, 2, 3), seconds=0.8)
+    place.service.settings = replace(place.service.settings, faults=(slow,))
+    run = place.start_run("jobs.csv", "-j", "3", "--no-download")
+    place.wait_accepted(3)
+    return run
+
+
+def check_nothing_was_lost(place: Place) -> None:
+    assert place.service.counters.accepted == 6
+    assert all(len(entries) == 1 for entries in place.bought().values())
+    assert place.states() == {"downloading": 6}
+    assert place.leftovers() == []
+    place.check_books()
+
+
+@pytest.mark.parametrize("kind", [Limit, FullDisk])
+def test_an_id_that_arrives_on_a_full_disk_is_kept_until_there_is_room(
+    place: Place, request: pytest.FixtureRequest, kind: type[Limit] | type[FullDisk]
+) -> None:
+    if kind is FullDisk:
+        mount = request.getfixturevalue("mount")
+        place = Place(mount("size=2m"), place.service)
+    run = wait_for_answers(place)
+    shortage = kind(place, run)
+    run.wait_said("it is kept in")
+    [kept] = place.folder.glob("jobs.db-rescue-*")
+    ids = {entry.id for entry in place.service.ledger.entries}
+    assert any(request_id in kept.read_text() for request_id in ids)
+    assert place.service.counters.posts == 3  # nothing more is claimed
+
+    shortage.end()
+    done = run.wait()
+
+    assert done.code == 0, done.err
+    assert ("disk is full" if kind is FullDisk else "disk I/O") in done.err
+    check_nothing_was_lost(place)
+
+
+@pytest.fixture
+def killed(place: Place) -> Place:
+    """A place where a run was killed while three ids could not be recorded."""
+    run = wait_for_answers(place)
+    Limit(place, run)
+    for _ in range(3):
+        run.wait_said("it is kept in")
+    run.send(signal.SIGKILL)
+    assert run.wait().code == -signal.SIGKILL
+    assert place.states() == {"submitting": 3, "pending": 3}
+    return place
+
+
+def test_the_next_run_takes_in_what_a_killed_one_could_not_record(killed: Place) -> None:
+    done = killed.run("--no-download")
+
+    assert done.code == 0, done.err
+    assert "3 request id(s) that a worker could not record" in done.err
+    assert "in doubt" not in done.err
+    check_nothing_was_lost(killed)
+
+
+def test_what_a_killed_run_could_not_record_is_taken_in_by_hand(killed: Place) -> None:
+    [file] = killed.folder.glob("jobs.db-rescue-*")
+    copy = shutil.copy(file, killed.folder / "copy")
+    reconcile = ("reconcile", "--db", str(killed.db), "--from-rescue")
+    ids = {entry.id for entry in killed.service.ledger.entries}
+
+    first = killed.start(*reconcile).wait()
+    again = killed.start(*reconcile, str(copy), "--json").wait()
+
+    assert {line.removesuffix(": recorded") for line in first.out.splitlines()} == ids
+    assert again.said == {"recorded": [], "known": 3, "troubles": []}
+    assert killed.states() == {"running": 3, "pending": 3}
+    assert killed.run("--no-download").code == 0
+    check_nothing_was_lost(killed)
+
+
+def test_a_rescue_file_that_does_not_belong_here_is_told_and_kept(place: Place) -> None:
+    place.write(rows_of(2))
+    assert place.run("jobs.csv").code == 0
+    damaged = place.folder / "jobs.db-rescue-w0"
+    damaged.write_text("# batchgen: a header\na1 req\nnobody r-1 a15a0f2d\n")
+    text = place.folder / "jobs.db-rescue-w1"
+    text.write_text("shopping list\n")
+    reconcile = ("reconcile", "--db", str(place.db), "--from-rescue")
+
+    run = place.run()
+    by_hand = [place.start(*reconcile, str(path)).wait() for path in (damaged, text)]
+    missing = place.start(*reconcile, "nowhere").wait()
+
+    assert run.code == 0, run.err
+    assert "line 2 is damaged" in run.err
+    assert "not a rescue file" in run.err
+    assert [done.code for done in (*by_hand, missing)] == [2, 2, 2]
+    assert "r-1 belongs to no open attempt" in by_hand[0].err
+    assert "not a rescue file" in by_hand[1].err
+    assert "nowhere: cannot be read" in missing.err
+    assert damaged.exists()
+    assert text.exists()
+
+
+def test_a_disk_that_is_full_at_the_start_is_told(place: Place, mount: Mount) -> None:
+    small = Place(mount("size=1m"), place.service)
+    small.write(rows_of(2))
+    FullDisk(small)
+    elsewhere = ("--output-dir", str(place.folder / "clips"))
+
+    done = [small.run("jobs.csv"), small.run("jobs.csv", *elsewhere)]
+
+    assert [one.code for one in done] == [13, 13], done
+    assert "choose another --output-dir" in done[0].err
+    assert "the job database cannot grow; make room" in done[1].err
+    assert place.service.counters.posts == 0
+
+
+def test_a_strangers_lock_is_waited_for_and_the_ids_are_kept_meanwhile(place: Place) -> None:
+    run = wait_for_answers(place)
+    with closing(sqlite3.connect(place.db, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        run.wait_said("it is kept in")
+        assert place.service.counters.posts == 3
+        stranger.execute("ROLLBACK")
+
+    done = run.wait()
+
+    assert done.code == 0, done.err
+    check_nothing_was_lost(place)
+
+
+def test_two_signals_leave_also_while_nothing_can_be_recorded(place: Place) -> None:
+    run = wait_for_answers(place)
+    Limit(place, run)
+    for _ in range(3):
+        run.wait_said("it is kept in")
+    run.send(signal.SIGTERM)
+    run.wait_said("stopping")
+    run.send(signal.SIGTERM)
+
+    stopped = run.wait()
+    done = place.run("--no-download")
+
+    assert stopped.code == 11, stopped.err
+    assert "Traceback" not in stopped.err
+    assert done.code == 0, done.err
+    check_nothing_was_lost(place)
