@@ -1,7 +1,8 @@
 """What a manifest means for a job database: new, changed, reopened, unchanged, held back.
 
 `prepare` reads and checks the manifest, `decide` compares it with what is stored, `store`
-writes the decision down. Nothing is stored before the user has seen the plan.
+writes the decision down. Nothing is stored before the user has seen the plan. `draft` and
+`decide_anew` do the first two for commands that check first, and store later under the lock.
 """
 
 import os
@@ -70,6 +71,14 @@ class Prepared:
     models: Mapping[str, Model]
     is_export: bool
     stored_source: str = ""  # the file that the batch's newest manifest came from
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A checked manifest, and its batch as it was stored at that time."""
+
+    prepared: Prepared
+    seen: Batch | None
 
 
 @dataclass
@@ -191,6 +200,44 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         budget_micros=budget_micros or (stored.budget_micros if stored else None),
     )
     return Prepared(wish, batch, specs, checked.models, is_export, stored.source if stored else "")
+
+
+def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
+    """Read and check every manifest, before the job database is locked or even made.
+
+    Raises:
+        ManifestError: With the faults of all of them.
+        UsageError: If options contradict the job database.
+    """
+    drafts: list[Draft] = []
+    faults: list[Fault] = []
+    for wish in wishes:
+        try:
+            prepared = prepare(tx, wish)
+        except ManifestError as error:
+            if not error.faults:
+                raise
+            faults += error.faults
+            continue
+        seen = additions.find_batch(tx, prepared.batch.name) if tx is not None else None
+        drafts.append(Draft(prepared, seen))
+    if faults:
+        raise ManifestError(faults)
+    return drafts
+
+
+def decide_anew(tx: Transaction, draft: Draft) -> Plan:
+    """Compare a checked manifest with what is stored now.
+
+    It is read and checked again only if its batch has changed since.
+
+    Raises:
+        ManifestError: As `prepare` and `decide`.
+    """
+    prepared = draft.prepared
+    if additions.find_batch(tx, prepared.batch.name) != draft.seen:
+        prepared = prepare(tx, prepared.wish)
+    return decide(tx, prepared)
 
 
 def _check_names(wish: Wish) -> None:

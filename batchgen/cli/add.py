@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -11,13 +10,11 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.cli.options import Usd
-from batchgen.domain.errors import Fault, ManifestError
-from batchgen.planning import Plan, Prepared, Wish
+from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
-from batchgen.store import additions, upgrade
-from batchgen.store.additions import Batch
-from batchgen.store.database import Database, Transaction
+from batchgen.store import upgrade
+from batchgen.store.database import Database
 
 
 @click.command("add")
@@ -81,61 +78,27 @@ def command(
     )
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A checked manifest, and the batch as it was stored at that time."""
-
-    prepared: Prepared
-    seen: Batch | None
-
-
-def _prepare(database: Database, wishes: Sequence[Wish], *, is_new: bool) -> list[_Draft]:
-    """Check every manifest before the job database is locked, or even made."""
+def _prepare(database: Database, wishes: Sequence[Wish], *, is_new: bool) -> list[Draft]:
     if is_new:
-        return _drafts(None, wishes)
+        return planning.draft(None, wishes)
     with database.reading() as tx:
-        return _drafts(tx, wishes)
+        return planning.draft(tx, wishes)
 
 
-def _drafts(tx: Transaction | None, wishes: Sequence[Wish]) -> list[_Draft]:
-    drafts: list[_Draft] = []
-    faults: list[Fault] = []
-    for wish in wishes:
-        try:
-            prepared = planning.prepare(tx, wish)
-        except ManifestError as error:
-            if len(wishes) == 1 or not error.faults:
-                raise
-            faults += error.faults
-            continue
-        seen = additions.find_batch(tx, prepared.batch.name) if tx is not None else None
-        drafts.append(_Draft(prepared, seen))
-    if faults:
-        raise ManifestError(faults)
-    return drafts
-
-
-def _decide(database: Database, drafts: Sequence[_Draft], is_new: bool) -> list[Plan]:
+def _decide(database: Database, drafts: Sequence[Draft], is_new: bool) -> list[Plan]:
     if is_new:
         return [planning.decide(None, draft.prepared) for draft in drafts]
     with database.reading() as tx:
         return [planning.decide(tx, draft.prepared) for draft in drafts]
 
 
-def _store(database: Database, drafts: Sequence[_Draft]) -> list[Plan]:
+def _store(database: Database, drafts: Sequence[Draft]) -> list[Plan]:
     upgrade.open_current(database)
     draw = random.SystemRandom().randint
     found = []
     with database.transaction() as tx:
         for draft in drafts:
-            plan = planning.decide(tx, _current(tx, draft))
+            plan = planning.decide_anew(tx, draft)
             planning.store(tx, plan, now_ms=wall_ms(), draw=draw)
             found.append(plan)
     return found
-
-
-def _current(tx: Transaction, draft: _Draft) -> Prepared:
-    """Return the manifest as it was checked, or checked anew if its batch has changed since."""
-    if additions.find_batch(tx, draft.prepared.batch.name) == draft.seen:
-        return draft.prepared
-    return planning.prepare(tx, draft.prepared.wish)
