@@ -85,10 +85,10 @@ def _ask(database: Database, account: str, rows: Sequence[JobRow]) -> Mapping[in
     from batchgen.cli import service  # loads the network libraries
 
     with database.reading() as tx:
-        found = service.find(tx, account)
+        payer, found = service.find(tx, account)
         batches = {batch.id: batch.account_id for batch in reads.batches(tx)}
-    mine = [row for row in rows if batches[row.batch_id] == found.account.id]
-    strange = [row for row in rows if batches[row.batch_id] != found.account.id]
+    mine = [row for row in rows if batches[row.batch_id] == payer.id]
+    strange = [row for row in rows if batches[row.batch_id] != payer.id]
     answers = asyncio.run(_ask_each(found, mine))
     other = "its batch belongs to another account: name it with --account"
     return {row.id: _Answer(row, "left", other) for row in strange} | answers

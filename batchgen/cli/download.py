@@ -12,6 +12,7 @@ from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
 from batchgen.store import accounts, by_hand, reads
+from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
 from batchgen.store.reads import JobRow
@@ -60,10 +61,15 @@ def command(
             _check_account(tx, account, [*lost, *waiting])
         outcome = Outcome()
         if lost or waiting:
-            found = _service(database, account)
+            payer, found = _service(database, account)
             _revive(database, lost)
             outcome = _work(
-                database, found, len(lost) + len(waiting), download_jobs=download_jobs, quiet=quiet
+                database,
+                payer,
+                found,
+                len(lost) + len(waiting),
+                download_jobs=download_jobs,
+                quiet=quiet,
             )
         with database.reading() as tx:
             rows = [reads.job_row(tx, row.id) for row in [*lost, *waiting]]
@@ -116,7 +122,7 @@ def _is_on_disk(row: JobRow, root: Path) -> bool:
     return bool(row.files) and all((folder / clip["path"]).is_file() for clip in row.files)
 
 
-def _service(database: Database, account: str) -> "Service":
+def _service(database: Database, account: str) -> "tuple[Account, Service]":
     from batchgen.cli import service  # loads the network libraries
 
     with database.reading() as tx:
@@ -130,7 +136,13 @@ def _revive(database: Database, rows: Sequence[JobRow]) -> None:
 
 
 def _work(
-    database: Database, found: "Service", total: int, *, download_jobs: int, quiet: bool
+    database: Database,
+    payer: Account,
+    found: "Service",
+    total: int,
+    *,
+    download_jobs: int,
+    quiet: bool,
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -139,7 +151,7 @@ def _work(
         Errand(
             database=database,
             make_provider=found.connect,
-            account_id=found.account.id,
+            account_id=payer.id,
             scope=_NOTHING,
             settings=Settings(download_jobs=download_jobs),
             allow_private=found.is_local,

@@ -1,17 +1,20 @@
 """Kinds of option values that several commands take."""
 
+import math
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
 
 _MOST_USD = 1_000_000_000
+_YEAR_S = 366 * 86400
 
 
 class Usd(click.ParamType[int]):
     """Dollars on the command line, micro-dollars inside."""
 
-    name = "usd"
+    name = "USD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return micro-dollars of an amount such as `12.50` or `$12.50`."""
@@ -20,13 +23,49 @@ class Usd(click.ParamType[int]):
         try:
             amount = Decimal(str(value).strip().removeprefix("$"))
         except InvalidOperation:
-            self.fail(f"{value!r} is no amount of dollars, such as 12.50", param, ctx)
-        if not amount.is_finite() or not 0 < amount <= _MOST_USD:
-            self.fail(f"{value} must be more than 0 and a sane amount of dollars", param, ctx)
-        return max(1, int(amount * 1_000_000))
+            amount = Decimal("nan")
+        if not amount.is_finite():
+            self.fail(f"{value!r} is not an amount of dollars, such as 12.50", param, ctx)
+        micros = round(amount * 1_000_000) if 0 < amount < _MOST_USD else 0
+        if micros < 1:
+            self.fail(f"{value} is not an amount above 0 and below ${_MOST_USD:,}", param, ctx)
+        return micros
 
 
-class Seconds(click.ParamType[tuple[float, float]]):
+class Seconds(click.FloatRange):
+    """A time from nothing to a year; `nan` and `inf` are none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=_YEAR_S)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a number of seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+class Halt(click.ParamType[int]):
+    """`streak=N` or `never`, as the number of failures in a row (0: never)."""
+
+    name = "SPEC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return N of `streak=N`, 0 for `never`."""
+        if isinstance(value, int):
+            return value
+        if value == "never":
+            return 0
+        kind, _, number = str(value).partition("=")
+        if kind != "streak" or not re.fullmatch("[0-9]{1,9}", number) or int(number) < 1:
+            self.fail(f"{value!r} is neither streak=N (N at least 1) nor never", param, ctx)
+        return int(number)
+
+
+class Span(click.ParamType[tuple[float, float]]):
     """A time span `A-B` in seconds, or one number."""
 
     name = "seconds"

@@ -213,12 +213,12 @@ def _reservations(database: Database, adoptions: Sequence[Adoption], account: st
     from batchgen.cli import service  # loads the network libraries
 
     with database.reading() as tx:
-        accounts = {batch.id: batch.account_id for batch in reads.batches(tx)}
+        owners = {batch.id: batch.account_id for batch in reads.batches(tx)}
         try:
-            found = service.find(tx, account)
+            payer, found = service.find(tx, account)
         except TokenMissing as error:
             return [f"nothing could be checked: {error}"]
-    if any(accounts[adoption.row.batch_id] != found.account.id for adoption in adoptions):
+    if any(owners[adoption.row.batch_id] != payer.id for adoption in adoptions):
         raise UsageError("a job belongs to another account: name it with --account")
 
     async def ask() -> list[str]:

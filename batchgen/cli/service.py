@@ -1,27 +1,42 @@
-"""The service that an account of the job database is paid at."""
+"""The service that requests of an account go to: the real one, or the stand-in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from batchgen.domain.errors import UsageError
 from batchgen.http import origin_of
+from batchgen.providers import factory
+from batchgen.providers.interface import Provider
 from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
-from batchgen.settings import Token, api_base, find_token
+from batchgen.settings import BASE_NAME, Token, api_base, find_token
 from batchgen.store import accounts
 from batchgen.store.accounts import Account
 from batchgen.store.database import Transaction
 
+SIMULATED_ORIGIN = "simulator"
+_SIMULATED_QUEUE_S = (0.0, 0.3)
+_SIMULATED_RUN_S = (0.3, 2.0)
 
-@dataclass(frozen=True)
+
+@dataclass
 class Service:
-    """Where an account's requests are, and what opens them."""
+    """Where requests go, and what opens it.
 
-    account: Account
+    Attributes:
+        base: Of the API.
+        origin: What accounts are bound to.
+        token: None until it is looked for; the stand-in needs none.
+    """
+
     base: str
-    token: Token
+    origin: str
+    token: Token | None = None
 
-    def connect(self) -> RunComfy:
+    def connect(self) -> Provider:
         """Return a client; call it inside the event loop and close it there."""
-        return RunComfy(base=self.base, token=self.token.text)
+        token = self.token.text if self.token else "simulated"
+        return factory(RunComfy.name)(base=self.base, token=token)
 
     @property
     def is_local(self) -> bool:
@@ -29,8 +44,43 @@ class Service:
         return is_loopback_base(self.base)
 
 
-def find(tx: Transaction, account_name: str) -> Service:
-    """Return the service of an account that has jobs already.
+def configured() -> Service:
+    """Return the service that the environment names, without a token yet.
+
+    Raises:
+        UsageError: If no token may go there.
+    """
+    try:
+        base = checked_base(api_base() or DEFAULT_BASE)
+    except UsageError as error:
+        raise UsageError(f"{BASE_NAME}: {error}: correct it, or unset it") from error
+    return Service(base, origin_of(base))
+
+
+@contextmanager
+def chosen(*, simulate: bool, dry_run: bool) -> Iterator[Service]:
+    """Give the service that a run is for; the stand-in is served as long as it is needed.
+
+    Raises:
+        UsageError: If no token may go where the environment says.
+    """
+    if not simulate:
+        yield configured()
+        return
+    if dry_run:
+        yield Service(DEFAULT_BASE, SIMULATED_ORIGIN)
+        return
+    from batchgen.providers import simulator  # brings a web server with it
+
+    settings = simulator.Settings(
+        queue_s=_SIMULATED_QUEUE_S, run_s=_SIMULATED_RUN_S, recognise_earlier=True
+    )
+    with simulator.start_in_thread(settings) as handle:
+        yield Service(handle.base, SIMULATED_ORIGIN)
+
+
+def find(tx: Transaction, account_name: str) -> tuple[Account, Service]:
+    """Return an account that has jobs already, and its service with a token.
 
     Raises:
         UsageError: If there is no such account, or its jobs were paid at another service.
@@ -39,6 +89,7 @@ def find(tx: Transaction, account_name: str) -> Service:
     account = accounts.find(tx, RunComfy.name, account_name)
     if account is None:
         raise UsageError(f"this job database has no account {account_name!r}: see --account")
-    base = checked_base(api_base() or DEFAULT_BASE)
-    accounts.check_origin(account, origin_of(base))
-    return Service(account, base, find_token())
+    service = configured()
+    accounts.check_origin(account, service.origin)
+    service.token = find_token()
+    return account, service

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import Seconds, Usd
+from batchgen.cli.options import Span, Usd
 from batchgen.domain.errors import UsageError
 from batchgen.settings import BASE_NAME, TOKEN_NAMES
 
@@ -16,10 +16,10 @@ from batchgen.settings import BASE_NAME, TOKEN_NAMES
 @click.option("--token", help="The one token that is good; without it any is.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
 @click.option(
-    "--queue-s", type=Seconds(), default="0", show_default=True, metavar="A-B", help="In the queue."
+    "--queue-s", type=Span(), default="0", show_default=True, metavar="A-B", help="In the queue."
 )
 @click.option(
-    "--run-s", type=Seconds(), default="2-5", show_default=True, metavar="A-B", help="Generating."
+    "--run-s", type=Span(), default="2-5", show_default=True, metavar="A-B", help="Generating."
 )
 @click.option("--slots", type=click.IntRange(min=1), help="How many generate at once.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), help="More are refused with 429.")

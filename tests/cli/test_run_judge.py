@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from batchgen.cli.run import judge
+from batchgen.cli.ending import judge
 from batchgen.domain.errors import Exit
 from batchgen.domain.states import JobState
 from batchgen.runner.limits import Held, Reason

@@ -1,0 +1,203 @@
+"""The flags of `batchgen run`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from batchgen import planning
+from batchgen.cli import common
+from batchgen.cli.options import Halt, Seconds, Usd
+from batchgen.runner.job import Settings
+from batchgen.settings import SIMULATED_CLIPS
+
+REAL, SIMULATED = "runcomfy", "simulator"
+"""The providers of accounts: a database holds real jobs or simulated ones."""
+
+_POLL_S = 2.0
+_SIMULATED_POLL_S = 0.2
+_POSITIVE = click.IntRange(min=1, max=10**9)
+_SECONDS = Seconds()
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags of `run`, as the user gave them."""
+
+    manifests: tuple[str, ...]
+    db: str | None
+    allow_network_fs: bool
+    model: str | None
+    batch: str | None
+    account: str
+    jobs: int | None
+    output_dir: str | None
+    name: str | None
+    output: str | None
+    retries: int
+    job_timeout: float
+    poll_interval: float | None
+    budget: int | None
+    halt: int
+    max_outage: float
+    download: bool
+    download_jobs: int
+    limit: int | None
+    max_expand: int
+    allow_private_inputs: bool
+    replace: bool
+    new_batch: bool
+    resubmit_in_doubt: bool
+    dry_run: bool
+    simulate: bool
+    yes: bool
+    verbose: bool
+    quiet: bool
+    as_json: bool
+
+    @property
+    def provider(self) -> str:
+        """Whose accounts pay."""
+        return SIMULATED if self.simulate else REAL
+
+    def wish(self, manifest: str) -> planning.Wish:
+        """Return what is asked for with one manifest."""
+        return planning.Wish(
+            path=manifest,
+            provider=self.provider,
+            account=self.account,
+            model=self.model,
+            batch=self.batch,
+            output_dir=self.output_dir,
+            default_output_dir=SIMULATED_CLIPS if self.simulate else "clips",
+            name_template=self.name,
+            budget_micros=self.budget,
+            replace=self.replace,
+            new_batch=self.new_batch,
+            max_expand=self.max_expand,
+            allow_private_inputs=self.allow_private_inputs,
+        )
+
+    def settings(self, jobs: int) -> Settings:
+        """Return what was chosen for the session, with its share of the cap."""
+        default_poll_s = _SIMULATED_POLL_S if self.simulate else _POLL_S
+        return Settings(
+            jobs=jobs,
+            retries=self.retries,
+            job_timeout_s=self.job_timeout,
+            poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
+            download=self.download,
+            download_jobs=self.download_jobs,
+            limit=self.limit,
+            streak=self.halt,
+            max_outage_s=self.max_outage,
+        )
+
+
+_DECORATORS: tuple[Callable[[Command], Command], ...] = (
+    click.argument("manifests", nargs=-1, metavar="[MANIFEST]...", type=click.Path()),
+    common.db_option,
+    click.option("--model", metavar="ID", help="The model, whatever the rows say."),
+    click.option(
+        "--batch", metavar="NAME", help="The batch; else the manifest's, else its file name."
+    ),
+    click.option(
+        "--account", metavar="NAME", default="default", show_default=True, help="Who pays."
+    ),
+    click.option(
+        "-j", "--jobs", type=_POSITIVE, help="Jobs in flight over all workers (4 unless stored)."
+    ),
+    click.option("--output-dir", metavar="DIR", help="Where clips go (clips); kept per batch."),
+    click.option("--name", metavar="TEMPLATE", help="Clip names ({batch}/{id}-{variant}.{ext})."),
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the results on every way out after you have agreed.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0, max=100),
+        default=1,
+        show_default=True,
+        help="New paid attempts after a transient generation failure.",
+    ),
+    click.option(
+        "--job-timeout",
+        type=_SECONDS,
+        default=3600,
+        show_default=True,
+        metavar="S",
+        help="Let a job rest that runs longer; a later run looks again.",
+    ),
+    click.option(
+        "--poll-interval",
+        type=_SECONDS,
+        metavar="S",
+        help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
+    ),
+    click.option(
+        "--budget",
+        type=Usd(),
+        help="Submit nothing that would lift the batch above this, over its life.",
+    ),
+    click.option(
+        "--halt",
+        type=Halt(),
+        default="streak=10",
+        show_default=True,
+        help="Pause after N failures in a row: streak=N, or never.",
+    ),
+    click.option(
+        "--max-outage",
+        type=_SECONDS,
+        default=6 * 3600,
+        show_default=True,
+        metavar="S",
+        help="How long to wait for a service that cannot be reached.",
+    ),
+    click.option("--download/--no-download", default=True, help="Fetch the clips (default)."),
+    click.option(
+        "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
+    ),
+    click.option(
+        "--max-expand",
+        type=_POSITIVE,
+        default=100_000,
+        show_default=True,
+        help="Refuse a manifest that expands beyond this.",
+    ),
+    click.option(
+        "--allow-private-inputs", is_flag=True, help="Input URLs may point to private addresses."
+    ),
+    click.option("--replace", is_flag=True, help="Buy finished clips again whose inputs changed."),
+    click.option(
+        "--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble."
+    ),
+    click.option(
+        "--resubmit-in-doubt",
+        is_flag=True,
+        help="Pay again for jobs in doubt; they may have been paid for already.",
+    ),
+    click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing."),
+    click.option(
+        "--simulate", is_flag=True, help="Against the built-in stand-in: no token, no money."
+    ),
+    click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
+    click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
+    click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
+    common.json_option,
+)
+
+
+def flags(command: Command) -> Command:
+    """Give a command the arguments and options of `run`, in the order of its help."""
+    for decorate in reversed(_DECORATORS):
+        command = decorate(command)
+    return command
