@@ -24,10 +24,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
 from batchgen import __version__
+from batchgen.failpoints import Armed, failpoint, is_armed
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def submit_client(*, connect_s: float = CONNECT_S, total_s: float = POST_S) -> h
     return _client(
         functools.partial(_connector, limit=0, force_close=True),
         httpx.Timeout(total_s, connect=connect_s, pool=connect_s),
+        request_class=_Watched if is_armed("after-send") else aiohttp.ClientRequest,
     )
 
 
@@ -171,9 +173,14 @@ def _is_whole(response: httpx.Response, length: int) -> bool:
     return "content-encoding" not in headers and headers.get("content-length") == str(length)
 
 
-def _client(connector: Any, timeout: httpx.Timeout) -> httpx.AsyncClient:
+def _client(
+    connector: Any,
+    timeout: httpx.Timeout,
+    *,
+    request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
+) -> httpx.AsyncClient:
     return _Client(
-        transport=_Transport(connector),
+        transport=_Transport(connector, request_class),
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,
@@ -230,11 +237,14 @@ def _ssl_context() -> ssl.SSLContext:
 class _Transport(AiohttpTransport):
     """The adapter, with its connector made inside the running loop and its leaks closed."""
 
-    def __init__(self, connector: Any) -> None:
+    def __init__(self, connector: Any, request_class: type[aiohttp.ClientRequest]) -> None:
         super().__init__(
             verify=_ssl_context(),
             client=lambda: aiohttp.ClientSession(
-                connector=connector(), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                connector=connector(),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                request_class=request_class,
             ),
         )
 
@@ -245,6 +255,23 @@ class _Transport(AiohttpTransport):
             # The adapter lets it through, and its repr shows the request's headers: the token.
             said = error.message
         raise httpx.RemoteProtocolError(f"unreadable answer: {said!r}", request=request)
+
+
+class _Watched(aiohttp.ClientRequest):
+    """A request that passes a failpoint once its body is written.
+
+    aiohttp's own hooks for it are called before the write.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Any, content_length: int | None = None
+    ) -> None:
+        await super().write_bytes(writer, conn, content_length)
+        try:
+            failpoint("after-send")
+        except Armed as error:
+            # This runs in a task of its own; the answer's reader is told as of a broken connection.
+            conn.protocol.set_exception(error)
 
 
 # -- addresses -------------------------------------------------------------------------------

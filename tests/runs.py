@@ -1,6 +1,7 @@
 """Runs the real program in a folder, against a stand-in service whose books are the truth."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from batchgen.providers.simulator import Entry, Handle
+from batchgen.runner import rescue
 
 IMAGE = "https://images.example.com/harbor.jpg"
 DEADLINE_S = 60.0
@@ -109,11 +111,17 @@ class Place:
             writer.writerows(rows)
         return path
 
-    def start(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
+    def start(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Started:
         """Start `batchgen` without waiting for it."""
+        return self.start_program([*BATCHGEN, *arguments], env=env)
+
+    def start_program(
+        self, command: Sequence[str], *, env: Mapping[str, str | None] | None = None
+    ) -> Started:
+        """Start a program as `batchgen` is started."""
         said = {**self.environment(), **(env or {})}
         known = {name: value for name, value in said.items() if value is not None}
-        return Started([*BATCHGEN, *arguments], known, self.folder)
+        return Started(command, known, self.folder)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which a command finds the service."""
@@ -123,12 +131,12 @@ class Place:
             "RUNCOMFY_TOKEN": "a-token",
         }
 
-    def start_run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Started:
+    def start_run(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Started:
         """Start `batchgen run` with consent given."""
         usual = ["-y", "--db", self.url, "--poll-interval", "0.05"]
         return self.start("run", *arguments, *usual, env=env)
 
-    def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
+    def run(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Done:
         """Do `batchgen run` with consent given."""
         return self.start_run(*arguments, env=env).wait()
 
@@ -155,6 +163,16 @@ class Place:
         """Return how many jobs are in which state."""
         return Counter(job["state"] for job in self.jobs())
 
+    def ids(self, *states: str) -> set[int]:
+        """Return the jobs in one of these states."""
+        return {job["id"] for job in self.jobs() if job["state"] in states}
+
+    def rescued(self) -> set[int]:
+        """Return the jobs whose request id lies in a rescue file."""
+        files = self.folder.glob(f"{self.db.name}-rescue-*")
+        saved = {attempt_id for path in files for attempt_id, _ in rescue.read(path).pairs}
+        return {one["job_id"] for one in self.attempts() if one["id"] in saved}
+
     def attempts(self) -> list[dict[str, Any]]:
         """Return every attempt, oldest first."""
         return self.query("SELECT * FROM attempts ORDER BY id")
@@ -176,10 +194,29 @@ class Place:
         return sorted(
             str(path.relative_to(self.folder))
             for path in self.folder.rglob("*")
-            if path.suffix == ".part" or "-rescue-" in path.name or path.name.endswith(".tmp")
+            if path.suffix in (".part", ".tmp", ".lock") or "-rescue-" in path.name
         )
 
     # -- judging ---------------------------------------------------------------------------------
+
+    def check_clips(self) -> None:
+        """Every finished job has its files, whole, and there are no others."""
+        stored = {
+            (file["path"], file["sha256"], file["size_bytes"])
+            for job in self.jobs()
+            if job["state"] == "succeeded"
+            for file in json.loads(job["files"])
+        }
+        found = {
+            (
+                str(path.relative_to(self.folder / "clips")),
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                path.stat().st_size,
+            )
+            for path in (self.folder / "clips").rglob("*")
+            if path.is_file()
+        }
+        assert found == stored
 
     def check_books(self) -> None:
         """Hold the job database against the books of the service.

@@ -1,11 +1,11 @@
 """Alembic's migrations against the schema in `batchgen.store.schema`, and old databases."""
 
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import later_version
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -107,31 +107,13 @@ def test_opening_creates_once(database: Database) -> None:
     assert sorted(path.name for path in database.path.parent.glob("*before*")) == []
 
 
-NEXT = """
-import sqlalchemy as sa
-from alembic import op
-
-revision = "9001"
-down_revision = "{head}"
-
-
-def upgrade() -> None:
-    op.create_table("extras", sa.Column("id", sa.Integer(), primary_key=True))
-    op.add_column("accounts", sa.Column("note", sa.Text()))
-    op.execute("UPDATE accounts SET note = 'migrated'")
-    {after}
-"""
-
-
 @pytest.fixture
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A later batchgen: one more migration; return where it lies."""
     folder = tmp_path / "later"
-    shutil.copytree(upgrade.migrations_dir(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = later_version.make_migrations(folder)
     monkeypatch.setattr(upgrade, "migrations_dir", lambda: folder)
-    monkeypatch.setattr(upgrade, "REVISION", "9001")
-    path = folder / "versions" / "9001_next.py"
-    path.write_text(NEXT.format(head=REVISION, after=""))
+    monkeypatch.setattr(upgrade, "REVISION", later_version.LATER)
     return path
 
 
@@ -161,8 +143,7 @@ def test_an_upgrade_keeps_a_copy_of_the_old_file(database: Database, next_versio
 def test_a_migration_that_fails_half_way_leaves_nothing_behind(
     database: Database, next_version: Path
 ) -> None:
-    failing = 'raise RuntimeError("half way")'
-    next_version.write_text(NEXT.format(head=REVISION, after=failing))
+    later_version.write_migration(next_version, after='raise RuntimeError("half way")')
     old_database(database)
     before = schema_of(database)
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from batchgen import __version__
+from batchgen import __version__, failpoints
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 
 COMMANDS = {
@@ -71,6 +71,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
     try:
+        failpoints.arm_from_environment()
         _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -6,7 +6,7 @@ token, cookie or other secret goes along, and a signed URL never gets into a mes
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +25,7 @@ from batchgen.downloads.content import (
 )
 from batchgen.downloads.folder import Part
 from batchgen.downloads.names import split_extension, with_extension
+from batchgen.failpoints import failpoint
 from batchgen.http import USER_AGENT, explain, is_private, is_public, redact_url
 
 LARGEST_BYTES = 2 * 1024**3
@@ -178,7 +179,7 @@ class Fetcher:
                     refuse_text(head, response.headers.get("content-type", ""))
                 if writing is not None:
                     await writing
-                writing = asyncio.create_task(asyncio.to_thread(part.write, block))
+                writing = asyncio.create_task(asyncio.to_thread(_write, part, block))
                 # If the network fails first, nobody asks any more how the write went.
                 writing.add_done_callback(lambda task: task.cancelled() or task.exception())
         if writing is not None:
@@ -219,6 +220,11 @@ class Fetcher:
     def _publish(part: Part, *, head: bytes, content_type: str, name: str, replace: bool) -> str:
         check_whole(part.fd, part.size_bytes, first_bytes=head, content_type=content_type)
         return part.publish(name, replace=replace)
+
+
+def _write(part: Part, block: Sequence[bytes]) -> None:
+    part.write(block)
+    failpoint("in-download")
 
 
 def _checked(url: str, *, allow_private: bool) -> httpx.URL:

@@ -24,6 +24,7 @@ from threading import Lock
 
 from batchgen.domain.errors import OutputError
 from batchgen.downloads.names import numbered
+from batchgen.failpoints import failpoint
 
 _PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 _NO_HARD_LINKS = frozenset(
@@ -188,6 +189,8 @@ class Part:
                     os.replace(self._leaf, leaf, src_dir_fd=self._inside, dst_dir_fd=self._inside)
                 else:
                     leaf = self._link(leaf)
+                failpoint("after-rename")
+                if not replace:
                     with suppress(FileNotFoundError):  # renamed, where there are no hard links
                         os.unlink(self._leaf, dir_fd=self._inside)
                 _sync(self._inside)

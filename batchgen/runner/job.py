@@ -219,7 +219,6 @@ class Carrier:
         except ProviderError as error:
             await self._put_back(job, error)
             return None
-        failpoint("after-answer")
         self.stats.submitted += 1
         self.limits.answered()
         if not await self._record_accepted(job, accepted):
@@ -237,6 +236,7 @@ class Carrier:
             _RESCUE_AFTER_S, self.rescue.write, job.attempt_id, accepted.request_id
         )
         try:
+            failpoint("after-answer")
             await self.writer.do(jobs.record_accepted, fact)
         except Conflict:
             await self._doubt(
@@ -600,7 +600,6 @@ class Carrier:
                 async with self.downloads:
                     self.stats.downloading += 1
                     try:
-                        failpoint("in-download")
                         return [
                             await fetcher.fetch(url, folder=self.folder(job), name=name)
                             for url, name in zip(job.urls, names_of(job), strict=True)

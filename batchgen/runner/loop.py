@@ -438,11 +438,15 @@ class Session:
         await self._take_in_rescued(writer)
         with self.database.reading() as tx:
             known = workers.others(tx, self.worker_id)
+            buried = workers.dead(tx, sqlite.locks(self.database.path))
+        for worker in buried:  # whoever buried them died before it could clear up
+            sqlite.forget(self.database.path, worker)
         for worker in known:
             if sqlite.is_alive(self.database.path, worker):
                 continue
             failpoint("in-takeover")
             doubts = await writer.do(_bury, _Burial(worker, self._doubt_slot_ms, self.now_ms()))
+            failpoint("in-takeover")
             sqlite.forget(self.database.path, worker)
             self._orphans = True
             if doubts:

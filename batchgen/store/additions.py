@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, text
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import PAID, JobState
+from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.jobs import note
 
@@ -303,6 +304,7 @@ def add_jobs(tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: i
                 for job in part
             ],
         )
+        failpoint("in-expansion")
     tx.moved(batch_id, None, "pending", len(new))
 
 

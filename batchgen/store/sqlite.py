@@ -136,6 +136,11 @@ def is_alive(database: Path, worker_id: str) -> bool:
     return False
 
 
+def locks(database: Path) -> list[str]:
+    """Return the workers that have a lock file, held or not."""
+    return [path.stem for path in _lock_path(database, "").parent.glob("*.lock")]
+
+
 def forget(database: Path, worker_id: str) -> None:
     """Remove the lock file of a worker that is known to be dead."""
     _lock_path(database, worker_id).unlink(missing_ok=True)

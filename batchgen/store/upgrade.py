@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, text
 
 from batchgen.domain.errors import StoreError
+from batchgen.failpoints import failpoint
 from batchgen.store import sqlite, workers
 from batchgen.store.database import Database, Transaction, translated
 from batchgen.store.revision import REVISION
@@ -117,8 +118,10 @@ def upgrade(database: Database, revision: str = "head") -> Path:
         )
     copy = database.path.with_name(f"{database.path.name}.before-{found}")
     back_up(database, copy)
+    failpoint("in-migration")
     with database.transaction() as tx:
         command.upgrade(_config(tx.connection), revision)
+        failpoint("in-migration")
     return copy
 
 

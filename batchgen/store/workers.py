@@ -4,10 +4,10 @@ On SQLite a worker lives while it holds its lock file; nothing is timed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 
 from batchgen.store.database import Transaction
 from batchgen.store.jobs import note
@@ -21,6 +21,9 @@ _BEAT = text(
     "WHERE id = :worker_id AND state = 'live'"
 )
 _LIVE = text("SELECT id FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id")
+_DEAD = text("SELECT id FROM workers WHERE state = 'dead' AND id IN :ids ORDER BY id").bindparams(
+    bindparam("ids", expanding=True)
+)
 _BURY = text("UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'")
 _DOUBTS = text(
     "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
@@ -102,6 +105,11 @@ def beat(tx: Transaction, beats: Sequence[Beat]) -> list[bool]:
 def others(tx: Transaction, worker_id: str) -> list[str]:
     """Return the ids of all other workers that are not known to be dead."""
     return [row.id for row in tx.rows(_LIVE, {"worker_id": worker_id})]
+
+
+def dead(tx: Transaction, ids: Iterable[str]) -> list[str]:
+    """Return which of these workers are known to be dead."""
+    return [row.id for row in tx.rows(_DEAD, {"ids": list(ids)})]
 
 
 def longest_generation_ms(tx: Transaction, account_id: int) -> int | None:

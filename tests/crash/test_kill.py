@@ -87,53 +87,6 @@ def test_a_killed_run_goes_on_and_only_open_requests_are_in_doubt(
     place.check_books()
 
 
-@pytest.mark.parametrize(
-    ("point", "lost"),
-    [
-        # How many jobs come in doubt: those between intent and the record of their answer.
-        pytest.param("after-claim-commit@3", (1, 6), id="after-claim-commit"),
-        pytest.param("before-post@3", (1, 6), id="before-post"),
-        pytest.param("after-answer@3", (1, 6), id="after-answer"),
-        pytest.param("after-id-commit@3", (0, 6), id="after-id-commit"),
-        pytest.param("in-poll@3", (0, 6), id="in-poll"),
-        pytest.param("in-download@3", (0, 6), id="in-download"),
-        pytest.param("before-last-commit@3", (0, 6), id="before-last-commit"),
-    ],
-)
-def test_wherever_it_dies_nothing_is_paid_twice(
-    place: Place, point: str, lost: tuple[int, int]
-) -> None:
-    rows = rows_of(14)
-    place.write(rows)
-
-    first = place.run("jobs.csv", "-j", "6", env={"BATCHGEN_FAILPOINT": f"{point}=kill"})
-    assert first.code == KILLED, first.err
-    second = place.run("jobs.csv", "-j", "20", "-o", "out.csv")
-
-    doubts = place.states()["in_doubt"]
-    assert lost[0] <= doubts <= lost[1]
-    assert second.code == (10 if doubts else 0), second.err
-    assert place.states()["succeeded"] == 14 - doubts
-    assert all(len(entries) == 1 for entries in place.bought().values())
-    assert [row["id"] for row in place.export()] == [row["id"] for row in rows]
-    assert len(list((place.folder / "clips").rglob("*.mp4"))) == 14 - doubts
-    place.check_books()
-
-
-def test_a_death_while_burying_the_dead_loses_nothing(place: Place) -> None:
-    rows = rows_of(8)
-    place.write(rows)
-    first = place.run("jobs.csv", env={"BATCHGEN_FAILPOINT": "after-answer@3=kill"})
-    second = place.run("jobs.csv", env={"BATCHGEN_FAILPOINT": "in-takeover=kill"})
-
-    third = place.run("jobs.csv", "-j", "20")
-
-    assert [first.code, second.code, third.code] == [KILLED, KILLED, 10]
-    assert all(len(entries) == 1 for entries in place.bought().values())
-    assert place.leftovers() == []
-    place.check_books()
-
-
 # -- signals ---------------------------------------------------------------------------------------
 
 
