@@ -41,6 +41,7 @@ def service_settings(seed: int, *, run_s: tuple[float, float] = (0.2, 1.0)) -> S
             Fault(Kind.DROP_BEFORE, rate=0.01),
             Fault(Kind.DROP_AFTER, rate=0.02),
             Fault(Kind.CLOSE_AFTER, rate=0.01),
+            Fault(Kind.SLOW, rate=0.3, seconds=0.3),  # so that kills find requests under way
             Fault(Kind.LOOK_DROP, rate=0.02),
             Fault(Kind.FILE_DROP, rate=0.02),
         ),
