@@ -666,6 +666,19 @@ def test_unknown_words_and_late_costs_pass_after_some_looks() -> None:
     )
 
 
+@pytest.mark.parametrize("code", [None, "completed"])
+def test_the_result_may_lag_behind_the_status(code: str | None) -> None:
+    async def scene(caller: Caller) -> None:
+        request_id = await caller.submit()
+        assert (await caller.status(request_id))["status"] == "completed"
+        looks = [await caller.result(request_id) for _ in range(3)]
+        late = code or "in_progress"
+        assert [look["status"] for look in looks] == [late, late, "succeeded"]
+        assert ["output" in look for look in looks] == [False, False, True]
+
+    play(scene, with_faults(Fault(Kind.RESULT_LATE, code=code, count=2)))
+
+
 @pytest.mark.parametrize("shape", OUTPUT_SHAPES)
 def test_output_comes_in_every_shape(shape: str) -> None:
     async def scene(caller: Caller) -> None:

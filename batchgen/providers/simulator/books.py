@@ -44,6 +44,7 @@ class Entry:
         looks: Looks at its status or result.
         told_at: When a look first told its end.
         costless_looks: Looks after its end that kept the cost back.
+        late_results: Results after its end that kept the end back.
         fetches: GETs of its file.
         faults: What goes wrong with it, by kind.
         state: Its state when the ledger was read.
@@ -64,6 +65,7 @@ class Entry:
     looks: int = 0
     told_at: float | None = None
     costless_looks: int = 0
+    late_results: int = 0
     fetches: int = 0
     faults: dict[Kind, Fault] = field(default_factory=dict)
     state: str = "in_queue"

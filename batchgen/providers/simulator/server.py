@@ -404,7 +404,7 @@ class Simulator:
 
     def _result(self, entry: Entry, query: str) -> web.Response:
         now = self.books.advance()
-        state = self._said(entry, entry.state_at(now))
+        state = self._late(entry, self._said(entry, entry.state_at(now)))
         body: dict[str, Any] = {"request_id": entry.id, "status": self._word(state)}
         body |= self._links(entry)
         if entry.model:
@@ -431,6 +431,17 @@ class Simulator:
         if fault is not None and entry.looks <= fault.count:
             return fault.code or "warming_up"
         return state
+
+    def _late(self, entry: Entry, state: str) -> str:
+        fault = entry.faults.get(Kind.RESULT_LATE)
+        if (
+            fault is None
+            or state not in ("succeeded", "failed")
+            or entry.late_results >= fault.count
+        ):
+            return state
+        entry.late_results += 1
+        return fault.code or "in_progress"
 
     def _word(self, state: str) -> str:
         return _SYNONYMS.get(state, state) if self.settings.synonyms else state
@@ -568,7 +579,8 @@ class Simulator:
                 seconds = fault.seconds or 0.0
                 return await _slowly(request, body, stated=len(body), seconds=seconds)
             case Kind.FILE_REDIRECT:
-                headers = {"Location": f"{self._origin}/files/{name}?moved=1"}
+                origin = f"http://{fault.code}:{self._port}" if fault.code else self._origin
+                headers = {"Location": f"{origin}/files/{name}?moved=1"}
                 return web.Response(status=302, headers=headers)
             case Kind.FILE_DROP:
                 return _cut(request, reset=True)

@@ -56,6 +56,7 @@ class Kind(StrEnum):
     LOST = "lost"  # 404001 from `seconds` after its acceptance
     UNKNOWN_STATE = "unknown_state"  # the first `count` looks say `code` (warming_up if none)
     COST_LATE = "cost_late"  # no cost on the first `count` looks after the success
+    RESULT_LATE = "result_late"  # `count` results after the end say in_progress, or `code`
     OUTPUT = "output"  # the output has the shape `code`, see `Settings.output`
 
     LOOK_504 = "look_504"  # HTML
@@ -76,7 +77,7 @@ class Kind(StrEnum):
     FILE_WRONG_LENGTH = "file_wrong_length"  # half is stated and half arrives
     FILE_NO_LENGTH = "file_no_length"  # whole, chunked, no length stated
     FILE_SLOW = "file_slow"  # whole, spread over `seconds`
-    FILE_REDIRECT = "file_redirect"  # 302 to a place that serves it
+    FILE_REDIRECT = "file_redirect"  # 302 to a place that serves it, on host `code` if given
     FILE_DROP = "file_drop"  # the connection is reset
 
 
