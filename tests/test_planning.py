@@ -720,3 +720,30 @@ def test_a_clip_that_was_replaced_is_not_bought_again_for_its_old_inputs(
     again = desk.write(name, [{**row, "id": f"{row['id']}-again"} for row in original] + rows("c"))
 
     assert desk.add(again)["held"][0] == "a-again"
+
+
+# -- checked once ----------------------------------------------------------------------------------
+
+
+def test_a_manifest_is_read_again_only_if_its_batch_has_changed(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b"))
+    desk.add(path)
+    with desk.database.reading() as tx:
+        [draft] = planning.draft(tx, [planning.Wish(path)])
+    Path(path).unlink()
+
+    with desk.database.reading() as tx:
+        assert len(planning.decide_anew(tx, draft).unchanged) == 2
+
+    desk.add(desk.write("jobs.yaml", f"budget: 5\njobs:\n  - image: {IMAGE.format('c')}\n"))
+    with desk.database.reading() as tx, pytest.raises(ManifestError, match="no such file"):
+        planning.decide_anew(tx, draft)
+
+
+def test_every_manifest_is_checked_before_any_fault_is_told(desk: Desk) -> None:
+    paths = [desk.write(f"{name}.csv", rows(name, duration="7")) for name in ("a", "b")]
+
+    with pytest.raises(ManifestError) as refused:
+        planning.draft(None, map(planning.Wish, paths))
+
+    assert [fault.file for fault in refused.value.faults] == paths

@@ -202,7 +202,7 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
 def _price(found: Look, flags: Flags, payments: int) -> list[str]:
     lines = []
     if found.again:
-        more = f" ({found.still_in_doubt:,} more stay in doubt)" if found.still_in_doubt else ""
+        more = f" ({found.still_in_doubt:,} more left in doubt)" if found.still_in_doubt else ""
         lines.append(
             f"{plural(len(found.again), 'job')} in doubt to be paid for again{more}: each may have "
             "been paid for already"

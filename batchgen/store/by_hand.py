@@ -28,8 +28,10 @@ _ABANDON = text(
     "charged_micros = est_micros WHERE id = :attempt_id AND state = 'in_doubt'"
 )
 _RESUBMIT = text(
-    "UPDATE jobs SET state = 'pending', not_before_ms = 0, attempt_id = NULL, error = NULL, "
-    "finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id AND state = 'in_doubt'"
+    # Before anything else: a person decided it, and --limit may let nothing more through.
+    "UPDATE jobs SET state = 'pending', priority = -1, not_before_ms = 0, attempt_id = NULL, "
+    "error = NULL, finished_ms = NULL, updated_ms = :now_ms "
+    "WHERE id = :job_id AND state = 'in_doubt'"
 )
 _WRITE_OFF = text(
     "UPDATE jobs SET state = 'failed', error_class = 'written_off', error = :error, "

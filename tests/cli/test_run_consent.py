@@ -1,0 +1,124 @@
+"""What a run may pay for is what it showed; what it wrote on its way out is what was known."""
+
+import csv
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cli.bought import buy, service
+from cli.commands import call, ok, rows, states, write
+
+from batchgen.providers.simulator import Fault, Handle, Kind, Settings
+
+DOUBTS = Settings(
+    faults=tuple(Fault(Kind.DROP_AFTER, prompt=f"scene {one}", times=1) for one in "xyz")
+)
+
+
+def asked(*words: str, meanwhile: tuple[str, ...]) -> tuple[int, str]:
+    """Run `batchgen run`, do something while it waits for an answer, and agree."""
+    person, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchgen", "run", *words], stdin=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    said = b""
+    while b"Pay for them?" not in said:
+        said += os.read(person, 10_000)
+    ok(*meanwhile)
+    os.write(person, b"y\n")
+    with suppress(OSError):  # the terminal ends with the program
+        while more := os.read(person, 10_000):
+            said += more
+    os.close(person)
+    return process.wait(timeout=60), said.decode()
+
+
+def accepted(handle: Handle) -> list[str]:
+    return [str(entry.inputs["promptText"]).strip() for entry in handle.ledger.entries]
+
+
+def test_a_limit_bounds_what_is_resubmitted_and_that_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch, DOUBTS) as handle:
+        ok("add", write("jobs.csv", rows("a", "b", "x", "y", "z")))
+        ok("cancel", "a", "b")
+        assert call("run", "-y", "--poll-interval", "0").code == 10
+        ok("retry", "a", "b", "-y")
+
+        done = call("run", "-y", "--poll-interval", "0", "--resubmit-in-doubt", "--limit", "2")
+
+        assert done.code == 10, done.err
+        assert "2 jobs in doubt to be paid for again (1 more left in doubt)" in done.err
+        assert "2 jobs to pay for (--limit): about $0.50, at worst $1.00" in done.err
+        assert accepted(handle)[3:] == ["scene x", "scene y"]
+        left = {"a": "pending", "b": "pending", "z": "in_doubt"}
+        assert states() == {**left, "x": "succeeded", "y": "succeeded"}
+
+        none = call("run", "-y", "--resubmit-in-doubt", "--limit", "0")
+
+        assert none.code == 10, none.err
+        assert states() == {**left, "x": "succeeded", "y": "succeeded"}
+
+
+def test_only_doubts_of_the_rows_of_the_run_are_resubmitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch, DOUBTS) as handle:
+        buy("x", "y", expect=10)
+        ok("add", write("other.csv", rows("z")), "--account", "other")
+        assert call("run", "-y", "--account", "other", "--poll-interval", "0").code == 10
+        write("jobs.csv", rows("x"))
+
+        call("run", "jobs.csv", "-y", "--resubmit-in-doubt", "--poll-interval", "0")
+        assert states() == {"x": "succeeded", "y": "in_doubt", "z": "in_doubt"}
+
+        call("run", "-y", "--resubmit-in-doubt", "--poll-interval", "0")
+        assert states() == {"x": "succeeded", "y": "succeeded", "z": "in_doubt"}
+        assert handle.counters.accepted == 5
+
+
+def test_what_is_stored_while_the_user_thinks_is_not_paid_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch) as handle:
+        ok("add", write("jobs.csv", rows("a")))
+        write("more.csv", rows("b"))
+
+        code, said = asked("--poll-interval", "0", meanwhile=("add", "more.csv"))
+
+        assert code == 0, said
+        assert "1 job to pay for" in said
+        assert accepted(handle) == ["scene a"]
+    assert states() == {"a": "succeeded", "b": "pending"}
+
+
+def test_what_was_not_shown_stores_nothing_and_the_results_are_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch, Settings(faults=(Fault(Kind.INVALID, times=1),))) as handle:
+        buy("a", expect=4)
+        write("jobs.csv", rows("a", "b"))
+
+        code, said = asked("jobs.csv", "-o", "out.csv", meanwhile=("retry", "a", "-y"))
+
+        assert code == 2, said
+        assert "changed since you were asked" in said
+        assert handle.counters.accepted == 0
+    assert states() == {"a": "pending"}
+    with Path("out.csv").open(newline="") as file:
+        assert [row["result_state"] for row in csv.DictReader(file)] == ["pending"]
+
+
+def test_a_run_that_nobody_agreed_to_writes_no_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        ok("add", write("jobs.csv", rows("a")))
+
+        assert call("run", "-o", "out.csv").code == 2
+
+    assert not Path("out.csv").exists()
