@@ -27,7 +27,8 @@ FAULTS = (
     Fault(Kind.LOOK_500, rate=0.02),
     Fault(Kind.LOOK_DROP, rate=0.03),
     Fault(Kind.LOOK_HTML, rate=0.02),
-    Fault(Kind.LOOK_404, rate=0.02),
+    # Not at the first look, which may be that of a person who adopts a request.
+    Fault(Kind.LOOK_404, rate=0.02, nth=(2, 3, 4)),
     # The first fetch only: each try waits twice as long as the one before.
     Fault(Kind.FILE_TRUNCATED, rate=0.10, nth=(1,)),
     Fault(Kind.FILE_500, rate=0.10, nth=(1,)),
