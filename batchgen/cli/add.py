@@ -21,7 +21,7 @@ from batchgen.store.database import Database
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
 @click.option("--model", metavar="ID", help="The model of every row.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
-@click.option("--account", default="default", show_default=True, metavar="NAME", help="Who pays.")
+@common.account_option
 @click.option("--output-dir", metavar="DIR", help="Where clips go; kept per batch. [clips]")
 @click.option(
     "--name", "name_template", metavar="TEMPLATE", help="File names of clips; kept per batch."

@@ -34,7 +34,7 @@ class _Answer:
 
 @click.command("cancel")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--account", default="default", show_default=True, metavar="NAME")
+@common.account_option
 @common.json_option
 @common.db_option
 def command(

@@ -40,6 +40,13 @@ def batch_option(command: Command) -> Command:
     return click.option("--batch", metavar="NAME", help="Only the jobs of this batch.")(command)
 
 
+def account_option(command: Command) -> Command:
+    """Add `--account`."""
+    return click.option(
+        "--account", default="default", show_default=True, metavar="NAME", help="Who pays."
+    )(command)
+
+
 def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     """Open a job database that must exist, and bring its schema up to date.
 

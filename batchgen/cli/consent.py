@@ -132,7 +132,7 @@ def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
 
 def _check_kind(tx: Transaction, database: Database, flags: Flags) -> None:
     """Keep simulated jobs and real ones in databases of their own."""
-    kinds = accounts.providers(tx)
+    kinds = {account.provider for account in accounts.every(tx)}
     if flags.simulate and kinds - {SIMULATED}:
         raise UsageError(
             f"{database.path} holds real jobs: --simulate keeps its own job database "

@@ -32,7 +32,7 @@ _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
     is_flag=True,
     help="Also what expired, was lost at the service, or is gone from the disk.",
 )
-@click.option("--account", default="default", show_default=True, metavar="NAME")
+@common.account_option
 @click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option

@@ -104,9 +104,7 @@ _DECORATORS: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--batch", metavar="NAME", help="The batch; else the manifest's, else its file name."
     ),
-    click.option(
-        "--account", metavar="NAME", default="default", show_default=True, help="Who pays."
-    ),
+    common.account_option,
     click.option(
         "-j", "--jobs", type=_POSITIVE, help="Jobs in flight over all workers (4 unless stored)."
     ),

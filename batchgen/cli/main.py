@@ -25,6 +25,8 @@ COMMANDS = {
     "show": "Show one job: inputs, attempts, what happened when.",
     "cancel": "Cancel jobs that have not been generated.",
     "retry": "Let failed, cancelled or expired jobs be paid for again.",
+    "pause": "Submit nothing more, in live runs and new ones, until unpause.",
+    "unpause": "Let an account's jobs be submitted again.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
     "export": "Write the result table as CSV or JSON Lines.",

@@ -34,7 +34,7 @@ _HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
 )
 @click.option("--all", "every", is_flag=True, help="Every job in doubt, instead of JOB...")
 @common.batch_option
-@click.option("--account", default="default", show_default=True, metavar="NAME")
+@common.account_option
 @click.option("-y", "--yes", is_flag=True, help="Agree without being asked.")
 @common.json_option
 @common.db_option

@@ -113,9 +113,10 @@ class Paused(BatchgenError):
     exit_code = Exit.HALTED
 
     def __init__(self, account: Account) -> None:
+        command = "unpause" if account.name == "default" else f"unpause --account {account.name}"
         super().__init__(
-            f"account {account.name!r} is paused: nothing was stored or submitted; `batchgen "
-            f"unpause` ends that"
+            f"account {account.name} is paused: nothing was stored or submitted; let it go on with "
+            f"`batchgen {command}`"
         )
 
 

@@ -42,16 +42,16 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
             for summary in reads.batches(tx)
             if batch_id in (None, summary.id)
         ]
-        account = accounts.find(tx, "runcomfy", "default")
+        paused = [account.name for account in accounts.every(tx) if account.paused]
         known = workers.others(tx, "")
-    paused = account is not None and account.paused
     live = _live(database, known)
     if as_json:
         common.print_json(
             {
                 "database": str(database.path),
                 "live_workers": live,
-                "paused": paused,
+                "paused": bool(paused),
+                "paused_accounts": paused,
                 "batches": [_json(standing) for standing in found],
             }
         )
@@ -61,8 +61,10 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
     click.echo(f"{common.plural(live, 'worker')} at work in {database.path}", err=True)
-    if paused:
-        click.echo("the account is paused: nothing is submitted", err=True)
+    for name in paused:
+        click.echo(
+            f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
+        )
 
 
 def _live(database: Database, known: list[str]) -> int:

@@ -18,7 +18,7 @@ from batchgen.store.database import Database, Transaction
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
 @click.option("--model", metavar="ID", help="Check every row against this model.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
-@click.option("--account", default="default", show_default=True, metavar="NAME")
+@common.account_option
 @click.option("--max-expand", type=click.IntRange(min=1), default=100_000, show_default=True)
 @click.option(
     "--allow-private-inputs",

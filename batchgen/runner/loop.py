@@ -105,6 +105,7 @@ class Session:
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
+        self._told_paused = False
         self._doubt_slot_ms = _UNKNOWN_RUN_MS
         self._longest_ms = 0
         self._crash: BaseException | None = None
@@ -262,6 +263,7 @@ class Session:
         claim = await writer.do(jobs.claim, self._request(wanted))
         failpoint("after-claim-commit")
         self._over_budget = claim.over_budget
+        self._tell_pause(claim.paused)
         if claim.fenced:
             self._fenced = True
             self.limits.pause(
@@ -271,6 +273,15 @@ class Session:
         for job in claim.jobs:
             self._spawn(job)
         return claim
+
+    def _tell_pause(self, paused: bool) -> None:
+        if paused != self._told_paused:
+            self._told_paused = paused
+            self.say(
+                "the account is paused: nothing is submitted until `batchgen unpause`"
+                if paused
+                else "the account is no longer paused"
+            )
 
     def _wanted(self) -> int:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""

@@ -1,6 +1,7 @@
 """Accounts: who pays, at which origin, under which cap."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 
@@ -27,10 +28,9 @@ class Account:
     paused: bool
 
 
-_FIND = text(
-    "SELECT id, provider, name, cap, origin, token_hash, paused FROM accounts "
-    "WHERE provider = :provider AND name = :name"
-)
+_ALL = "SELECT id, provider, name, cap, origin, token_hash, paused FROM accounts"
+_FIND = text(f"{_ALL} WHERE provider = :provider AND name = :name")
+_EVERY = text(f"{_ALL} ORDER BY id")
 _ADD = text(
     "INSERT INTO accounts (provider, name) VALUES (:provider, :name) "
     "ON CONFLICT (provider, name) DO NOTHING"
@@ -44,19 +44,18 @@ _PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
 def find(tx: Transaction, provider: str, name: str) -> Account | None:
     """Return an account, None if the job database does not know it yet."""
     row = tx.row(_FIND, {"provider": provider, "name": name})
-    if row is None:
-        return None
+    return None if row is None else _account(row)
+
+
+def every(tx: Transaction) -> list[Account]:
+    """Return every account of the job database, oldest first."""
+    return [_account(row) for row in tx.rows(_EVERY)]
+
+
+def _account(row: Any) -> Account:
     return Account(
         row.id, row.provider, row.name, row.cap, row.origin, row.token_hash, bool(row.paused)
     )
-
-
-_PROVIDERS = text("SELECT DISTINCT provider FROM accounts")
-
-
-def providers(tx: Transaction) -> set[str]:
-    """Return the providers that any account of the job database belongs to."""
-    return {row.provider for row in tx.rows(_PROVIDERS)}
 
 
 def ensure(tx: Transaction, provider: str, name: str) -> Account:
