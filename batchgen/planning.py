@@ -298,9 +298,9 @@ def _batch_of_keys(tx: Transaction | None, source: manifests.Source) -> Batch | 
                     source.path,
                     lines[key],
                     "result_key",
-                    f"{key} is not in this job database: name the right one with --db; rebuild "
-                    "a lost one with `batchgen db rebuild`; or pass --new-batch to pay for these "
-                    "rows as new jobs",
+                    f"{key} is not in this job database: name the right one with --db; if it "
+                    "is lost, restore a copy; or pass --new-batch to pay for these rows as new "
+                    "jobs",
                 )
                 for key in missing
             ]

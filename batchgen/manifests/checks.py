@@ -258,9 +258,8 @@ class _Checker:
 
     def _duplicate_key(self, row: Row, first: int) -> None:
         message = (
-            f"{row.result_key} is already in line {first}: remove one of the two rows; if the job "
-            "database was lost see `batchgen db rebuild`, and to make the clips again as new jobs "
-            "use --new-batch"
+            f"{row.result_key} is already in line {first}: remove one of the two rows, or pass "
+            "--new-batch to pay for both as new jobs"
         )
         self.faults.append(Fault(self.source.path, row.line, "result_key", message))
 

@@ -150,9 +150,8 @@ def test_exported_rows_may_share_an_id_but_not_a_key(tmp_path: Path) -> None:
     assert len(specs_of(write(tmp_path, "fine.csv", fine))) == 2
     assert faults_of(write(tmp_path, "m.csv", fine + f"a,{IMAGE},j1\n")) == [
         (
-            "m.csv:4: result_key: j1 is already in line 2: remove one of the two rows; if the job "
-            "database was lost see `batchgen db rebuild`, and to make the clips again as new jobs "
-            "use --new-batch"
+            "m.csv:4: result_key: j1 is already in line 2: remove one of the two rows, or pass "
+            "--new-batch to pay for both as new jobs"
         )
     ]
     assert faults_of(write(tmp_path, "new.csv", fine + f"a,{IMAGE},\n")) == [
