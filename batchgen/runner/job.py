@@ -188,6 +188,11 @@ class Carrier:
 
     # -- submit ----------------------------------------------------------------------------------
 
+    @property
+    def unanswered(self) -> int:
+        """How many paid requests are under way, or answered and not recorded yet."""
+        return len(self._submitting)
+
     def is_submitting(self, task: asyncio.Task[Any]) -> bool:
         """Whether a coroutine is between its paid request and the record of its answer."""
         return task in self._submitting
@@ -239,6 +244,7 @@ class Carrier:
             failpoint("after-answer")
             await self.writer.do(jobs.record_accepted, fact)
         except Conflict:
+            del self._unrecorded[job.attempt_id]
             await self._doubt(
                 job,
                 OutcomeUnknown(
@@ -248,23 +254,26 @@ class Carrier:
                 ),
             )
             return False
-        except asyncio.CancelledError:
-            if self.writer.stuck:  # else it lands without a waiter
-                self.rescue.keep(job.attempt_id, accepted.request_id)
-            raise
         except Exception:
             # It will never be recorded by this process: the next one reads it from there.
             self.rescue.keep(job.attempt_id, accepted.request_id)
+            del self._unrecorded[job.attempt_id]
             raise
         finally:
+            # If this is cancelled, the commit lands without a waiter, or the id is kept elsewhere.
             late.cancel()
-            del self._unrecorded[job.attempt_id]
+        del self._unrecorded[job.attempt_id]
         return True
 
     def rescue_unrecorded(self) -> None:
         """Keep the request ids whose commit is still awaited elsewhere too."""
         for attempt_id, request_id in self._unrecorded.items():
             self.rescue.write(attempt_id, request_id)
+
+    def keep_unrecorded(self) -> None:
+        """Leave the request ids whose commit this process will not see to the next one."""
+        for attempt_id, request_id in self._unrecorded.items():
+            self.rescue.keep(attempt_id, request_id)
 
     async def _doubt(self, job: Job, error: ProviderError) -> None:
         self.stats.in_doubt += 1

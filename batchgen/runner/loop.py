@@ -6,16 +6,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batchgen import __version__
 from batchgen.domain.errors import Exit, OutputError, StoreError, UsageError
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
+from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
@@ -28,8 +29,11 @@ from batchgen.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _PAUSED_LOOK_S = 2.0
+_GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 _UNKNOWN_RUN_MS = 600_000
@@ -101,6 +105,8 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._leaving = False
+        self._left = asyncio.Event()  # at once, whatever is under way
+        self._left_s = 0.0
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
@@ -146,17 +152,50 @@ class Session:
             shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
             try:
-                await self._work(writer)
+                await self._unless_left(self._work(writer))
             finally:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
                 await self._cancel_tasks()
-                shutdown.remove(loop)
-            return await self._end(writer, shutdown)
+            return await self._unless_left(self._end(writer, shutdown))
         finally:
-            writer.close()
+            await self._close(writer)
+            shutdown.remove(loop)
             rescue_file.remove()
             lock.release()
+
+    async def _unless_left(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await what needs the job database; after a second signal, only a moment longer.
+
+        Raises:
+            StoreError: If the job database was stuck until then.
+        """
+        task = asyncio.create_task(work)
+        left = asyncio.create_task(self._left.wait())
+        try:
+            await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait({task}, timeout=max(0.0, self._left_s + _GRACE_S - steady_s()))
+            if task.done():
+                return task.result()
+        finally:
+            left.cancel()
+            task.cancel()
+        raise StoreError(
+            f"{self.database.path}: the job database took no change until the end; what it does "
+            "not know is in the rescue file beside it, which the next run reads"
+        )
+
+    async def _close(self, writer: Writer) -> None:
+        """Have what was handed in committed; leave it, and what is known, if that is stuck."""
+        try:
+            await self._unless_left(writer.end())
+        except StoreError:
+            self.database.let_go()
+            self._carrier.keep_unrecorded()
+            return
+        if writer.stuck:
+            self._carrier.keep_unrecorded()
 
     def _enter(self) -> None:
         now_ms = self.now_ms()
@@ -470,10 +509,15 @@ class Session:
     # -- leaving ---------------------------------------------------------------------------------
 
     def _asked_to_stop(self) -> None:
-        self.say(
-            "stopping: answers under way are awaited, what is paid for goes on in the next run; "
-            "once more leaves at once"
-        )
+        waiting = self._carrier.unanswered
+        if waiting:
+            answers = "1 answer" if waiting == 1 else f"{waiting} answers"
+            self.say(
+                f"stopping: waiting for {answers}, at most {POST_S:.0f} s; what is paid for goes "
+                "on in the next run. Once more leaves at once and puts them in doubt"
+            )
+        else:
+            self.say("stopping: what is paid for goes on in the next run")
         self._drain()
 
     def _drain(self) -> None:
@@ -484,6 +528,9 @@ class Session:
 
     def _leave(self) -> None:
         self._leaving = True
+        if not self._left.is_set():
+            self._left_s = steady_s()
+            self._left.set()
         self._carrier.writer.give_up()
         for task in self._tasks:
             task.cancel()
@@ -491,6 +538,8 @@ class Session:
 
     async def _cancel_tasks(self) -> None:
         """End what remains: paid requests are awaited, looks and downloads are not."""
+        # One that was claimed last must begin before it can be put back.
+        await asyncio.sleep(0)
         submitting = {task for task in self._tasks if self._carrier.is_submitting(task)}
         for task in self._tasks - submitting:
             task.cancel()

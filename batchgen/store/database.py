@@ -167,6 +167,10 @@ class Database:
         with translated(self.path), self._reader.connect() as connection, connection.begin():
             yield Transaction(connection)
 
+    def let_go(self) -> None:
+        """Leave the writing connection to the thread that is stuck in it; `close` spares it."""
+        self._writer = None
+
     def close(self) -> None:
         """Close every connection."""
         for engine in (self._writer, self._reader):

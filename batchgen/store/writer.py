@@ -7,6 +7,7 @@ cost one sync.
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -74,6 +75,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
         self._giving_up = threading.Event()
+        self._on_end: Callable[[], None] = lambda: None
         self.stuck = ""
 
     def start(self) -> None:
@@ -86,6 +88,20 @@ class Writer:
             return
         self._queue.put(None)
         self._thread.join()
+
+    async def end(self) -> None:
+        """Do as `close`, while other coroutines run."""
+        if self._thread.ident is None:
+            return
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(ended.set)
+
+        self._on_end = tell
+        self._queue.put(None)
+        await ended.wait()
 
     def give_up(self) -> None:
         """Try once what has not landed yet, then tell its waiters that it failed."""
@@ -132,6 +148,7 @@ class Writer:
                 self._resolve([(item.future, None, error) for item in items])
         if connection is not None:
             connection.close()
+        self._on_end()
 
     def _commit(self, connection: Connection, items: list[_Item]) -> None:
         try:
