@@ -10,7 +10,6 @@ import functools
 import ipaddress
 import logging
 import math
-import re
 import socket
 import ssl
 import time
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -28,6 +27,7 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
 from batchgen import __version__
+from batchgen.domain.redaction import redact_text, redact_url
 from batchgen.failpoints import Armed, failpoint, is_armed
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,8 @@ CONNECT_S = 10.0
 POST_S = 100.0
 GET_S = 30.0
 
-_REDACTED = "[redacted]"
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_URL_IN_TEXT = re.compile(r"https?://[^\s\"'<>`\\]+", re.IGNORECASE)
 
 
 class PrivateAddress(OSError):
@@ -398,31 +396,6 @@ def origin_of(url: str) -> str:
     host = parts.hostname.rstrip(".")
     port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
     return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
-
-
-def redact_url(url: str) -> str:
-    """Return a URL for people: query, fragment and user info replaced, a data URI cut."""
-    if url[:5].lower() == "data:":
-        return f"data:{_REDACTED}"
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return _REDACTED
-    _, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(
-        (
-            parts.scheme,
-            f"{_REDACTED}@{host}" if at else host,
-            parts.path,
-            _REDACTED if parts.query else "",
-            _REDACTED if parts.fragment else "",
-        )
-    )
-
-
-def redact_text(text: str) -> str:
-    """Return a text with every URL in it redacted."""
-    return _URL_IN_TEXT.sub(lambda found: redact_url(found.group()), text)
 
 
 def retry_after_s(value: str | None) -> float | None:

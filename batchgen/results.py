@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import exporters
+from batchgen.domain.redaction import public_url, redact_all
 from batchgen.exporters.interface import Record
 from batchgen.store import reads
 from batchgen.store.database import Database
@@ -65,7 +66,7 @@ def record(row: JobRow, *, root: Path) -> Record:
         "result_seed": row.seed,
         "result_attempts": row.accepted,
         "result_request_id": row.request_id,
-        "result_url": row.urls[0] if row.urls else None,
+        "result_url": public_url(row.urls[0]) if row.urls else None,
         "result_file": _file(row, first, root=root),
         "result_sha256": first.get("sha256"),
         "result_bytes": first.get("size_bytes"),
@@ -81,7 +82,7 @@ def record(row: JobRow, *, root: Path) -> Record:
         "result_batch": row.batch,
     }
     details = {
-        "urls": list(row.urls),
+        "urls": [public_url(url) for url in row.urls],
         "files": [
             {
                 "file": _file(row, clip, root=root),
@@ -90,7 +91,7 @@ def record(row: JobRow, *, root: Path) -> Record:
             }
             for clip in row.files
         ],
-        "inputs": dict(row.inputs),
+        "inputs": redact_all(row.inputs),
         "version": row.version,
         "charged_usd": _usd(row.charged_micros),
         "cost_is_estimate": row.charged_micros is not None

@@ -4,6 +4,7 @@ Only this module and `cli` read the environment. The token stays in `Token` and 
 printed by it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.redaction import secret_pattern
 
 TOKEN_NAMES = ("RUNCOMFY_TOKEN", "RUNCOMFY_API_TOKEN")
 BASE_NAME = "RUNCOMFY_MODEL_API_BASE"
@@ -68,6 +70,17 @@ def find_token(environment: Mapping[str, str] | None = None) -> Token:
         f"no token: set {TOKEN_NAMES[0]} (RunComfy's website shows it under Profile), or log in "
         f"with RunComfy's own program, which writes {path}"
     )
+
+
+def without_token(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return a text for people or a file, with every token that may be in use hidden."""
+    env = os.environ if environment is None else environment
+    found = [env.get(name, "").strip() for name in TOKEN_NAMES]
+    with contextlib.suppress(BatchgenError):  # no token file, or none that can be read
+        found.append(_from_file(token_file(env)).text)
+    for secret in filter(None, found):
+        text = secret_pattern(secret).sub("[token]", text)
+    return text
 
 
 def token_file(env: Mapping[str, str]) -> Path:

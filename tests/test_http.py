@@ -25,8 +25,6 @@ from batchgen.http import (
     opened,
     origin_of,
     poll_client,
-    redact_text,
-    redact_url,
     retry_after_s,
     submit_client,
 )
@@ -463,28 +461,6 @@ def test_origin(url: str, origin: str) -> None:
 def test_no_origin(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the texts are urllib's
         origin_of(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://a.test/b.mp4", "https://a.test/b.mp4"),
-        ("https://a.test/b.mp4?sig=s", "https://a.test/b.mp4?[redacted]"),
-        ("https://a.test/b.mp4?sig=s#f", "https://a.test/b.mp4?[redacted]#[redacted]"),
-        ("https://u:p@a.test:81/b", "https://[redacted]@a.test:81/b"),
-        ("data:image/png;base64,AAAA", "data:[redacted]"),
-        ("http://[::1", "[redacted]"),
-    ],
-)
-def test_redacted_url(url: str, shown: str) -> None:
-    assert redact_url(url) == shown
-
-
-def test_redacted_text() -> None:
-    text = 'see "https://a.test/b?sig=s" or HTTP://u:p@b.test, then go'
-    assert redact_text(text) == (
-        'see "https://a.test/b?[redacted]" or http://[redacted]@b.test, then go'
-    )
 
 
 @pytest.mark.parametrize(

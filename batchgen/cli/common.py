@@ -1,6 +1,7 @@
 """What the commands share: options, opening the job database, money and times in words."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from batchgen.domain.errors import UsageError
-from batchgen.settings import database_url
+from batchgen.domain.redaction import redact_text
+from batchgen.settings import database_url, without_token
 from batchgen.store import additions, reads, upgrade
 from batchgen.store.database import Database, Transaction
 
@@ -45,6 +47,20 @@ def account_option(command: Command) -> Command:
     return click.option(
         "--account", default="default", show_default=True, metavar="NAME", help="Who pays."
     )(command)
+
+
+class _Redacting(logging.Formatter):
+    """Lines for people: also what a library says or raises shows no secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact_text(without_token(super().format(record)))
+
+
+def log_to_stderr(*, verbose: bool = False) -> None:
+    """Show warnings on stderr, and with `verbose` what happens to each job."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def open_database(db: str | None, *, allow_network_fs: bool) -> Database:

@@ -55,6 +55,7 @@ def command(
     --refresh also bring back jobs whose clip expired, was lost or is gone from the disk. Exit
     code 3 if a clip is still missing.
     """
+    common.log_to_stderr()
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             lost, waiting = _candidates(tx, database, jobs, batch, refresh=refresh)

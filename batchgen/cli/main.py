@@ -14,6 +14,8 @@ import click
 
 from batchgen import __version__, failpoints
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
+from batchgen.domain.redaction import redact_text
+from batchgen.settings import without_token
 
 COMMANDS = {
     "init": "Write a commented example manifest.",
@@ -85,7 +87,7 @@ def main() -> NoReturn:
         error.show()
         _leave(Exit.USAGE)
     except BatchgenError as error:
-        click.echo(f"Error: {_printable(_shown(error))}", err=True)
+        click.echo(f"Error: {_printable(_safe(_shown(error)))}", err=True)
         _leave(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -95,7 +97,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(Exit.SUCCESS)
     except Exception as error:  # noqa: BLE001 - the boundary: reported to a file, never swallowed
-        click.echo(f"Error: unexpected: {type(error).__name__}: {error}", err=True)
+        said = _printable(_safe(f"{type(error).__name__}: {error}"))
+        click.echo(f"Error: unexpected: {said}", err=True)
         click.echo(f"The details are in {_report()}; nothing paid for is lost.", err=True)
         _leave(Exit.UNEXPECTED)
     _leave(result if isinstance(result, int) else Exit.SUCCESS)
@@ -122,6 +125,11 @@ def _printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def _safe(text: str) -> str:
+    # Where an error comes from must not decide whether a secret is shown.
+    return redact_text(without_token(text))
+
+
 def _shown(error: BatchgenError) -> str:
     if not isinstance(error, ManifestError) or len(error.faults) <= 1:
         return str(error)
@@ -138,5 +146,5 @@ def _report() -> str:
         "w", prefix=f"batchgen-{stamp}-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"batchgen {__version__}, Python {sys.version}\n\n")
-        traceback.print_exc(file=file)
+        file.write(_safe(traceback.format_exc()))
     return file.name

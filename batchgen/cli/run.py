@@ -1,7 +1,6 @@
 """`batchgen run`: add manifests, ask, and work until every job in scope is at rest."""
 
 import contextlib
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import click
 
 from batchgen import exporters, planning, results
 from batchgen.cli import consent, ending, plans, service
-from batchgen.cli.common import plural, print_json, usd
+from batchgen.cli.common import log_to_stderr, plural, print_json, usd
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.service import Service
@@ -39,9 +38,7 @@ def command(**given: Any) -> int:
     whatever interrupted a run, the same command goes on.
     """
     wanted = Flags(**given)
-    logging.basicConfig(
-        level=logging.INFO if wanted.verbose else logging.WARNING, format="%(message)s"
-    )
+    log_to_stderr(verbose=wanted.verbose)
     _check_flags(wanted)
     if wanted.output is not None:
         exporters.check_target(wanted.output, overwrite=False)

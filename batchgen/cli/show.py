@@ -1,7 +1,7 @@
 """`batchgen show`: one job: inputs, attempts, what happened when."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 from batchgen.cli import common
 from batchgen.domain.errors import UsageError
 from batchgen.domain.identity import job_label
+from batchgen.domain.redaction import redact_all
 from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
@@ -37,7 +38,7 @@ def command(*, job: str, db: str | None, allow_network_fs: bool, as_json: bool) 
         events = reads.events(tx, job_id)
     if row is None:
         raise LookupError(f"job {job_id}")
-    shown = _redacted(_json(row, attempts, events))
+    shown = redact_all(_json(row, attempts, events))
     if as_json:
         common.print_json(shown)
     else:
@@ -49,22 +50,6 @@ def _find(tx: Transaction, said: str) -> int:
     if len(found) != 1:
         raise UsageError("name exactly one job: `batchgen ls` lists them")
     return found[0]
-
-
-def _redacted(value: Any) -> Any:
-    from batchgen.http import redact_text  # a quarter of a second to import
-
-    return _each_text(value, redact_text)
-
-
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {name: _each_text(part, change) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each_text(part, change) for part in value]
-    return value
 
 
 def _json(

@@ -15,6 +15,7 @@ import httpx
 
 from batchgen.domain.errors import DownloadError
 from batchgen.domain.jobs import Clip
+from batchgen.domain.redaction import redact_url
 from batchgen.downloads.content import (
     HEAD_BYTES,
     MEDIA_EXTENSIONS,
@@ -26,7 +27,7 @@ from batchgen.downloads.content import (
 from batchgen.downloads.folder import Part
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
-from batchgen.http import USER_AGENT, explain, is_private, is_public, redact_url
+from batchgen.http import USER_AGENT, explain, is_private, is_public
 
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2

@@ -30,6 +30,7 @@ from batchgen.domain.errors import (
     Unsent,
     UsageError,
 )
+from batchgen.domain.redaction import redact_text, redact_url, secret_pattern
 from batchgen.http import (
     CONNECT_S,
     GET_S,
@@ -41,8 +42,6 @@ from batchgen.http import (
     is_unsent,
     origin_of,
     poll_client,
-    redact_text,
-    redact_url,
     retry_after_s,
     submit_client,
 )
@@ -53,6 +52,7 @@ log = logging.getLogger(__name__)
 DEFAULT_BASE = "https://model-api.runcomfy.net/v1"
 BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
 LONGEST_BODY = 4 * 1024 * 1024
+LONGEST_WORD = 100  # of a state or code that the service names
 LONGEST_TEXT = 1000  # of a message for people; the raw answer is kept beside it
 
 _TOKEN_CODES = frozenset({"400004", "401001", "403001"})
@@ -89,7 +89,6 @@ _FAILURE_CODES = ("failureCode", "failure_code", "error_code", "code")
 _FAILURE_TEXTS = ("error", "failure_reason", "failure", "error_message")
 _MOST_MICROS = 10**15  # a thousand million dollars: more is no price
 _DEEPEST_OUTPUT = 8
-_LONG_TOKEN = 16
 _NO_REQUEST = "00000000-0000-0000-0000-000000000000"
 
 
@@ -141,12 +140,7 @@ class RunComfy:
                 "the RunComfy token is empty or holds spaces or other characters that no token has",
                 exit_code=Exit.TOKEN,
             )
-        # A short token may be part of an innocent word, and hiding it there would spoil what is
-        # kept: it is hidden where it stands alone.
-        secret = re.escape(token)
-        if len(token) < _LONG_TOKEN:
-            secret = f"(?<![A-Za-z0-9_-]){secret}(?![A-Za-z0-9_-])"
-        self._secret = re.compile(secret)
+        self._secret = secret_pattern(token)
         self._read_headers = httpx.Headers(
             {
                 "Authorization": f"Bearer {token}",
@@ -351,17 +345,18 @@ class RunComfy:
         error_code, error_text = _failure(payload) if failed else (None, None)
         return Look(
             phase=phase,
-            remote_state=word,
+            remote_state=self._clean(redact_text(word))[:LONGEST_WORD],
             raw=raw,
             known_word=word in _PHASES,
             queue_position=(
                 _count(payload.get("queue_position")) if phase is Phase.QUEUED else None
             ),
-            output_urls=urls,
+            # A link that held the token would carry it to the job database and a file host.
+            output_urls=tuple(map(self._clean, urls)),
             cost_micros=_micros(payload.get("cost")),
             created_at=_time(payload.get("created_at")),
             finished_at=_time(payload.get("finished_at")),
-            error_code=error_code,
+            error_code=self._clean(error_code)[:LONGEST_WORD] if error_code else None,
             error_text=self._clean(_one_line(error_text)) if error_text else None,
             echoed_inputs=_echo(payload),
         )

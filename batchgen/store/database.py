@@ -197,7 +197,10 @@ class Database:
         # The writer's one connection is handed from the command's thread to the store
         # thread and never used by two at once.
         engine = create_engine(
-            "sqlite://", creator=connect, poolclass=NullPool if read_only else StaticPool
+            "sqlite://",
+            creator=connect,
+            poolclass=NullPool if read_only else StaticPool,
+            hide_parameters=True,  # inputs hold signed URLs, and an error shows its parameters
         )
         begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 

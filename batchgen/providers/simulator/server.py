@@ -5,6 +5,7 @@ benchmark must measure batchgen, not this.
 """
 
 import asyncio
+import hashlib
 import json
 import math
 import socket
@@ -491,7 +492,8 @@ class Simulator:
         if self.settings.link_life_s is None:
             return url
         dies_at = self.books.clock() + self.settings.link_life_s
-        return f"{url}?X-Amz-Signature={entry.number:08x}&expires={dies_at:.6f}"
+        signature = hashlib.sha256(f"{entry.id} {number} {dies_at}".encode()).hexdigest()
+        return f"{url}?X-Amz-Signature={signature}&expires={dies_at:.6f}"
 
     def _cancel(self, entry: Entry, _query: str) -> web.Response:
         is_cancelled = self.books.cancel(entry)
@@ -523,7 +525,7 @@ class Simulator:
         fault = self.books.fault(Stage.FILE, entry.fetches, entry.inputs)
         if fault is None or (fault.kind is Kind.FILE_REDIRECT and "moved=1" in query):
             return await self._clip(request, name)
-        return await self._spoilt_clip(request, name, fault)
+        return await self._spoilt_clip(request, name, query, fault)
 
     def _is_dead_link(self, query: str) -> bool:
         if self.settings.link_life_s is None:
@@ -562,7 +564,7 @@ class Simulator:
         return response
 
     async def _spoilt_clip(
-        self, request: web.BaseRequest, name: str, fault: Fault
+        self, request: web.BaseRequest, name: str, query: str, fault: Fault
     ) -> web.StreamResponse:
         body = b"".join(pieces(name, size_bytes=self.settings.clip_bytes))
         half = body[: len(body) // 2]
@@ -580,7 +582,8 @@ class Simulator:
                 return await _slowly(request, body, stated=len(body), seconds=seconds)
             case Kind.FILE_REDIRECT:
                 origin = f"http://{fault.code}:{self._port}" if fault.code else self._origin
-                headers = {"Location": f"{origin}/files/{name}?moved=1"}
+                signed = f"{query}&" if query else ""  # else a link that dies would be dead
+                headers = {"Location": f"{origin}/files/{name}?{signed}moved=1"}
                 return web.Response(status=302, headers=headers)
             case Kind.FILE_DROP:
                 return _cut(request, reset=True)

@@ -1,0 +1,87 @@
+"""What may be shown of a text that holds URLs: a signed one opens a file to whoever reads it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+REDACTED = "[redacted]"
+
+_LONG_SECRET = 16
+_URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>`\\]+", re.IGNORECASE)
+_SIGNATURE_IN_TEXT = re.compile(
+    # Also where a URL is not seen as one: `\/\/` and `\u0026` of JSON, `%3D` of a URL in a URL.
+    r"(?P<name>(?:(?<![a-z0-9_-])|(?<=u0026)|(?<=%26)|(?<=%3F))"
+    r"(?:x-(?:amz|goog|oss)-[a-z-]+|sig|signature|key-pair-id|policy)(?:=|%3D))"
+    r"(?:(?!%26|&)[^\s\"'<>`\\])+",
+    re.IGNORECASE,
+)
+_CREDENTIAL = re.compile(
+    r"sig|token|key|polic|credential|auth|expire|secret|password|hmac|ticket"
+    r"|^x-(?:amz|goog|oss|ms)-|^s[erpv]$",
+    re.IGNORECASE,
+)
+
+
+def secret_pattern(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret in a text.
+
+    A short one may be part of an innocent word, and hiding it there would spoil what is kept:
+    it is found where it stands alone.
+    """
+    found = re.escape(secret)
+    if len(secret) < _LONG_SECRET:
+        found = f"(?<![A-Za-z0-9_-]){found}(?![A-Za-z0-9_-])"
+    return re.compile(found)
+
+
+def redact_url(url: str) -> str:
+    """Return a URL for people: query, fragment and user info replaced, a data URI cut."""
+    if url[:5].lower() == "data:":
+        return f"data:{REDACTED}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return REDACTED
+    _, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(
+        (
+            parts.scheme,
+            f"{REDACTED}@{host}" if at else host,
+            parts.path,
+            REDACTED if parts.query else "",
+            REDACTED if parts.fragment else "",
+        )
+    )
+
+
+def redact_text(text: str) -> str:
+    """Return a text with every URL in it redacted, and every signature that stands alone."""
+    text = _URL_IN_TEXT.sub(lambda found: redact_url(found.group()), text)
+    return _SIGNATURE_IN_TEXT.sub(rf"\g<name>{REDACTED}", text)
+
+
+def redact_all(value: Any) -> Any:
+    """Return JSON-like data with every text in it redacted."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {name: redact_all(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(part) for part in value]
+    return value
+
+
+def public_url(url: str) -> str:
+    """Return a URL for tables that go to others: as it is, but for what may be a credential.
+
+    Without the whole query if any of its parameters looks like a part of a signature, without
+    user info and fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    except ValueError:
+        return REDACTED
+    query = "" if any(map(_CREDENTIAL.search, names)) else parts.query
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))

@@ -1,0 +1,73 @@
+import pytest
+
+from batchgen.domain.redaction import public_url, redact_all, redact_text, redact_url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.test/b.mp4", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?sig=s", "https://a.test/b.mp4?[redacted]"),
+        ("https://a.test/b.mp4?sig=s#f", "https://a.test/b.mp4?[redacted]#[redacted]"),
+        ("https://u:p@a.test:81/b", "https://[redacted]@a.test:81/b"),
+        ("data:image/png;base64,AAAA", "data:[redacted]"),
+        ("http://[::1", "[redacted]"),
+    ],
+)
+def test_redacted_url(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+def test_redacted_text() -> None:
+    text = 'see "https://a.test/b?sig=s" or HTTP://u:p@b.test, then go'
+    assert redact_text(text) == (
+        'see "https://a.test/b?[redacted]" or http://[redacted]@b.test, then go'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b.example.com/x?X-Amz-Signature=5ecret&b=c",
+        '{"url": "https:\\/\\/a.test\\/b?a=1&sig=5ecret"}',
+        '{"url": "https://a.test/b?a=1\\u0026X-Goog-Signature=5ecret\\u0026b=c"}',
+        "next=https%3A%2F%2Fa.test%2Fb%3Fa%3D1%26Signature%3D5ecret%26c=1",
+        "Key-Pair-Id=5ecret",
+        "x?Policy=5ecret__",
+        "postgresql://me:5ecret@db.test/jobs",
+        "S3://KEY:5ecret@bucket/x",
+    ],
+)
+def test_a_signature_is_hidden_wherever_it_stands(text: str) -> None:
+    assert "5ecret" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Policy: no faces", "signature=", "a design=x", "see a.test/b?c=d", "10:30://", "it's a sig"],
+)
+def test_a_text_without_a_secret_stays(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_every_text_of_a_payload_is_redacted() -> None:
+    said = {"a": ["https://a.test/b?sig=s", 5, None], "b": {"c": ("x",)}}
+
+    assert redact_all(said) == {"a": ["https://a.test/b?[redacted]", 5, None], "b": {"c": ["x"]}}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.test/b.mp4?id=5&v=2", "https://a.test/b.mp4?id=5&v=2"),
+        ("https://a.test/b.mp4?id=5&X-Amz-Signature=s", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?GoogleAccessId=a&Expires=5&Signature=s", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?se=2026&sp=r&sig=s", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?Policy=p&Key-Pair-Id=k", "https://a.test/b.mp4"),
+        ("https://a.test/b.mp4?access_token=t", "https://a.test/b.mp4"),
+        ("https://me:pw@a.test/b.mp4#part", "https://a.test/b.mp4"),
+        ("http://[::1", "[redacted]"),
+    ],
+)
+def test_a_url_for_a_table_keeps_what_is_no_credential(url: str, shown: str) -> None:
+    assert public_url(url) == shown
