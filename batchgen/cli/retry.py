@@ -54,8 +54,10 @@ def command(
     left = [row for row in rows if row not in done]
     if as_json:
         common.print_json({"retried": _json(done), "left": _json(left)})
-    else:
+    elif done:
         click.echo(f"{common.plural(len(done), 'job')} pending again: `batchgen run` pays for them")
+    elif not left:
+        click.echo("no job has failed", err=True)
     for row in left:
         click.echo(f"{row.batch}/{row.label}: left alone: is {row.state}", err=True)
     return Exit.SOME_FAILED if left else Exit.SUCCESS

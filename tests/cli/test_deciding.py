@@ -121,6 +121,15 @@ def test_failed_jobs_become_pending() -> None:
     assert states() == {"a": "pending", "b": "pending"}
 
 
+def test_nothing_is_to_be_paid_for_if_nothing_was_changed() -> None:
+    ok("add", write("jobs.csv", rows("a")))
+
+    none, left = ok("retry", "--failed", "-y"), call("retry", "a", "-y")
+
+    assert "no job has failed" in none.err
+    assert none.out == left.out == ""
+
+
 @pytest.mark.usefixtures("_failed")
 def test_only_the_named_job_is_retried() -> None:
     ok("retry", "b", "-y")
