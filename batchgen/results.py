@@ -94,8 +94,7 @@ def record(row: JobRow, *, root: Path) -> Record:
         "inputs": redact_all(row.inputs),
         "version": row.version,
         "charged_usd": _usd(row.charged_micros),
-        "cost_is_estimate": row.charged_micros is not None
-        and row.charged_micros != row.stated_micros,
+        "cost_is_estimate": row.cost_is_estimate,
         "estimate_usd": _usd(row.est_micros),
         "remote_state": row.remote_state,
     }

@@ -118,12 +118,15 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def usd(micros: int | None) -> str:
-    """Return money for people: `$1.25`, to the cent unless that hides something."""
+def usd(micros: int | None, *, is_estimate: bool = False) -> str:
+    """Return money for people: `$1.25`, to the cent unless that hides something.
+
+    `~$1.25` is booked money that is an estimate at least in part: the service did not state it.
+    """
     if micros is None:
         return "unknown"
     digits = 2 if micros % 10_000 == 0 else 4
-    return f"${micros / 1_000_000:,.{digits}f}"
+    return f"{'~' if is_estimate else ''}${micros / 1_000_000:,.{digits}f}"
 
 
 def usd_number(micros: int | None) -> float | None:

@@ -52,11 +52,10 @@ def judge(
         ]
         reasons.append(Reason(Exit.SOME_FAILED, ", ".join(said)))
     if not reasons:
-        left = f"; {tally[JobState.PENDING]} left waiting by --limit" if limited else ""
-        said_good = "every job succeeded" if good else "nothing to do"
-        if tally[JobState.PENDING]:
-            said_good = "all that was paid for succeeded" + left
-        reasons.append(Reason(Exit.SUCCESS, said_good))
+        # What waits without a reason of its own was left by --limit.
+        left = f"all that was paid for succeeded; {tally[JobState.PENDING]} left waiting by --limit"
+        done = "every job succeeded" if good else "nothing to do"
+        reasons.append(Reason(Exit.SUCCESS, left if tally[JobState.PENDING] else done))
     return sorted(reasons, key=lambda reason: PRECEDENCE.index(reason.exit_code))
 
 
@@ -67,8 +66,20 @@ def summarise(
     tally: Counter[JobState],
     reasons: list[Reason],
     batches: list[BatchSummary],
+    *,
+    is_estimate: bool,
 ) -> None:
-    """Say how a run ended: one JSON object on stdout, or a few lines on stderr."""
+    """Say how a run ended: one JSON object on stdout, or a few lines on stderr.
+
+    Args:
+        database: The job database.
+        flags: What was asked for.
+        outcome: What the session met.
+        tally: The jobs in scope by state.
+        reasons: Of `judge`.
+        batches: Those of the run.
+        is_estimate: Whether some of what they spent was not stated by the service.
+    """
     spent = sum(batch.spent_micros for batch in batches)
     reserved = sum(batch.reserved_micros for batch in batches)
     if flags.as_json:
@@ -82,6 +93,7 @@ def summarise(
                 "jobs": {str(state): count for state, count in tally.items() if count},
                 "submitted": outcome.stats.submitted,
                 "spent_usd": usd_number(spent),
+                "spent_is_estimate": is_estimate,
                 "reserved_usd": usd_number(reserved),
                 "database": str(database.path),
                 "output": flags.output,
@@ -90,10 +102,14 @@ def summarise(
         return
     if flags.quiet and reasons[0].exit_code is Exit.SUCCESS:
         return
-    counts = ", ".join(f"{tally[state]} {state}" for state in JobState if tally[state])
-    say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run")
+    counts = ", ".join(
+        f"{tally[state]} {state.replace('_', ' ')}" for state in JobState if tally[state]
+    )
+    doubts = tally[JobState.IN_DOUBT]
+    too = f", {doubts} in doubt may have been paid for too" if doubts else ""
+    say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run{too}")
     held = f", {usd(reserved)} reserved" if reserved else ""
-    say(f"{usd(spent)} spent in all{held}")
+    say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
     folders = sorted(
         {str(planning.clips_folder(database.folder, one.output_dir)) for one in batches}
     )

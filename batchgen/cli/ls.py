@@ -58,7 +58,8 @@ def _file(row: JobRow) -> str:
 
 
 def _cells(row: JobRow) -> tuple[str, ...]:
-    cost = "" if row.charged_micros is None else common.usd(row.charged_micros)
+    booked = row.charged_micros is not None
+    cost = common.usd(row.charged_micros, is_estimate=row.cost_is_estimate) if booked else ""
     key = row.key[:_KEY_CHARACTERS]
     return (key, row.batch, row.label, row.state, row.error_class or "", cost, _file(row))
 
@@ -75,6 +76,7 @@ def _json(row: JobRow) -> dict[str, Any]:
         "error_class": row.error_class,
         "error": row.error,
         "cost_usd": common.usd_number(row.charged_micros),
+        "cost_is_estimate": row.cost_is_estimate,
         "estimate_usd": common.usd_number(row.est_micros),
         "file": _file(row) or None,
     }

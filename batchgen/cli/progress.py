@@ -84,7 +84,7 @@ class Progress:
             words.append(f"{stats.failed} failed")
         if stats.in_doubt:
             words.append(f"{stats.in_doubt} in doubt")
-        words.append(f"{usd(stats.charged_micros)} spent")
+        words.append(f"{usd(stats.charged_micros, is_estimate=stats.estimates > 0)} spent")
         return " · ".join(words)
 
     def _line(self) -> str:

@@ -175,10 +175,11 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             for batch in reads.batches(tx)
             if look.batch_ids is None or batch.id in look.batch_ids
         ]
+        is_estimate = any(reads.has_estimates(tx, batch) for batch in summaries)
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(database, wanted, outcome, tally, reasons, summaries)
+    ending.summarise(database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate)
     return reasons[0].exit_code
 
 

@@ -15,6 +15,7 @@ from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
 
+_TOLD_OTHERWISE = ("no", "state", "inputs", "extra", "charged_usd", "charged_is_estimate")
 _RAW = ("submit_raw", "status_raw", "result_raw")
 
 
@@ -69,6 +70,7 @@ def _json(
         "cells": dict(row.cells),
         "estimate_usd": common.usd_number(row.est_micros),
         "cost_usd": common.usd_number(row.charged_micros),
+        "cost_is_estimate": row.cost_is_estimate,
         "error_class": row.error_class,
         "error": row.error,
         "output_dir": row.output_dir,
@@ -99,6 +101,8 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
         "estimate_usd": common.usd_number(attempt["est_micros"]),
         "stated_cost_usd": common.usd_number(attempt["cost_micros"]),
         "charged_usd": common.usd_number(attempt["charged_micros"]),
+        "charged_is_estimate": bool(attempt["charged_micros"])
+        and attempt["charged_micros"] != attempt["cost_micros"],
         **{f"{name}_at": common.iso(attempt[f"{name}_ms"]) for name in times},
         **{name: attempt[name] for name in [*said, *_RAW]},
     }
@@ -110,6 +114,8 @@ def _lines(shown: Mapping[str, Any]) -> list[str]:
     for name in ("model", "remote_state", "queue_position", "error_class", "error"):
         if shown[name] is not None:
             lines.append(f"  {name.replace('_', ' ')}: {shown[name]}")
+    if shown["cost_usd"] is not None:
+        lines.append(f"  cost: {_money(shown['cost_usd'], is_estimate=shown['cost_is_estimate'])}")
     lines += [f"  file: {shown['output_dir']}/{clip['path']}" for clip in shown["files"]]
     lines.append("inputs")
     lines += [f"  {name}: {_text(value)}" for name, value in shown["inputs"].items()]
@@ -118,14 +124,21 @@ def _lines(shown: Mapping[str, Any]) -> list[str]:
         lines += [
             f"  {name}: {_text(value)}"
             for name, value in attempt.items()
-            if name not in ("no", "state", "inputs", "extra") and value is not None
+            if name not in _TOLD_OTHERWISE and value is not None
         ]
+        if attempt["charged_usd"] is not None:
+            charged = _money(attempt["charged_usd"], is_estimate=attempt["charged_is_estimate"])
+            lines.append(f"  charged: {charged}")
     if shown["events"]:
         lines.append("events")
     for event in shown["events"]:
         data = f"  {_text(event['data'])}" if event["data"] else ""
         lines.append(f"  {event['at']}  {event['kind']}{data}")
     return lines
+
+
+def _money(dollars: float, *, is_estimate: bool) -> str:
+    return common.usd(round(dollars * 1_000_000), is_estimate=is_estimate)
 
 
 def _text(value: Any) -> str:

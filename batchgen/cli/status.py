@@ -24,6 +24,7 @@ class _Standing:
     summary: BatchSummary
     waiting: Waiting
     classes: Mapping[str, int]
+    spent_is_estimate: bool
 
 
 @click.command("status")
@@ -79,7 +80,7 @@ def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:
     if 0 < summary.counts.get(JobState.FAILED, 0) <= _MOST_CLASSED:
         failed = reads.job_rows(tx, batch_id=summary.id, states=[JobState.FAILED])
         classes.update(row.error_class or "unknown" for row in failed)
-    return _Standing(summary, waiting, classes)
+    return _Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
 
 
 def _json(standing: _Standing) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def _json(standing: _Standing) -> dict[str, Any]:
         "counts": {str(state): summary.counts.get(state, 0) for state in JobState},
         "failed_by_class": dict(standing.classes),
         "spent_usd": common.usd_number(summary.spent_micros),
+        "spent_is_estimate": standing.spent_is_estimate,
         "reserved_usd": common.usd_number(summary.reserved_micros),
         "budget_usd": common.usd_number(summary.budget_micros),
         "waiting_estimate_usd": common.usd_number(waiting.micros),
@@ -106,7 +108,8 @@ def _lines(standing: _Standing) -> list[str]:
     )
     lines = [f"{summary.name}: {common.plural(sum(counts.values()), 'job')}"]
     lines.append(f"  {states or 'none'}")
-    money = f"  {common.usd(summary.spent_micros)} spent"
+    spent = common.usd(summary.spent_micros, is_estimate=standing.spent_is_estimate)
+    money = f"  {spent} spent"
     if summary.reserved_micros:
         money += f", {common.usd(summary.reserved_micros)} reserved"
     if summary.budget_micros is not None:

@@ -90,6 +90,7 @@ class Stats:
     downloading: int = 0
     waiting_downloads: int = 0
     charged_micros: int = 0
+    estimates: int = 0  # clips whose cost the service has not stated
     overdue: int = 0
     last_problem: str = ""
     warned: set[str] = field(default_factory=set)
@@ -513,6 +514,7 @@ class Carrier:
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )
+        self.stats.estimates += look.cost_micros is None
         if not mine:
             return None
         if look.cost_micros is not None:
@@ -687,6 +689,7 @@ class Carrier:
         if look.cost_micros is not None:
             self.stats.late_costs = 0
             self.stats.charged_micros += look.cost_micros - job.est_micros
+            self.stats.estimates -= 1
             await self.writer.do(
                 jobs.record_cost,
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),

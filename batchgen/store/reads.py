@@ -80,6 +80,11 @@ class JobRow:
         """Return id and variant, for people."""
         return job_label(self.row_id, self.variant)
 
+    @property
+    def cost_is_estimate(self) -> bool:
+        """Whether some of what is booked was not stated by the service."""
+        return bool(self.charged_micros) and self.charged_micros != self.stated_micros
+
 
 def _job_row(row: Any) -> JobRow:
     values = dict(row._mapping)
@@ -210,6 +215,25 @@ def batches(tx: Transaction) -> list[BatchSummary]:
         )
         for row in tx.rows(_BATCHES)
     ]
+
+
+_MOST_LOOKED_THROUGH = 100_000  # jobs; there is no index for it
+_ESTIMATED = text(
+    "SELECT 1 FROM attempts WHERE batch_id = :batch_id AND charged_micros > 0 "
+    "AND (cost_micros IS NULL OR cost_micros <> charged_micros) LIMIT 1"
+)
+
+
+def has_estimates(tx: Transaction, batch: BatchSummary) -> bool:
+    """Return whether some of what a batch spent may be an estimate.
+
+    Said too of one whose attempts are too many to look through.
+    """
+    if not batch.spent_micros:
+        return False
+    if sum(batch.counts.values()) > _MOST_LOOKED_THROUGH:
+        return True
+    return tx.value(_ESTIMATED, {"batch_id": batch.id}) is not None
 
 
 _MAX_JOB = text("SELECT coalesce(max(id), 0) FROM jobs")

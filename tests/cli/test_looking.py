@@ -3,13 +3,17 @@ import io
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli.bought import TOKEN, buy, service
 from cli.commands import call, ok, rows, states, write
 
+from batchgen.domain.states import JobState
 from batchgen.providers.simulator import Fault, Kind, Settings
+from batchgen.store import reads
+from batchgen.store.database import Database
 
 SIGNED = "https://images.example.com/a.jpg?X-Amz-Signature=0123456789abcdef&X-Amz-Date=1"
 
@@ -37,6 +41,54 @@ def test_status_counts_jobs_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "about $0.25" in done.out
     only = ok("status", "--batch", "more", "--json").said["batches"]
     assert [batch["batch"] for batch in only] == ["more"]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_booked_money_that_the_service_did_not_state_is_marked(
+    monkeypatch: pytest.MonkeyPatch, stated: bool
+) -> None:
+    with service(monkeypatch, Settings(cost_stated=stated)):
+        ok("add", write("jobs.csv", rows("a")))
+        done = ok("run", "-y", "--poll-interval", "0")
+        again = ok("run", "-y", "--json").said
+
+    money = "$0.25" if stated else "~$0.25"
+    assert f"\n{money} spent in all" in done.err
+    assert f"  {money} spent" in ok("status").out
+    assert f" {money} " in ok("ls").out
+    shown = ok("show", "a").out.splitlines()
+    assert {f"  cost: {money}", f"  charged: {money}"} <= set(shown)
+    assert again["spent_is_estimate"] is not stated
+    assert ok("status", "--json").said["batches"][0]["spent_is_estimate"] is not stated
+    assert ok("ls", "--json").said["jobs"][0]["cost_is_estimate"] is not stated
+    attempt = ok("show", "a", "--json").said["attempts"][0]
+    assert attempt["charged_is_estimate"] is not stated
+
+
+def test_a_sum_is_marked_if_a_part_of_it_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubt = Fault(Kind.DROP_AFTER, prompt="scene b", times=1)
+    with service(monkeypatch, Settings(faults=(doubt,))):
+        ok("add", write("jobs.csv", rows("a", "b")))
+        first = call("run", "-y", "--poll-interval", "0")
+        before = ok("status").out
+        second = ok("run", "-y", "--poll-interval", "0", "--resubmit-in-doubt")
+
+    assert "1 paid for in this run, 1 in doubt may have been paid for too\n" in first.err
+    assert "  $0.25 spent, $0.25 reserved" in before
+    assert "~$0.75 spent in all" in second.err
+    assert [line.split()[4] for line in ok("ls").out.splitlines()[1:]] == ["$0.25", "~$0.50"]
+
+
+def test_a_sum_of_too_many_attempts_to_look_through_is_marked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        buy("a")
+
+    with closing(Database("batchgen.db")) as database, database.reading() as tx:
+        [batch] = reads.batches(tx)
+        assert not reads.has_estimates(tx, batch)
+        assert reads.has_estimates(tx, replace(batch, counts={JobState.SUCCEEDED: 1_000_000}))
 
 
 def test_status_says_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
