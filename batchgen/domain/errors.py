@@ -4,7 +4,8 @@ BatchgenError                 something we foresaw                              
 ├── UsageError                the command does not make sense, or no consent    2
 ├── ManifestError             the user's file is wrong or refused               5
 ├── StoreError                the job database cannot be used                   11
-│   └── DiskFull              it has no room to grow                            13
+│   ├── DiskFull              it has no room to grow                            13
+│   └── DatabaseMoved         its file was replaced or removed while in use
 ├── OutputError               disk full, or the output folder is unwritable     13
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
@@ -129,6 +130,10 @@ class DiskFull(StoreError):
     """The job database has no room to grow."""
 
     exit_code = Exit.OUTPUT
+
+
+class DatabaseMoved(StoreError):
+    """The file was replaced or removed while it was in use."""
 
 
 class OutputError(BatchgenError):

@@ -139,6 +139,7 @@ class Carrier:
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
+    in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
 
@@ -235,6 +236,8 @@ class Carrier:
     async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:
         fact = jobs.AcceptedFact(job, accepted.request_id, accepted.raw, self.now_ms())
         self._unrecorded[job.attempt_id] = accepted.request_id
+        if not self.in_place():
+            self.rescue.keep(job.attempt_id, accepted.request_id)
         if self.writer.stuck:
             self.rescue.write(job.attempt_id, accepted.request_id)
         # Should the commit take long, the id is kept elsewhere too.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
-from batchgen.domain.errors import Exit, OutputError, StoreError, UsageError
+from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError, UsageError
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
@@ -116,6 +116,8 @@ class Session:
         self._longest_ms = 0
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
+        self._was_moved: DatabaseMoved | None = None
+        self._rescue_file: rescue.RescueFile
         self._kept_rescues: set[Path] = set()  # told already
         self._carrier: Carrier
 
@@ -140,7 +142,7 @@ class Session:
         writer = Writer(self.database, on_stuck=on_stuck)
         lock = sqlite.WorkerLock(self.database.path, self.worker_id)
         try:
-            rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
+            self._rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
         except StoreError:
             lock.release()
             raise
@@ -148,7 +150,7 @@ class Session:
         try:
             self._enter()
             writer.start()
-            self._carrier = self._new_carrier(writer, rescue_file)
+            self._carrier = self._new_carrier(writer, self._rescue_file)
             shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
             try:
@@ -161,8 +163,10 @@ class Session:
         finally:
             await self._close(writer)
             shutdown.remove(loop)
-            rescue_file.remove()
+            self._rescue_file.remove()
             lock.release()
+            if self._was_moved is not None:
+                self._save_moved()
 
     async def _unless_left(self, work: Coroutine[Any, Any, T]) -> T:
         """Await what needs the job database; after a second signal, only a moment longer.
@@ -245,6 +249,7 @@ class Session:
             in_flight=self._held,
             renew_token=self.renew_token,
             learned=self._learn,
+            in_place=self._in_place,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -298,8 +303,46 @@ class Session:
         except TimeoutError:
             return
 
-    async def _claim(self, writer: Writer, wanted: int) -> Claim:
-        claim = await writer.do(jobs.claim, self._request(wanted))
+    def _claim_in_place(self, tx: Transaction, requests: Sequence[ClaimRequest]) -> list[Claim]:
+        self.database.check_in_place()
+        return jobs.claim(tx, requests)
+
+    def _in_place(self) -> bool:
+        """Return whether the job database still has its name; react if it has not."""
+        try:
+            self.database.check_in_place()
+        except DatabaseMoved as error:
+            self._moved(error)
+        return self._was_moved is None
+
+    def _moved(self, error: DatabaseMoved) -> None:
+        """Pay for nothing more; keep what is paid for outside the job database too."""
+        if self._was_moved is None:
+            self._was_moved = error
+            self.say(str(error))
+            self.limits.pause(error.exit_code, str(error))
+            for job in self._held.values():
+                if job.request_id is not None:
+                    self._rescue_file.keep(job.attempt_id, job.request_id)
+
+    def _save_moved(self) -> None:
+        """Give the file that this run worked with a name again, with all that it recorded."""
+        target = self.database.path.with_name(f"{self.database.path.name}.saved-{self.worker_id}")
+        try:
+            self.database.save_moved(target)
+        except StoreError as error:
+            raise DatabaseMoved(f"{self._was_moved}; nor can it be saved: {error}") from error
+        raise DatabaseMoved(
+            f"{self._was_moved}. With all that this run recorded it is saved as {target}: look "
+            "which of the two is right, and give that one the name"
+        )
+
+    async def _claim(self, writer: Writer, wanted: int) -> Claim | None:
+        try:
+            claim = await writer.do(self._claim_in_place, self._request(wanted))
+        except DatabaseMoved as error:
+            self._moved(error)
+            return None
         failpoint("after-claim-commit")
         self._over_budget = claim.over_budget
         self._tell_pause(claim.paused)
@@ -485,6 +528,8 @@ class Session:
                 path.unlink(missing_ok=True)
 
     async def _bury_dead(self, writer: Writer) -> None:
+        if not self._in_place():  # looking would be at another file
+            return
         await self._take_in_rescued(writer)
         with self.database.reading() as tx:
             known = workers.others(tx, self.worker_id)

@@ -11,13 +11,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from batchgen.domain.errors import DiskFull, StoreError
+from batchgen.domain.errors import DatabaseMoved, DiskFull, StoreError
 from batchgen.store import sqlite
 
 _UPSERT_COUNTER = text(
@@ -98,6 +98,7 @@ class Database:
         self._allow_network_fs = allow_network_fs
         self._writer: Engine | None = None
         self._reader: Engine | None = None
+        self._opened: tuple[int, int] | None = None  # device and inode
 
     def exists(self) -> bool:
         """Return whether the file is there and holds something.
@@ -149,7 +150,39 @@ class Database:
             sqlite.check_place(self.path, allow_network_fs=self._allow_network_fs)
             self._writer = self._engine(read_only=False)
         with translated(self.path):
-            return self._writer.connect()
+            connection = self._writer.connect()
+        if self._opened is None:
+            self._opened = sqlite.identity(self.path)
+        return connection
+
+    def check_in_place(self) -> None:
+        """Check that the file that was opened for writing still has its name.
+
+        Raises:
+            DatabaseMoved: If another file has it by now, or none.
+        """
+        if self._opened is None:
+            return
+        found = sqlite.identity(self.path)
+        if found != self._opened:
+            done = "removed" if found is None else "replaced by another file"
+            raise DatabaseMoved(
+                f"{self.path}: the job database was {done} while this run used it: nothing more is "
+                "paid for"
+            )
+
+    def save_moved(self, target: Path) -> None:
+        """Copy the file that was opened, which has lost its name, to another name.
+
+        Raises:
+            StoreError: If that fails.
+        """
+        if self._writer is None:
+            raise StoreError(f"{target}: the file is not open any more")
+        with translated(target), self._writer.connect() as connection:
+            opened = connection.connection.dbapi_connection
+            with contextlib.closing(sqlite3.connect(target)) as copy:
+                cast(sqlite3.Connection, opened).backup(copy)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:

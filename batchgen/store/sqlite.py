@@ -45,6 +45,15 @@ def connect(
     return connection
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of what has this name, None if nothing has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def check_place(path: Path, *, allow_network_fs: bool) -> None:
     """Refuse a file system on which WAL is not safe.
 
