@@ -55,6 +55,11 @@ def normalised(sql: str) -> str:
     return f"{head.strip()} ({', '.join([*columns, *constraints])})"
 
 
+def path_of(database: Database) -> Path:
+    assert database.path is not None
+    return database.path
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(str(tmp_path / "batchgen.db"))
@@ -98,13 +103,13 @@ def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
 
 def test_opening_creates_once(database: Database) -> None:
     upgrade.open_current(database)
-    before = database.path.read_bytes()
+    before = path_of(database).read_bytes()
     upgrade.open_current(database)
     upgrade.create(database)  # another process was faster
     upgrade.require_current(database)
 
-    assert database.path.read_bytes() == before
-    assert sorted(path.name for path in database.path.parent.glob("*before*")) == []
+    assert path_of(database).read_bytes() == before
+    assert sorted(path.name for path in path_of(database).parent.glob("*before*")) == []
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def old_database(database: Database, name: str = "0001.sql") -> None:
-    with sqlite3.connect(database.path) as connection:
+    with sqlite3.connect(path_of(database)) as connection:
         connection.executescript((OLD / name).read_text(encoding="utf-8"))
     connection.close()
 
@@ -129,7 +134,7 @@ def test_an_upgrade_keeps_a_copy_of_the_old_file(database: Database, next_versio
 
     upgrade.open_current(database)
 
-    copy = database.path.with_name("batchgen.db.before-0001")
+    copy = path_of(database).with_name("batchgen.db.before-0001")
     assert upgrade.revision_of(database) == "9001"
     assert upgrade.revision_of(Database(str(copy))) == "0001"
     with database.reading() as tx:
@@ -159,7 +164,7 @@ def test_an_upgrade_waits_for_workers_of_the_old_version(
 ) -> None:
     assert next_version.is_file()
     old_database(database)
-    lock = sqlite.WorkerLock(database.path, "w1")
+    lock = sqlite.WorkerLock(path_of(database), "w1")
 
     with pytest.raises(StoreError, match="1 worker") as caught:
         upgrade.open_current(database)
@@ -187,7 +192,7 @@ def test_an_old_database_opens_and_works(database: Database, name: str) -> None:
     with database.transaction() as tx:
         assert workers.bury(tx, "w1", slot_ms=slot_ms, now_ms=NOW) == 1
     with database.transaction() as tx:
-        workers.register(tx, workers.WorkerInfo("w9", "host", 1, "0", 1), now_ms=NOW)
+        workers.register(tx, workers.WorkerInfo("w9", "host", 1, "0", 1))
         adopted = jobs.adopt(
             tx, [jobs.AdoptRequest("w9", account_id, 9, downloads=True, now_ms=NOW)]
         )

@@ -78,7 +78,7 @@ class Desk:
         with self.database.transaction() as tx:
             account = accounts.ensure(tx, "runcomfy", "default")
             accounts.set_cap(tx, account, 1000)
-            workers.register(tx, worker, now_ms=1)
+            workers.register(tx, worker)
             wanted = tuple(f"a{number}-{n}" for n in range(100))
             scope = jobs.Scope(None, 10**9)
             request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)

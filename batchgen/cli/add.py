@@ -61,7 +61,7 @@ def command(
     if as_json:
         common.print_json(
             {
-                "database": str(database.path),
+                "database": database.shown,
                 "database_is_new": is_new,
                 "stored": not dry_run,
                 "manifests": [plans.as_json(plan) for plan in found],
@@ -73,7 +73,7 @@ def command(
     click.echo(
         "dry run: nothing was stored"
         if dry_run
-        else f"stored in {database.path}; `batchgen run` pays for it after asking",
+        else f"stored in {database.shown}; `batchgen run` pays for it after asking",
         err=True,
     )
 

@@ -135,12 +135,12 @@ def _check_kind(tx: Transaction, database: Database, flags: Flags) -> None:
     kinds = {account.provider for account in accounts.every(tx)}
     if flags.simulate and kinds - {SIMULATED}:
         raise UsageError(
-            f"{database.path} holds real jobs: --simulate keeps its own job database "
+            f"{database.shown} holds real jobs: --simulate keeps its own job database "
             "(batchgen-simulated.db); leave --db out"
         )
     if not flags.simulate and SIMULATED in kinds:
         raise UsageError(
-            f"{database.path} holds simulated jobs: name another job database with --db, or pass "
+            f"{database.shown} holds simulated jobs: name another job database with --db, or pass "
             "--simulate"
         )
 
@@ -156,7 +156,7 @@ def check_database(database: Database, flags: Flags) -> None:
     unnamed = flags.provider == REAL and not is_database_named(flags.db)
     if unnamed and flags.yes and not database.exists():
         raise UsageError(
-            f"there is no job database {database.path} yet, and -y never makes one that was "
+            f"there is no job database {database.shown} yet, and -y never makes one that was "
             "not named: pass --db batchgen.db or set BATCHGEN_DB, or run once without -y"
         )
 
@@ -189,7 +189,8 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
     if payments == 0 or flags.simulate:
         return
     new = "" if database.exists() else " (new)"
-    say(f"job database {database.path.resolve()}{new}, account {flags.account}")
+    place = database.path.resolve() if database.path else database.shown
+    say(f"job database {place}{new}, account {flags.account}")
     _warn_of_token(found, service)
     for line in _price(found, flags, payments):
         say(line)

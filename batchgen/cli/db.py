@@ -35,18 +35,18 @@ def check(*, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
         common.print_json(_report(database, found, problems))
     else:
         state = "current" if found == REVISION else f"this version wants {REVISION}"
-        click.echo(f"{database.path}: schema {found} ({state})")
+        click.echo(f"{database.shown}: schema {found} ({state})")
         click.echo("\n".join(problems) if problems else "sound: file, references, counters")
     if problems:
         raise StoreError(
-            f"{database.path}: {common.plural(len(problems), 'problem')}; restore a copy, or "
+            f"{database.shown}: {common.plural(len(problems), 'problem')}; restore a copy, or "
             "export what can be read"
         )
 
 
 def _report(database: Database, found: str | None, problems: list[str]) -> dict[str, Any]:
     return {
-        "database": str(database.path),
+        "database": database.shown,
         "schema": found,
         "schema_is_current": found == REVISION,
         "problems": problems,
@@ -76,21 +76,25 @@ def upgrade_command(*, db: str | None, allow_network_fs: bool, as_json: bool) ->
     copy = None
     with closing(_existing(db, allow_network_fs=allow_network_fs)) as database:
         before = upgrade.revision_of(database)
-        upgrade.open_current(database)
-        if before not in (None, REVISION):
+        if database.path is None and before not in (None, REVISION):
+            upgrade.refuse_newer(database, str(before))
+            upgrade.upgrade(database)
+        else:
+            upgrade.open_current(database)
+        if database.path is not None and before not in (None, REVISION):
             copy = database.path.with_name(f"{database.path.name}.before-{before}")
     if as_json:
-        said = {"database": str(database.path), "from": before, "to": REVISION}
+        said = {"database": database.shown, "from": before, "to": REVISION}
         common.print_json({**said, "copy": None if copy is None else str(copy)})
     elif copy is not None:
         click.echo(str(copy))
         click.echo(f"upgraded from {before} to {REVISION}; above is the copy before it", err=True)
     else:
-        click.echo(f"{database.path}: the schema is current ({REVISION})", err=True)
+        click.echo(f"{database.shown}: the schema is current ({REVISION})", err=True)
 
 
 def _existing(db: str | None, *, allow_network_fs: bool) -> Database:
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     if not database.exists():
-        raise StoreError(f"{database.path}: there is no job database here: --db names another")
+        raise StoreError(f"{database.shown}: there is no job database here: --db names another")
     return database

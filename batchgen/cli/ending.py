@@ -95,7 +95,7 @@ def summarise(
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
                 "reserved_usd": usd_number(reserved),
-                "database": str(database.path),
+                "database": database.shown,
                 "output": flags.output,
             }
         )

@@ -43,6 +43,7 @@ class Flags:
     budget: int | None
     halt: int
     max_outage: float
+    lease: float
     download: bool
     download_jobs: int
     limit: int | None
@@ -94,6 +95,7 @@ class Flags:
             limit=self.limit,
             streak=self.halt,
             max_outage_s=self.max_outage,
+            lease_s=self.lease,
         )
 
 
@@ -156,6 +158,14 @@ _DECORATORS: tuple[Callable[[Command], Command], ...] = (
         show_default=True,
         metavar="S",
         help="How long to wait for a service that cannot be reached.",
+    ),
+    click.option(
+        "--lease",
+        type=click.FloatRange(min=1, max=3600),
+        default=30,
+        show_default=True,
+        metavar="S",
+        help="PostgreSQL: how long a silent worker keeps its jobs.",
     ),
     click.option("--download/--no-download", default=True, help="Fetch the clips (default)."),
     click.option(

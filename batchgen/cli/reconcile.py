@@ -113,10 +113,11 @@ def _check(
 
 def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None:
     """Record what rescue files hold; a file that is done with is removed."""
-    files = [Path(word) for word in words] or rescue.left_behind(database.path)
-    for path in files:
-        if rescue.is_in_use(database.path, path):
-            raise UsageError(f"{path}: its run still lives and records these ids itself")
+    with database.reading() as tx:
+        files = [Path(word) for word in words] or rescue.left_behind(tx, database.backend)
+        for path in files:
+            if rescue.is_in_use(tx, database.backend, path):
+                raise UsageError(f"{path}: its run still lives and records these ids itself")
     held = [(path, rescue.read(path)) for path in files]
     troubles: list[str] = []
     pairs: list[rescue.Pair] = []

@@ -21,7 +21,7 @@ from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import Token, database_url, find_token
-from batchgen.store import accounts, by_hand, reads, sqlite, upgrade, workers
+from batchgen.store import accounts, by_hand, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -87,7 +87,8 @@ def _check_flags(wanted: Flags) -> None:
 def _check_output(database: Database, wanted: Flags) -> None:
     if wanted.output in (None, "-"):
         return
-    if Path(wanted.output or "").resolve() == database.path.resolve():
+    file = database.path
+    if file is not None and Path(wanted.output or "").resolve() == file.resolve():
         raise UsageError(f"{wanted.output} is the job database: name another --output")
 
 
@@ -235,7 +236,7 @@ def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None
     """Return this worker's share of the cap, storing `-j` if no other worker lives."""
     if jobs is None:
         return account.cap
-    living = [one for one in workers.others(tx, "") if sqlite.is_alive(database.path, one)]
+    living = workers.living(tx, database.backend)
     if living:
         share = min(jobs, account.cap)
         say(

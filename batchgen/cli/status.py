@@ -10,8 +10,8 @@ import click
 
 from batchgen.cli import common
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, reads, sqlite, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store import accounts, reads, workers
+from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary, Waiting
 
 _MOST_CLASSED = 20_000  # failed jobs whose classes are counted one by one
@@ -44,12 +44,11 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
             if batch_id in (None, summary.id)
         ]
         paused = [account.name for account in accounts.every(tx) if account.paused]
-        known = workers.others(tx, "")
-    live = _live(database, known)
+        live = len(workers.living(tx, database.backend))
     if as_json:
         common.print_json(
             {
-                "database": str(database.path),
+                "database": database.shown,
                 "live_workers": live,
                 "paused": bool(paused),
                 "paused_accounts": paused,
@@ -61,15 +60,11 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         click.echo("\n".join(_lines(standing)))
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
-    click.echo(f"{common.plural(live, 'worker')} at work in {database.path}", err=True)
+    click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
     for name in paused:
         click.echo(
             f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
         )
-
-
-def _live(database: Database, known: list[str]) -> int:
-    return sum(sqlite.is_alive(database.path, worker) for worker in known)
 
 
 def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:

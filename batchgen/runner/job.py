@@ -132,6 +132,7 @@ class Carrier:
     random: Callable[[], float]
     now_ms: Callable[[], int]
     slot_freed: Callable[[], None]
+    may_pay: Callable[[], bool]  # whether the worker surely holds its jobs
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
     in_flight: dict[int, Job] = field(default_factory=dict)
@@ -213,6 +214,10 @@ class Carrier:
         if self.draining or self.limits.paused:
             # Claimed before it was known that nothing more is to be bought.
             await self._return(job, "not sent: the run was stopping")
+            return None
+        if not self.may_pay():
+            # Suspended, or cut off from the job database: the job may be another worker's by now.
+            await self._return(job, "not sent: this worker was silent for longer than its lease")
             return None
         failpoint("before-post")
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -22,7 +23,8 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
-from batchgen.store import jobs, sqlite, workers
+from batchgen.store import jobs, workers
+from batchgen.store.backend import Backend
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
 from batchgen.store.writer import Writer
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
+_BEATS_A_LEASE = 5
+_LEASE_SHARE = 0.8  # of a lease that is trusted: clocks drift, and a request takes a moment
 _PAUSED_LOOK_S = 2.0
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
@@ -119,6 +123,7 @@ class Session:
         self._was_moved: DatabaseMoved | None = None
         self._rescue_file: rescue.RescueFile
         self._kept_rescues: set[Path] = set()  # told already
+        self._lease_ends_s = math.inf  # of a lock: it lasts as long as the process
         self._carrier: Carrier
 
     @property
@@ -139,12 +144,14 @@ class Session:
             self.say(said)
             loop.call_soon_threadsafe(self._carrier.rescue_unrecorded)
 
-        writer = Writer(self.database, on_stuck=on_stuck)
-        lock = sqlite.WorkerLock(self.database.path, self.worker_id)
+        writer = Writer(self.database, on_stuck=on_stuck, worker_id=self.worker_id)
+        presence = self.database.backend.enter(self.worker_id)
         try:
-            self._rescue_file = rescue.RescueFile(self.database.path, self.worker_id, say=self.say)
+            self._rescue_file = rescue.RescueFile(
+                self.database.backend.base, self.worker_id, say=self.say
+            )
         except StoreError:
-            lock.release()
+            presence.release()
             raise
         shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         try:
@@ -164,7 +171,7 @@ class Session:
             await self._close(writer)
             shutdown.remove(loop)
             self._rescue_file.remove()
-            lock.release()
+            presence.release()
             if self._was_moved is not None:
                 self._save_moved()
 
@@ -186,7 +193,7 @@ class Session:
             left.cancel()
             task.cancel()
         raise StoreError(
-            f"{self.database.path}: the job database took no change until the end; what it does "
+            f"{self.database.shown}: the job database took no change until the end; what it does "
             "not know is in the rescue file beside it, which the next run reads"
         )
 
@@ -202,20 +209,43 @@ class Session:
             self._carrier.keep_unrecorded()
 
     def _enter(self) -> None:
-        now_ms = self.now_ms()
         info = workers.WorkerInfo(
             id=self.worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
-            lease_ms=int(self.settings.lease_s * 1000),
+            lease_ms=self._lease_ms,
         )
+        asked_at_s = steady_s()
         with self.database.transaction() as tx:
-            workers.register(tx, info, now_ms=now_ms)
+            now_ms = tx.now_ms()
+            workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
+        self._lives(asked_at_s, now_ms)
         self._longest_ms = longest_ms or 0
         self._doubt_slot_ms = 2 * longest_ms if longest_ms else _UNKNOWN_RUN_MS
+
+    @property
+    def _keep_s(self) -> float:
+        if not self.database.backend.is_remote:
+            return _KEEP_S
+        return min(_KEEP_S, self.settings.lease_s / _BEATS_A_LEASE)
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.settings.lease_s * 1000)
+
+    def _lives(self, asked_at_s: float, now_ms: int) -> None:
+        """Note that the job database has renewed the lease of this worker."""
+        if self.database.backend.is_remote:
+            self._lease_ends_s = asked_at_s + self.settings.lease_s * _LEASE_SHARE
+            # One clock for all workers, whatever this machine's wall clock does.
+            self.now_ms = lambda: now_ms + int((steady_s() - asked_at_s) * 1000)
+
+    def _may_pay(self) -> bool:
+        """Whether this worker surely holds its lease: asked just before money is spent."""
+        return not self._fenced and steady_s() < self._lease_ends_s
 
     async def _learn(self, ran_ms: int) -> None:
         """Bound the slots of doubts by the longest generation seen, also those held already."""
@@ -242,7 +272,8 @@ class Session:
             stats=self.stats,
             sleep=self.sleep,
             random=self.random,
-            now_ms=self.now_ms,
+            now_ms=lambda: self.now_ms(),
+            may_pay=self._may_pay,
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
@@ -327,7 +358,8 @@ class Session:
 
     def _save_moved(self) -> None:
         """Give the file that this run worked with a name again, with all that it recorded."""
-        target = self.database.path.with_name(f"{self.database.path.name}.saved-{self.worker_id}")
+        base = self.database.backend.base
+        target = base.with_name(f"{base.name}.saved-{self.worker_id}")
         try:
             self.database.save_moved(target)
         except StoreError as error:
@@ -338,6 +370,8 @@ class Session:
         )
 
     async def _claim(self, writer: Writer, wanted: int) -> Claim | None:
+        if not self._may_pay():
+            await self._renew(writer)  # suspended for longer than the lease, and nobody noticed
         try:
             claim = await writer.do(self._claim_in_place, self._request(wanted))
         except DatabaseMoved as error:
@@ -347,10 +381,7 @@ class Session:
         self._over_budget = claim.over_budget
         self._tell_pause(claim.paused)
         if claim.fenced:
-            self._fenced = True
-            self.limits.pause(
-                Exit.UNEXPECTED, "another worker declared this one dead: it submits nothing more"
-            )
+            self._fence()
         self._new_payments += len(claim.jobs)
         for job in claim.jobs:
             self._spawn(job)
@@ -364,6 +395,15 @@ class Session:
                 if paused
                 else "the account is no longer paused"
             )
+
+    def _fence(self) -> None:
+        """Submit nothing more: another worker has taken this one's jobs over, or soon will."""
+        self._fenced = True
+        self.limits.pause(
+            Exit.HALTED,
+            "this worker was silent for longer than its lease and another one declared it dead: "
+            "it submits nothing more; run again",
+        )
 
     def _wanted(self) -> int:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""
@@ -442,6 +482,7 @@ class Session:
     async def _keep(self, writer: Writer) -> None:
         """Renew the lease, look for the dead, the disk and the service."""
         beats = asyncio.create_task(self._beat(writer))
+        watch = asyncio.create_task(self._watch(writer))
         try:
             while not self._leaving:
                 if self.limits.offline:
@@ -453,7 +494,14 @@ class Session:
             self._wake.set()
         finally:
             beats.cancel()
-            await asyncio.gather(beats, return_exceptions=True)
+            watch.cancel()
+            await asyncio.gather(beats, watch, return_exceptions=True)
+
+    async def _watch(self, writer: Writer) -> None:
+        """Free the store thread from a server that has gone silent; a beat waits behind it."""
+        while True:
+            await self.sleep(_KEEP_S)
+            writer.cut_if_hung()
 
     async def _beat(self, writer: Writer) -> None:
         try:
@@ -464,17 +512,22 @@ class Session:
                         "less than 1 GiB is free on the disk of the output folder: make room, "
                         "then run again",
                     )
-                await self.sleep(_KEEP_S)
-                beat = workers.Beat(
-                    self.worker_id, int(self.settings.lease_s * 1000), self.now_ms()
-                )
-                self._fenced = not await writer.do(workers.beat, beat)
+                await self.sleep(self._keep_s)
+                await self._renew(writer)
                 self._orphans = True
                 self._wake.set()
                 await self._bury_dead(writer)
         except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
             self._crash = error
             self._wake.set()
+
+    async def _renew(self, writer: Writer) -> None:
+        asked_at_s = steady_s()
+        pulse = await writer.do(workers.beat, workers.Beat(self.worker_id, self._lease_ms))
+        if pulse.alive:
+            self._lives(asked_at_s, pulse.now_ms)
+        else:
+            self._fence()
 
     async def _probe(self) -> None:
         """Ask for something free, less and less often, until the service answers."""
@@ -505,7 +558,7 @@ class Session:
 
     async def _take_in_rescued(self, writer: Writer) -> None:
         """Record the request ids that dead workers could not, before their jobs come in doubt."""
-        for path in await asyncio.to_thread(rescue.left_behind, self.database.path):
+        for path in await writer.do(_left_behind, self.database.backend):
             if path in self._kept_rescues:
                 continue
             try:
@@ -531,18 +584,16 @@ class Session:
         if not self._in_place():  # looking would be at another file
             return
         await self._take_in_rescued(writer)
-        with self.database.reading() as tx:
-            known = workers.others(tx, self.worker_id)
-            buried = workers.dead(tx, sqlite.locks(self.database.path))
-        for worker in buried:  # whoever buried them died before it could clear up
-            sqlite.forget(self.database.path, worker)
-        for worker in known:
-            if sqlite.is_alive(self.database.path, worker):
-                continue
+        for worker in await writer.do(_left_traces, self.database.backend):
+            # Whoever buried them died before it could clear up.
+            self.database.backend.forget(worker)
+        for worker in await writer.do(_fallen, _Look(self.database.backend, self.worker_id)):
             failpoint("in-takeover")
             doubts = await writer.do(_bury, _Burial(worker, self._doubt_slot_ms, self.now_ms()))
             failpoint("in-takeover")
-            sqlite.forget(self.database.path, worker)
+            if doubts is None:
+                continue
+            self.database.backend.forget(worker)
             self._orphans = True
             if doubts:
                 self.say(
@@ -613,13 +664,23 @@ class Session:
 
 
 @dataclass(frozen=True)
+class _Look:
+    backend: Backend
+    but: str
+
+
+def _fallen(tx: Transaction, looks: Sequence[_Look]) -> list[list[str]]:
+    return [workers.fallen(tx, look.backend, but=look.but) for look in looks]
+
+
+@dataclass(frozen=True)
 class _Burial:
     worker_id: str
     slot_ms: int
     now_ms: int
 
 
-def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int]:
+def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int | None]:
     """Take dead workers' jobs from them."""
     return [
         workers.bury(tx, burial.worker_id, slot_ms=burial.slot_ms, now_ms=burial.now_ms)
@@ -631,6 +692,14 @@ def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int]:
 class _Rescued:
     pairs: tuple[rescue.Pair, ...]
     now_ms: int
+
+
+def _left_traces(tx: Transaction, backends: Sequence[Backend]) -> list[list[str]]:
+    return [workers.dead(tx, backend.traces()) for backend in backends]
+
+
+def _left_behind(tx: Transaction, backends: Sequence[Backend]) -> list[list[Path]]:
+    return [rescue.left_behind(tx, backend) for backend in backends]
 
 
 def _take_in(tx: Transaction, files: Sequence[_Rescued]) -> list[rescue.Taken]:

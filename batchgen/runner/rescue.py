@@ -15,7 +15,8 @@ from pathlib import Path
 
 from batchgen.domain.errors import UsageError
 from batchgen.downloads.folder import sync_folder
-from batchgen.store import jobs, sqlite
+from batchgen.store import jobs, sqlite, workers
+from batchgen.store.backend import Backend
 from batchgen.store.database import Transaction
 
 _SIZE_BYTES = 64 * 1024
@@ -37,8 +38,8 @@ class RescueFile:
         StoreError: If it cannot be made or there is no space for it.
     """
 
-    def __init__(self, database: Path, worker_id: str, *, say: Callable[[str], None]) -> None:
-        self.path = _path(database, worker_id)
+    def __init__(self, base: Path, worker_id: str, *, say: Callable[[str], None]) -> None:
+        self.path = _path(base, worker_id)
         self._say = say
         self._written: set[Pair] = set()
         self._is_kept = False
@@ -101,21 +102,21 @@ class Contents:
     damaged: tuple[int, ...]
 
 
-def left_behind(database: Path) -> list[Path]:
+def left_behind(tx: Transaction, backend: Backend) -> list[Path]:
     """Return the rescue files beside a job database whose workers are dead, oldest first."""
-    prefix = _path(database, "").name
+    prefix = _path(backend.base, "").name
     return sorted(
         path
-        for path in database.parent.iterdir()
-        if path.name.startswith(prefix) and not is_in_use(database, path)
+        for path in backend.base.parent.iterdir()
+        if path.name.startswith(prefix) and not is_in_use(tx, backend, path)
     )
 
 
-def is_in_use(database: Path, path: Path) -> bool:
+def is_in_use(tx: Transaction, backend: Backend, path: Path) -> bool:
     """Return whether a rescue file belongs to a worker of this database that still lives."""
-    worker_id = path.name.removeprefix(_path(database, "").name)
-    return path.parent.resolve() == database.parent.resolve() and sqlite.is_alive(
-        database, worker_id
+    worker_id = path.name.removeprefix(_path(backend.base, "").name)
+    return path.parent.resolve() == backend.base.parent.resolve() and not workers.has_ended(
+        tx, backend, worker_id
     )
 
 
@@ -191,8 +192,8 @@ def trouble(path: Path, contents: Contents, taken: Taken) -> str:
     return f"{path}: {'; '.join(said)}. The file is kept" if said else ""
 
 
-def _path(database: Path, worker_id: str) -> Path:
-    return database.with_name(f"{database.name}-rescue-{worker_id}")
+def _path(base: Path, worker_id: str) -> Path:
+    return base.with_name(f"{base.name}-rescue-{worker_id}")
 
 
 def _line(attempt_id: str, request_id: str) -> str:

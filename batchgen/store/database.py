@@ -1,24 +1,24 @@
-"""Open a job database: engines, pragmas, transactions.
+"""Open a job database: engines, transactions, and what SQL says differently on each kind.
 
-There are two engines. The writer's transactions begin with `BEGIN IMMEDIATE`; the reader's
-are plain and cannot write, so that looking never queues behind a writer.
+There are two engines. The writer's transactions take the write lock at once on SQLite; the
+reader's see one snapshot and cannot write, so that looking never queues behind a writer.
 """
 
 import contextlib
 import sqlite3
-import stat
-import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Row, TextClause, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy import BindParameter, Connection, Engine, Row, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
-from batchgen.domain.errors import DatabaseMoved, DiskFull, StoreError
+from batchgen.domain.errors import DatabaseMoved, StoreError
 from batchgen.store import sqlite
+from batchgen.store.backend import Backend
 
 _UPSERT_COUNTER = text(
     "INSERT INTO counters (batch_id, state, jobs) VALUES (:batch_id, :state, :delta) "
@@ -26,38 +26,75 @@ _UPSERT_COUNTER = text(
 )
 
 
+_POSTGRES_NOW = text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+
+
+@dataclass(frozen=True)
+class ByDialect:
+    """One statement in both kinds of SQL."""
+
+    sqlite: TextClause
+    postgresql: TextClause
+
+    def bindparams(self, *parameters: BindParameter[Any]) -> "ByDialect":
+        """Return the statement with declared parameters."""
+        return ByDialect(
+            self.sqlite.bindparams(*parameters), self.postgresql.bindparams(*parameters)
+        )
+
+
+Statement = TextClause | ByDialect
+
+
+def locking(query: str, *, of: str = "", skip_locked: bool = False) -> ByDialect:
+    """Return a query that locks what it finds; on SQLite the transaction holds the one lock."""
+    lock = " FOR UPDATE" + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
+    return ByDialect(text(query), text(query + lock))
+
+
 class Transaction:
     """One open transaction, and the counters that its commit will move."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.is_postgresql = connection.dialect.name == "postgresql"
         self._moved: Counter[tuple[int, str]] = Counter()
 
-    def run(self, statement: TextClause, values: Mapping[str, Any] | None = None) -> int:
-        """Execute one statement; return how many rows it changed."""
-        return self.connection.execute(statement, values or {}).rowcount
+    def now_ms(self) -> int:
+        """Return the job database's clock: one for all workers, in epoch milliseconds."""
+        if self.is_postgresql:
+            return int(self.value(_POSTGRES_NOW))
+        return time.time_ns() // 1_000_000
 
-    def run_many(self, statement: TextClause, values: Sequence[Mapping[str, Any]]) -> int:
+    def said(self, statement: Statement) -> TextClause:
+        """Return a statement in the SQL of this job database."""
+        if isinstance(statement, ByDialect):
+            return statement.postgresql if self.is_postgresql else statement.sqlite
+        return statement
+
+    def run(self, statement: Statement, values: Mapping[str, Any] | None = None) -> int:
+        """Execute one statement; return how many rows it changed."""
+        return self.connection.execute(self.said(statement), values or {}).rowcount
+
+    def run_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
         """Execute a statement for each set of values; return how many rows changed in all."""
         if not values:
             return 0
-        return self.connection.execute(statement, values).rowcount
+        return self.connection.execute(self.said(statement), values).rowcount
 
     def rows(
-        self, statement: TextClause, values: Mapping[str, Any] | None = None
+        self, statement: Statement, values: Mapping[str, Any] | None = None
     ) -> Sequence[Row[Any]]:
         """Return every row of a query."""
-        return self.connection.execute(statement, values or {}).fetchall()
+        return self.connection.execute(self.said(statement), values or {}).fetchall()
 
-    def row(
-        self, statement: TextClause, values: Mapping[str, Any] | None = None
-    ) -> Row[Any] | None:
+    def row(self, statement: Statement, values: Mapping[str, Any] | None = None) -> Row[Any] | None:
         """Return the first row of a query, or None."""
-        return self.connection.execute(statement, values or {}).first()
+        return self.connection.execute(self.said(statement), values or {}).first()
 
-    def value(self, statement: TextClause, values: Mapping[str, Any] | None = None) -> Any:
+    def value(self, statement: Statement, values: Mapping[str, Any] | None = None) -> Any:
         """Return the first column of the first row, or None."""
-        return self.connection.execute(statement, values or {}).scalar()
+        return self.connection.execute(self.said(statement), values or {}).scalar()
 
     def moved(self, batch_id: int, old: str | None, new: str | None, jobs: int = 1) -> None:
         """Note that jobs of a batch went from one state to another, for the counters."""
@@ -78,11 +115,11 @@ class Transaction:
 
 
 class Database:
-    """A job database by its URL: SQLite for now, the schema also speaks PostgreSQL.
+    """A job database by its URL: a SQLite file, or a PostgreSQL server's.
 
     Attributes:
-        url: `sqlite:///PATH`, or a plain path.
-        path: The SQLite file.
+        url: `sqlite:///PATH`, a plain path, or `postgresql://…`.
+        backend: What the two kinds do differently.
     """
 
     def __init__(
@@ -93,65 +130,51 @@ class Database:
         busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
     ) -> None:
         self.url = url
-        self._busy_timeout_ms = busy_timeout_ms
-        self.path = path_of(url)
-        self._allow_network_fs = allow_network_fs
+        self.backend = _backend(
+            url, allow_network_fs=allow_network_fs, busy_timeout_ms=busy_timeout_ms
+        )
         self._writer: Engine | None = None
         self._reader: Engine | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
-    def exists(self) -> bool:
-        """Return whether the file is there and holds something.
+    @property
+    def shown(self) -> str:
+        """The job database's name for people, without any password."""
+        return self.backend.shown
 
-        Raises:
-            StoreError: If something else has its name, or it cannot be looked at.
-        """
-        try:
-            found = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: cannot be looked at: {error.strerror}: name another job database "
-                "with --db"
-            ) from error
-        if not stat.S_ISREG(found.st_mode):
-            what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a file"
-            raise StoreError(
-                f"{self.path}: is {what}: name a file for the job database, as --db batchgen.db"
-            )
-        return found.st_size > 0
-
-    def check_place(self) -> None:
-        """Check, before anything is asked, that the file could be made or written beside.
-
-        Raises:
-            StoreError: If its folder is not there or cannot be written.
-        """
-        self._check_folder()
-        try:
-            with tempfile.TemporaryFile(dir=self.path.parent):
-                pass
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: the folder {self.path.parent} cannot be written "
-                f"({error.strerror}): name another job database with --db"
-            ) from error
-        sqlite.check_place(self.path, allow_network_fs=self._allow_network_fs)
+    @property
+    def path(self) -> Path | None:
+        """The file, None on a server."""
+        return self.backend.path
 
     @property
     def folder(self) -> Path:
         """The folder that relative output folders start from."""
-        return self.path.resolve().parent
+        return self.backend.folder
+
+    def exists(self) -> bool:
+        """Return whether a job database, or anything else, is there.
+
+        Raises:
+            StoreError: If it cannot be looked at.
+        """
+        return self.backend.exists()
+
+    def check_place(self) -> None:
+        """Check, before anything is asked, that the job database could be made and written.
+
+        Raises:
+            StoreError: If not.
+        """
+        self.backend.check_place()
 
     def connect_writer(self) -> Connection:
-        """Return a connection whose transactions begin with `BEGIN IMMEDIATE`."""
+        """Return a connection whose transactions may write."""
         if self._writer is None:
-            sqlite.check_place(self.path, allow_network_fs=self._allow_network_fs)
-            self._writer = self._engine(read_only=False)
-        with translated(self.path):
+            self._writer = self.backend.engine(read_only=False)
+        with self._translated():
             connection = self._writer.connect()
-        if self._opened is None:
+        if self._opened is None and self.path is not None:
             self._opened = sqlite.identity(self.path)
         return connection
 
@@ -161,7 +184,7 @@ class Database:
         Raises:
             DatabaseMoved: If another file has it by now, or none.
         """
-        if self._opened is None:
+        if self._opened is None or self.path is None:
             return
         found = sqlite.identity(self.path)
         if found != self._opened:
@@ -179,7 +202,7 @@ class Database:
         """
         if self._writer is None:
             raise StoreError(f"{target}: the file is not open any more")
-        with translated(target), self._writer.connect() as connection:
+        with self._translated(), self._writer.connect() as connection:
             opened = connection.connection.dbapi_connection
             with contextlib.closing(sqlite3.connect(target)) as copy:
                 cast(sqlite3.Connection, opened).backup(copy)
@@ -187,7 +210,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a short writing transaction of its own; commit at the end, roll back on error."""
-        with translated(self.path), self.connect_writer() as connection, connection.begin():
+        with self._translated(), self.connect_writer() as connection, connection.begin():
             tx = Transaction(connection)
             yield tx
             tx.flush()
@@ -196,8 +219,8 @@ class Database:
     def reading(self) -> Iterator[Transaction]:
         """Open a read-only transaction: one snapshot, never in a writer's way."""
         if self._reader is None:
-            self._reader = self._engine(read_only=True)
-        with translated(self.path), self._reader.connect() as connection, connection.begin():
+            self._reader = self.backend.engine(read_only=True)
+        with self._translated(), self._reader.connect() as connection, connection.begin():
             yield Transaction(connection)
 
     def let_go(self) -> None:
@@ -211,37 +234,22 @@ class Database:
                 engine.dispose()
         self._writer = self._reader = None
 
-    def _check_folder(self) -> None:
-        if not self.path.parent.is_dir():
-            raise StoreError(
-                f"{self.path}: the folder {self.path.parent} does not exist: create it, or name "
-                "another job database with --db"
-            )
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            raise self.backend.explain(error) from error
 
-    def _engine(self, *, read_only: bool) -> Engine:
-        if not read_only:
-            self._check_folder()
 
-        def connect() -> sqlite3.Connection:
-            return sqlite.connect(
-                self.path, read_only=read_only, busy_timeout_ms=self._busy_timeout_ms
-            )
+def _backend(url: str, *, allow_network_fs: bool, busy_timeout_ms: int) -> Backend:
+    if url.startswith(("postgresql://", "postgres://")):
+        from batchgen.store.postgres import PostgresServer  # an extra
 
-        # The writer's one connection is handed from the command's thread to the store
-        # thread and never used by two at once.
-        engine = create_engine(
-            "sqlite://",
-            creator=connect,
-            poolclass=NullPool if read_only else StaticPool,
-            hide_parameters=True,  # inputs hold signed URLs, and an error shows its parameters
-        )
-        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
-
-        def on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
-        event.listen(engine, "begin", on_begin)
-        return engine
+        return PostgresServer(url)
+    return sqlite.SqliteFile(
+        path_of(url), allow_network_fs=allow_network_fs, busy_timeout_ms=busy_timeout_ms
+    )
 
 
 def path_of(url: str) -> Path:
@@ -253,14 +261,10 @@ def path_of(url: str) -> Path:
     if url.startswith("sqlite:///"):
         return _file(url.removeprefix("sqlite:///"))
     scheme, is_url, _ = url.partition("://")
-    if is_url and scheme.startswith("postgres"):
-        raise StoreError(
-            "PostgreSQL job databases are not supported in this version: name a SQLite file "
-            "with --db or BATCHGEN_DB"
-        )
     if is_url:
         raise StoreError(
-            f"the job database {scheme}://… is of an unknown kind: use sqlite:///PATH or a path"
+            f"the job database {scheme}://… is of an unknown kind: use sqlite:///PATH, a path, or "
+            "postgresql://…"
         )
     return _file(url)
 
@@ -276,44 +280,6 @@ def _file(text: str) -> Path:
         raise StoreError(
             f"{text}: {error} Write the whole path of the job database instead of ~"
         ) from error
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn the driver's errors into a `StoreError` that says what to do."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        raise store_error(path, error) from error
-
-
-def store_error(path: Path, error: Exception) -> StoreError:
-    """Return what a driver's error means to a person."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    said = str(cause)
-    if "locked" in said or "busy" in said:
-        return StoreError(f"{path}: the job database is locked by another program; try again later")
-    if "disk is full" in said:
-        return DiskFull(f"{path}: the disk is full, the job database cannot grow; make room")
-    if "readonly" in said or "unable to open" in said:
-        return StoreError(
-            f"{path}: cannot open the job database for writing ({said}): check the folder's "
-            "permissions, or name another with --db"
-        )
-    if "not a database" in said or "malformed" in said:
-        return StoreError(
-            f"{path}: this is not a job database or it is damaged ({said}): look at it with "
-            "`batchgen db check`, restore a copy, or name another with --db"
-        )
-    return StoreError(f"{path}: the job database failed: {said}")
-
-
-def is_passing(error: BaseException) -> bool:
-    """Return whether a failed commit may succeed later: no space, or a lock."""
-    if not isinstance(error, OperationalError):
-        return False
-    said = str(error.orig)
-    return any(word in said for word in ("locked", "busy", "full", "disk I/O"))
 
 
 def chunks(values: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

@@ -8,15 +8,15 @@ epoch under which the worker holds it, and change nothing once another worker ha
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import BigInteger, Text, bindparam, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import ErrorClass, JobState
-from batchgen.store.database import Transaction
+from batchgen.store.database import ByDialect, Transaction, locking
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,12 @@ class Claim:
     fenced: bool = False
 
 
-_GATE = text(
-    "SELECT cap, frozen_until_ms, paused FROM accounts WHERE id = :account_id"  # FOR UPDATE
+_GATE = locking(
+    "SELECT cap, frozen_until_ms, paused, rate_per_s, empty_ms FROM accounts WHERE id = :account_id"
 )
-_ALIVE = text("SELECT 1 FROM workers WHERE id = :worker_id AND state = 'live'")
+# Locked, so that nobody declares a worker dead between this look and the commit: what it claims
+# or adopts after its burial would never be free again.
+_ALIVE = locking("SELECT 1 FROM workers WHERE id = :worker_id AND state = 'live'")
 _LIVE = text(
     "SELECT count(*) FROM attempts WHERE account_id = :account_id "
     "AND state IN ('intent', 'accepted', 'in_doubt') "
@@ -120,33 +122,47 @@ _COLUMNS = (
     "b.output_dir, j.version, j.state, j.epoch, j.attempt_id, j.retries_used, j.est_micros, "
     "j.input_hash, j.urls, j.remote_state"
 )
-_CANDIDATES = text(
+_EXCLUDED = {
+    "sqlite": "(SELECT value FROM json_each(:excluded))",
+    "postgresql": "(SELECT CAST(value AS bigint) "
+    "FROM json_array_elements_text(CAST(:excluded AS json)))",
+}
+_IN_SCOPE = (
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE j.state = 'pending' AND j.id <= :max_job_id "
+    "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id NOT IN {excluded} "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+)
+_SCOPE_LISTS = (
+    bindparam("held", expanding=True, type_=Text()),
+    bindparam("batch_ids", expanding=True, type_=BigInteger()),
+)
+
+
+def _scoped(query: str, *, lock: str = "") -> ByDialect:
+    """Return a query whose `{scope}` is the pending jobs that a request may pay for."""
+    return ByDialect(
+        text(query.format(scope=_IN_SCOPE.format(excluded=_EXCLUDED["sqlite"]))),
+        text(query.format(scope=_IN_SCOPE.format(excluded=_EXCLUDED["postgresql"])) + lock),
+    ).bindparams(*_SCOPE_LISTS)
+
+
+_CANDIDATES = _scoped(
     f"SELECT {_COLUMNS}, "
     "(SELECT coalesce(max(no), 0) FROM attempts a WHERE a.job_id = j.id) AS attempts "
-    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND j.not_before_ms <= :now_ms AND j.id <= :max_job_id "
-    "AND b.account_id = :account_id AND j.batch_id NOT IN :skipped AND j.model NOT IN :held "
-    "AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
-    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted"
-).bindparams(
-    bindparam("skipped", expanding=True),
-    bindparam("held", expanding=True),
-    bindparam("batch_ids", expanding=True),
-)
-_NEXT_DUE = text(
-    "SELECT min(j.not_before_ms) FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND j.not_before_ms > :now_ms AND j.id <= :max_job_id "
-    "AND b.account_id = :account_id AND j.model NOT IN :held "
-    "AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
-    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
-).bindparams(bindparam("held", expanding=True), bindparam("batch_ids", expanding=True))
+    "{scope} AND j.not_before_ms <= :now_ms AND j.batch_id NOT IN :skipped "
+    "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted",
+    lock=" FOR UPDATE OF j SKIP LOCKED",  # somebody is cancelling it just now
+).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
+_NEXT_DUE = _scoped("SELECT min(j.not_before_ms) {scope} AND j.not_before_ms > :now_ms")
+_CLAIMABLE = _scoped("SELECT 1 {scope} LIMIT 1")
 _TAKE = text(
     "UPDATE jobs SET state = 'submitting', owner = :worker_id, epoch = epoch + 1, "
     "attempt_id = :attempt_id, remote_state = NULL, queue_position = NULL, urls = NULL, "
     "error = NULL, error_class = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = 'pending'"
 )
+_SPEND_TOKENS = text("UPDATE accounts SET empty_ms = :empty_ms WHERE id = :account_id")
 _INTEND = text(
     "INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_id, model, "
     "inputs, input_hash, state, est_micros, intent_ms) VALUES (:attempt_id, :job_id, :no, "
@@ -169,6 +185,9 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
     gate = tx.row(_GATE, {"account_id": request.account_id})
     if gate is None:
         raise LookupError(f"account {request.account_id} is not in the job database")
+    if tx.is_postgresql:
+        # One clock for all workers, read after the wait for the lock.
+        request = replace(request, now_ms=tx.now_ms())
     if tx.row(_ALIVE, {"worker_id": request.worker_id}) is None:
         return Claim((), fenced=True)
     key = {"account_id": request.account_id, "now_ms": request.now_ms}
@@ -176,18 +195,56 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
     room = min(len(request.attempt_ids), gate.cap - live)
     if gate.paused or gate.frozen_until_ms > request.now_ms or room <= 0:
         return Claim((), live, gate.cap, gate.frozen_until_ms, paused=bool(gate.paused))
+    bucket = _Bucket.of(gate, request.now_ms)
+    if bucket is not None and bucket.tokens < room:
+        room = bucket.tokens
+        if room <= 0:
+            return Claim((), live, gate.cap, bucket.next_ms)
     taken, over_budget = _affordable(tx, request, room)
     if not taken:
         return Claim((), live, gate.cap, _next_due(tx, request), over_budget)
     jobs = _intend(tx, request, taken)
+    if bucket is not None:
+        key["empty_ms"] = bucket.after(len(jobs))
+        tx.run(_SPEND_TOKENS, key)
     return Claim(jobs, live + len(jobs), gate.cap, over_budget=over_budget)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """The submits that an account's rate allows now.
+
+    Kept as one moment: when the bucket was last empty. It holds a second's worth.
+    """
+
+    rate_per_s: int
+    empty_ms: int
+    now_ms: int
+
+    @classmethod
+    def of(cls, gate: Any, now_ms: int) -> "_Bucket | None":
+        if gate.rate_per_s is None:
+            return None
+        return cls(gate.rate_per_s, max(gate.empty_ms or 0, now_ms - 1000), now_ms)
+
+    @property
+    def tokens(self) -> int:
+        return max(0, (self.now_ms - self.empty_ms) * self.rate_per_s // 1000)
+
+    @property
+    def next_ms(self) -> int:
+        """When there will be one."""
+        return self.after(1)
+
+    def after(self, taken: int) -> int:
+        return self.empty_ms + -(-1000 * taken // self.rate_per_s)
 
 
 def _affordable(
     tx: Transaction, request: ClaimRequest, room: int
 ) -> tuple[list[Any], frozenset[int]]:
     left = {
-        row.id: row.budget_micros - row.spent - row.reserved
+        row.id: int(row.budget_micros - row.spent - row.reserved)
         for row in tx.rows(_BUDGETS, {"account_id": request.account_id})
     }
     taken: list[Any] = []
@@ -278,17 +335,6 @@ def _job(row: Any, **changes: Any) -> Job:
     }
     values.update(changes)
     return Job(**values)
-
-
-_CLAIMABLE = text(
-    "SELECT 1 FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND j.id <= :max_job_id AND b.account_id = :account_id "
-    "AND j.model NOT IN :held AND j.id NOT IN (SELECT value FROM json_each(:excluded)) "
-    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) LIMIT 1"
-).bindparams(
-    bindparam("held", expanding=True),
-    bindparam("batch_ids", expanding=True),
-)
 
 
 def has_claimable(tx: Transaction, request: ClaimRequest) -> bool:
@@ -986,13 +1032,15 @@ def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None
     tx.run(_SPEND, {"attempt_id": attempt_id, "worker_id": worker_id, "micros": micros})
 
 
-_OWNED = text(
+_OWNED = locking(
     f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
     "AND j.state IN ('submitting', 'running', 'downloading') "
     "AND j.state <> 'submitting' AND (:downloads = 1 OR j.state = 'running') "
-    "ORDER BY j.id LIMIT :wanted"
+    "ORDER BY j.id LIMIT :wanted",
+    of="j",
+    skip_locked=True,
 )
 _ADOPT = text(
     "UPDATE jobs SET owner = :worker_id, epoch = epoch + 1, updated_ms = :now_ms "

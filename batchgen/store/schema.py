@@ -85,6 +85,7 @@ workers = Table(
     Column("started_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
+    Column("mark", Text),  # of its newest transaction, where COMMIT may get no answer
 )
 
 jobs = Table(

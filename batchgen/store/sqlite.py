@@ -5,7 +5,13 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
+import tempfile
 from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool, StaticPool
 
 from batchgen.domain.errors import DiskFull, StoreError
 
@@ -157,3 +163,149 @@ def forget(database: Path, worker_id: str) -> None:
 
 def _lock_path(database: Path, worker_id: str) -> Path:
     return database.with_name(database.name + "-workers") / f"{worker_id}.lock"
+
+
+class SqliteFile:
+    """A job database in a file; see `backend.Backend`."""
+
+    is_remote = False
+
+    def __init__(self, path: Path, *, allow_network_fs: bool, busy_timeout_ms: int) -> None:
+        self.path = path
+        self._allow_network_fs = allow_network_fs
+        self._busy_timeout_ms = busy_timeout_ms
+
+    @property
+    def shown(self) -> str:
+        """The path as the user gave it."""
+        return str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """The file's folder."""
+        return self.path.resolve().parent
+
+    def exists(self) -> bool:
+        """Return whether the file is there and holds something.
+
+        Raises:
+            StoreError: If something else has its name, or it cannot be looked at.
+        """
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be looked at: {error.strerror}: name another job database "
+                "with --db"
+            ) from error
+        if not stat.S_ISREG(found.st_mode):
+            what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a file"
+            raise StoreError(
+                f"{self.path}: is {what}: name a file for the job database, as --db batchgen.db"
+            )
+        return found.st_size > 0
+
+    def check_place(self) -> None:
+        """Check, before anything is asked, that the file could be made or written beside.
+
+        Raises:
+            StoreError: If its folder is not there or cannot be written.
+        """
+        self._check_folder()
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: the folder {self.path.parent} cannot be written "
+                f"({error.strerror}): name another job database with --db"
+            ) from error
+        check_place(self.path, allow_network_fs=self._allow_network_fs)
+
+    def _check_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            raise StoreError(
+                f"{self.path}: the folder {self.path.parent} does not exist: create it, or name "
+                "another job database with --db"
+            )
+
+    def engine(self, *, read_only: bool) -> Engine:
+        """Return an engine; a writer's transactions begin with `BEGIN IMMEDIATE`."""
+        if not read_only:
+            check_place(self.path, allow_network_fs=self._allow_network_fs)
+            self._check_folder()
+
+        def open_file() -> sqlite3.Connection:
+            return connect(self.path, read_only=read_only, busy_timeout_ms=self._busy_timeout_ms)
+
+        # The writer's one connection is handed from the command's thread to the store
+        # thread and never used by two at once.
+        engine = create_engine(
+            "sqlite://",
+            creator=open_file,
+            poolclass=NullPool if read_only else StaticPool,
+            hide_parameters=True,  # inputs hold signed URLs, and an error shows its parameters
+        )
+        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+        def on_begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        event.listen(engine, "begin", on_begin)
+        return engine
+
+    def explain(self, error: Exception) -> StoreError:
+        """Return what a driver's error means to a person."""
+        path = self.path
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        said = str(cause)
+        if "locked" in said or "busy" in said:
+            return StoreError(
+                f"{path}: the job database is locked by another program; try again later"
+            )
+        if "disk is full" in said:
+            return DiskFull(f"{path}: the disk is full, the job database cannot grow; make room")
+        if "readonly" in said or "unable to open" in said:
+            return StoreError(
+                f"{path}: cannot open the job database for writing ({said}): check the folder's "
+                "permissions, or name another with --db"
+            )
+        if "not a database" in said or "malformed" in said:
+            return StoreError(
+                f"{path}: this is not a job database or it is damaged ({said}): look at it with "
+                "`batchgen db check`, restore a copy, or name another with --db"
+            )
+        return StoreError(f"{path}: the job database failed: {said}")
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Return whether a failed commit may succeed later: no space, or a lock."""
+        if not isinstance(error, OperationalError):
+            return False
+        said = str(error.orig)
+        return any(word in said for word in ("locked", "busy", "full", "disk I/O"))
+
+    def cut(self, connection: Connection) -> None:
+        """Do nothing: a file always answers."""
+
+    @property
+    def base(self) -> Path:
+        """The file itself: others beside it begin with its name."""
+        return self.path
+
+    def enter(self, worker_id: str) -> WorkerLock:
+        """Lock the worker's file; the kernel lets go when the process dies."""
+        return WorkerLock(self.path, worker_id)
+
+    def is_alive(self, worker_id: str, *, expires_ms: int | None, now_ms: int) -> bool:
+        """Return whether the worker's process still holds its lock; nothing is timed."""
+        return is_alive(self.path, worker_id)
+
+    def forget(self, worker_id: str) -> None:
+        """Remove the lock file of a dead worker."""
+        forget(self.path, worker_id)
+
+    def traces(self) -> list[str]:
+        """Return the workers that have a lock file."""
+        return locks(self.path)

@@ -5,6 +5,7 @@ migrated by Alembic, which takes about a second to import and is loaded only for
 """
 
 import sqlite3
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +14,20 @@ from sqlalchemy import Connection, text
 
 from batchgen.domain.errors import StoreError
 from batchgen.failpoints import failpoint
-from batchgen.store import sqlite, workers
-from batchgen.store.database import Database, Transaction, translated
+from batchgen.store import workers
+from batchgen.store.database import ByDialect, Database, Transaction
 from batchgen.store.revision import REVISION
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table'")
+_TABLES = ByDialect(
+    text("SELECT name FROM sqlite_master WHERE type = 'table'"),
+    text("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"),
+)
+# All of batchgen's changes of the schema, on all hosts, one after the other.
+_SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(7238461203)")
+_NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 _VERSION = text("SELECT version_num FROM alembic_version")
 _VERSION_TABLE = text(  # as Alembic makes it
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -49,8 +56,8 @@ def revision_of(database: Database) -> str | None:
             return None
         if "alembic_version" not in tables:
             raise StoreError(
-                f"{database.path}: this database belongs to another program: name another file "
-                "with --db"
+                f"{database.shown}: this database belongs to another program: name another "
+                "one with --db"
             )
         return str(tx.value(_VERSION))
 
@@ -67,7 +74,12 @@ def open_current(database: Database) -> None:
     if found is None:
         create(database)
         return
-    _refuse_newer(database, found)
+    refuse_newer(database, found)
+    if database.path is None:
+        raise StoreError(
+            f"{database.shown}: this job database has schema {found}, this version wants "
+            f"{REVISION}: let every worker end, back it up, then run `batchgen db upgrade`"
+        )
     upgrade(database)
 
 
@@ -79,7 +91,7 @@ def require_current(database: Database) -> None:
     """
     if not database.exists():
         raise StoreError(
-            f"{database.path}: there is no job database here yet: `batchgen run MANIFEST` or "
+            f"{database.shown}: there is no job database here yet: `batchgen run MANIFEST` or "
             "`batchgen add MANIFEST` makes one, --db names another"
         )
     open_current(database)
@@ -90,6 +102,7 @@ def create(database: Database) -> None:
     from batchgen.store.schema import metadata  # only a new file needs the tables
 
     with database.transaction() as tx:
+        _lock_schema(tx)
         # Another process may have been faster: the lock is ours only from here on.
         if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
             return
@@ -98,8 +111,14 @@ def create(database: Database) -> None:
         tx.run(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
 
 
-def upgrade(database: Database, revision: str = "head") -> Path:
-    """Migrate after a copy; return where the copy lies.
+def _lock_schema(tx: Transaction) -> None:
+    if tx.is_postgresql:
+        tx.run(_NO_TIMEOUT)
+        tx.value(_SCHEMA_LOCK)
+
+
+def upgrade(database: Database, revision: str = "head") -> Path | None:
+    """Migrate; a file is copied before: return where the copy lies.
 
     Raises:
         StoreError: If a worker lives that uses the old schema.
@@ -108,33 +127,35 @@ def upgrade(database: Database, revision: str = "head") -> Path:
 
     found = revision_of(database) or "empty"
     with database.reading() as tx:
-        living = [
-            worker for worker in workers.others(tx, "") if sqlite.is_alive(database.path, worker)
-        ]
+        living = workers.living(tx, database.backend)
     if living:
         raise StoreError(
-            f"{database.path}: {len(living)} worker(s) of an older version still use this job "
+            f"{database.shown}: {len(living)} worker(s) of an older version still use this job "
             "database: let them end first, then try again"
         )
-    copy = database.path.with_name(f"{database.path.name}.before-{found}")
-    back_up(database, copy)
+    copy = None
+    if database.path is not None:
+        copy = database.path.with_name(f"{database.path.name}.before-{found}")
+        back_up(database.path, copy)
     failpoint("in-migration")
     with database.transaction() as tx:
+        _lock_schema(tx)
         command.upgrade(_config(tx.connection), revision)
         failpoint("in-migration")
     return copy
 
 
-def back_up(database: Database, target: Path) -> None:
-    """Copy the database with SQLite's backup API, whole even while it is in use."""
-    with translated(database.path):
-        source = sqlite3.connect(database.path)
-        copy = sqlite3.connect(target)
-        try:
-            source.backup(copy)
-        finally:
-            copy.close()
-            source.close()
+def back_up(source: Path, target: Path) -> None:
+    """Copy a job database with SQLite's backup API, whole even while it is in use.
+
+    Raises:
+        StoreError: If it cannot be read, or the copy cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+    except sqlite3.Error as error:
+        raise StoreError(f"{source}: cannot be copied to {target}: {error}") from error
 
 
 def _config(connection: Connection) -> "Config":
@@ -146,22 +167,25 @@ def _config(connection: Connection) -> "Config":
     return config
 
 
-def _refuse_newer(database: Database, found: str) -> None:
+def refuse_newer(database: Database, found: str) -> None:
+    """Refuse a schema that this version does not know.
+
+    Raises:
+        StoreError: If it is a newer version's.
+    """
     known = {path.name.split("_", 1)[0] for path in (migrations_dir() / "versions").glob("*.py")}
     if found not in known:
         raise StoreError(
-            f"{database.path}: this job database was written by a newer batchgen (schema {found}, "
+            f"{database.shown}: this job database was written by a newer batchgen (schema {found}, "
             f"this version knows {REVISION}): install the newer version"
         )
 
 
 def integrity(database: Database) -> list[str]:
-    """Return what SQLite finds wrong with the file; empty if it is sound."""
-
-    def check(tx: Transaction) -> list[str]:
+    """Return what SQLite finds wrong with the file; a PostgreSQL server looks after its own."""
+    with database.reading() as tx:
+        if tx.is_postgresql:
+            return []
         said = [str(row[0]) for row in tx.rows(text("PRAGMA integrity_check"))]
         keys = tx.rows(text("PRAGMA foreign_key_check"))
         return [line for line in said if line != "ok"] + [f"foreign key: {row}" for row in keys]
-
-    with database.reading() as tx:
-        return check(tx)

@@ -1,15 +1,17 @@
 """Workers: who lives, and what becomes of the jobs of the dead.
 
-On SQLite a worker lives while it holds its lock file; nothing is timed.
+On SQLite a worker lives while it holds its lock file; nothing is timed. On PostgreSQL it lives
+while its lease lasts, on the server's clock.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Text, bindparam, text
 
-from batchgen.store.database import Transaction
+from batchgen.store.backend import Backend
+from batchgen.store.database import ByDialect, Transaction
 from batchgen.store.jobs import note
 
 _REGISTER = text(
@@ -20,15 +22,24 @@ _BEAT = text(
     "UPDATE workers SET seen_ms = :now_ms, expires_ms = :expires_ms "
     "WHERE id = :worker_id AND state = 'live'"
 )
-_LIVE = text("SELECT id FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id")
 _DEAD = text("SELECT id FROM workers WHERE state = 'dead' AND id IN :ids ORDER BY id").bindparams(
-    bindparam("ids", expanding=True)
+    bindparam("ids", expanding=True, type_=Text())
 )
-_BURY = text("UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'")
+_OTHERS = text(
+    "SELECT id, expires_ms FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id"
+)
+_BURY = ByDialect(
+    text("UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'"),
+    # A worker in the middle of a transaction holds its row, and lives.
+    text(
+        "UPDATE workers SET state = 'dead' WHERE id = (SELECT id FROM workers WHERE id = :dead "
+        "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR UPDATE SKIP LOCKED)"
+    ),
+)
 _DOUBTS = text(
     "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
     "WHERE j.owner = :dead AND j.state IN ('submitting', 'running', 'downloading') "
-    "AND j.state = 'submitting'"
+    "AND j.state = 'submitting' ORDER BY j.id"
 )
 _DOUBT = text(
     "UPDATE attempts SET state = 'in_doubt', slot_until_ms = :slot_until_ms, error = :error "
@@ -61,8 +72,9 @@ class WorkerInfo:
     lease_ms: int
 
 
-def register(tx: Transaction, worker: WorkerInfo, *, now_ms: int) -> None:
+def register(tx: Transaction, worker: WorkerInfo) -> None:
     """Make a worker known before it claims anything."""
+    now_ms = tx.now_ms()
     tx.run(
         _REGISTER,
         {
@@ -82,29 +94,68 @@ class Beat:
 
     worker_id: str
     lease_ms: int
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a sign of life was answered with.
+
+    Attributes:
+        alive: False if the worker has been declared dead.
+        now_ms: The job database's clock.
+    """
+
+    alive: bool
     now_ms: int
 
 
-def beat(tx: Transaction, beats: Sequence[Beat]) -> list[bool]:
-    """Renew workers' leases; False if one has been declared dead."""
+def beat(tx: Transaction, beats: Sequence[Beat]) -> list[Pulse]:
+    """Renew workers' leases, unless they have been declared dead."""
+    now_ms = tx.now_ms()
     return [
-        bool(
-            tx.run(
-                _BEAT,
-                {
-                    "worker_id": one.worker_id,
-                    "now_ms": one.now_ms,
-                    "expires_ms": one.now_ms + one.lease_ms,
-                },
-            )
+        Pulse(
+            bool(
+                tx.run(
+                    _BEAT,
+                    {
+                        "worker_id": one.worker_id,
+                        "now_ms": now_ms,
+                        "expires_ms": now_ms + one.lease_ms,
+                    },
+                )
+            ),
+            now_ms,
         )
         for one in beats
     ]
 
 
-def others(tx: Transaction, worker_id: str) -> list[str]:
-    """Return the ids of all other workers that are not known to be dead."""
-    return [row.id for row in tx.rows(_LIVE, {"worker_id": worker_id})]
+_STATE = text("SELECT state, expires_ms FROM workers WHERE id = :worker_id")
+
+
+def has_ended(tx: Transaction, backend: Backend, worker_id: str) -> bool:
+    """Return whether a worker has left, has been declared dead, or ought to be."""
+    row = tx.row(_STATE, {"worker_id": worker_id})
+    expires_ms = None if row is None else row.expires_ms if row.state == "live" else 0
+    return not backend.is_alive(worker_id, expires_ms=expires_ms, now_ms=tx.now_ms())
+
+
+def living(tx: Transaction, backend: Backend, *, but: str = "") -> list[str]:
+    """Return the ids of the workers that live, except one."""
+    return [worker for worker, lives in _known(tx, backend, but) if lives]
+
+
+def fallen(tx: Transaction, backend: Backend, *, but: str) -> list[str]:
+    """Return the ids of workers that have died and are not known to be dead yet."""
+    return [worker for worker, lives in _known(tx, backend, but) if not lives]
+
+
+def _known(tx: Transaction, backend: Backend, but: str) -> list[tuple[str, bool]]:
+    now_ms = tx.now_ms()
+    return [
+        (row.id, backend.is_alive(row.id, expires_ms=row.expires_ms, now_ms=now_ms))
+        for row in tx.rows(_OTHERS, {"worker_id": but})
+    ]
 
 
 def dead(tx: Transaction, ids: Iterable[str]) -> list[str]:
@@ -118,16 +169,22 @@ def longest_generation_ms(tx: Transaction, account_id: int) -> int | None:
     return None if longest is None else int(longest)
 
 
-def bury(tx: Transaction, dead: str, *, slot_ms: int, now_ms: int) -> int:
+def bury(
+    tx: Transaction, dead: str, *, slot_ms: int, now_ms: int, leaves: bool = False
+) -> int | None:
     """Declare a worker dead and take its jobs from it; return how many came in doubt.
 
     What it was submitting is in doubt: the request may have been accepted. What it was
-    polling or downloading is free for adoption, without another payment.
+    polling or downloading is free for adoption, without another payment. On PostgreSQL a
+    worker that has renewed its lease meanwhile is left alone, unless it leaves by itself.
+
+    Returns:
+        None if the worker lives after all, or somebody else has done it.
     """
-    if not tx.run(_BURY, {"dead": dead}):
-        return 0
-    doubts = tx.rows(_DOUBTS, {"dead": dead})
-    for row in doubts:
+    if not tx.run(_BURY, {"dead": dead, "now_ms": tx.now_ms(), "leaves": leaves}):
+        return None
+    doubts = 0
+    for row in tx.rows(_DOUBTS, {"dead": dead}):
         values = {
             "attempt_id": row.attempt_id,
             "job_id": row.id,
@@ -135,12 +192,14 @@ def bury(tx: Transaction, dead: str, *, slot_ms: int, now_ms: int) -> int:
             "error": _CRASHED,
             "now_ms": now_ms,
         }
-        tx.run(_DOUBT, values)
-        tx.run(_DOUBT_JOB, values)
+        # Its answer may be recorded at this very moment: then there is nothing to doubt.
+        if not tx.run(_DOUBT, values) or not tx.run(_DOUBT_JOB, values):
+            continue
+        doubts += 1
         tx.moved(row.batch_id, "submitting", "in_doubt")
         note(tx, "in_doubt", row.id, row.attempt_id, now_ms, error=_CRASHED, worker=dead)
     tx.run(_RELEASE, {"dead": dead})
-    return len(doubts)
+    return doubts
 
 
 @dataclass(frozen=True)
@@ -184,7 +243,16 @@ def leave(tx: Transaction, requests: Sequence[Leave]) -> list[int]:
     """End workers and their sessions; what they still hold is treated as after a death."""
     doubts = []
     for request in requests:
-        doubts.append(bury(tx, request.worker_id, slot_ms=request.slot_ms, now_ms=request.now_ms))
+        doubts.append(
+            bury(
+                tx,
+                request.worker_id,
+                slot_ms=request.slot_ms,
+                now_ms=request.now_ms,
+                leaves=True,
+            )
+            or 0
+        )
         tx.run(
             _END_SESSION,
             {

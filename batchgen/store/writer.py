@@ -4,21 +4,27 @@ Coroutines hand in an operation and await its result. The thread drains the queu
 all requests of a kind to one call, runs one transaction, and resolves the futures only
 after its commit. So a waiting disk never stops the event loop, and fifty durable changes
 cost one sync.
+
+A server's connection can break between COMMIT and its answer. So each transaction on a server
+leaves a mark in the worker's row: the next connection reads whether it landed, and nothing is
+done twice or taken for undone.
 """
 
 import asyncio
 import contextlib
 import logging
 import queue
+import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from batchgen.domain.errors import BatchgenError
-from batchgen.store.database import Database, Transaction, is_passing, store_error
+from batchgen.domain.errors import BatchgenError, StoreError
+from batchgen.store.database import Database, Transaction, locking
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +34,11 @@ Operation = Callable[[Transaction, Sequence[Request]], Sequence[Result]]
 
 _LARGEST_GROUP = 512
 _RETRY_S = 1.0
+_HUNG_AFTER_S = 45.0  # longer than the server lets a statement run
+
+_MARK = text("UPDATE workers SET mark = :mark WHERE id = :worker_id")
+# Locked: the lost connection's transaction may be about to commit.
+_MARKED = locking("SELECT mark FROM workers WHERE id = :worker_id")
 
 
 class Conflict(BatchgenError):
@@ -67,15 +78,23 @@ class Writer:
     """
 
     def __init__(
-        self, database: Database, *, on_stuck: Callable[[str], None], retry_s: float = _RETRY_S
+        self,
+        database: Database,
+        *,
+        on_stuck: Callable[[str], None],
+        worker_id: str = "",
+        retry_s: float = _RETRY_S,
     ) -> None:
         self._database = database
+        self._worker_id = worker_id
         self._retry_s = retry_s
         self._on_stuck = on_stuck
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
         self._giving_up = threading.Event()
         self._on_end: Callable[[], None] = lambda: None
+        self._connection: Connection | None = None
+        self._asked_at_s: float | None = None
         self.stuck = ""
 
     def start(self) -> None:
@@ -129,7 +148,6 @@ class Writer:
             loop.call_soon_threadsafe(_tell, outcomes)
 
     def _serve(self) -> None:
-        connection: Connection | None = None
         closing = False
         while not closing:
             group = [self._queue.get()]
@@ -140,73 +158,141 @@ class Writer:
             if not items:
                 continue
             try:
-                if connection is None:
-                    connection = self._database.connect_writer()
-                self._commit(connection, items)
+                self._commit(items)
             except BaseException as error:  # the thread must outlive it; every waiter is told
                 logger.exception("the store thread met an unexpected error")
                 self._resolve([(item.future, None, error) for item in items])
-        if connection is not None:
-            connection.close()
+        self._drop()
         self._on_end()
 
-    def _commit(self, connection: Connection, items: list[_Item]) -> None:
+    def _commit(self, items: list[_Item]) -> None:
         try:
-            results = _run(connection, items)
+            results = self._run(items)
         except Exception as error:  # noqa: BLE001 - told to the one whose change it was
             if len(items) == 1:
-                self._settle(connection, items[0], error)
+                self._settle(items[0], error)
                 return
             for item in items:
-                self._commit(connection, [item])
+                self._commit([item])
             return
         self.stuck = ""
         self._resolve(
             [(item.future, result, None) for item, result in zip(items, results, strict=True)]
         )
 
-    def _settle(self, connection: Connection, item: _Item, error: Exception) -> None:
-        if isinstance(error, IntegrityError):
-            self._resolve([(item.future, None, Conflict(str(error.orig)))])
-            return
-        if is_passing(error) and not self._giving_up.is_set():
-            self._insist(connection, item, error)
-            return
-        if isinstance(error, DBAPIError):
-            error = store_error(self._database.path, error)
-        self._resolve([(item.future, None, error)])
-
-    def _insist(self, connection: Connection, item: _Item, error: Exception) -> None:
-        while True:
-            said = str(store_error(self._database.path, error))
-            if said != self.stuck:
-                self.stuck = said
-                self._on_stuck(said)
-            self._giving_up.wait(self._retry_s)
+    def _settle(self, item: _Item, error: Exception) -> None:
+        while self._is_passing(error) and not self._giving_up.is_set():
+            self._wait(error)
             try:
-                result = _run(connection, [item])[0]
-            except DBAPIError as again:
-                if not is_passing(again) or self._giving_up.is_set():
-                    self._settle(connection, item, again)
-                    return
+                result = self._run([item])[0]
+            except Exception as again:  # noqa: BLE001 - told to the one whose change it was
                 error = again
                 continue
             self.stuck = ""
             self._resolve([(item.future, result, None)])
             return
+        if isinstance(error, IntegrityError):
+            error = Conflict(str(error.orig))
+        elif isinstance(error, DBAPIError):
+            error = self._database.backend.explain(error)
+        self._resolve([(item.future, None, error)])
+
+    def _wait(self, error: Exception) -> None:
+        """Say once why nothing can be committed, and wait before the next try."""
+        said = str(error)
+        if isinstance(error, DBAPIError):
+            said = str(self._database.backend.explain(error))
+        if said != self.stuck:
+            self.stuck = said
+            self._on_stuck(said)
+        self._giving_up.wait(self._retry_s)
+
+    def _is_passing(self, error: BaseException | None) -> bool:
+        if isinstance(error, StoreError):  # of a new connection
+            error = error.__cause__
+        return error is not None and self._database.backend.is_passing(error)
+
+    # -- one transaction -------------------------------------------------------------------------
+
+    def _run(self, items: list[_Item]) -> list[Any]:
+        mark = ""
+        if self._database.backend.is_remote and self._worker_id:
+            mark = secrets.token_hex(8)
+        connection = self._connected()
+        self._asked_at_s = time.monotonic()
+        try:
+            transaction = connection.begin()
+            try:
+                results = _apply(connection, items, mark, self._worker_id)
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                transaction.close()
+                if not mark or not error.connection_invalidated:
+                    raise
+                self._drop()
+                if not self._has_landed(mark):
+                    raise
+        except DBAPIError:
+            if self._database.backend.is_remote:
+                self._drop()  # whatever state it is in, the next one is sound
+            raise
+        else:
+            return results
+        finally:
+            self._asked_at_s = None
+
+    def _has_landed(self, mark: str) -> bool:
+        """Return whether the transaction whose COMMIT got no answer was committed."""
+        while True:
+            try:
+                with self._connected().begin() as transaction:
+                    tx = Transaction(transaction.connection)
+                    return bool(tx.value(_MARKED, {"worker_id": self._worker_id}) == mark)
+            except (DBAPIError, StoreError) as error:
+                self._drop()
+                if not self._is_passing(error) or self._giving_up.is_set():
+                    raise
+                self._wait(error)
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.connect_writer()
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except DBAPIError as error:
+                logger.debug("a broken connection could not be closed: %s", error)
+            self._connection = None
+
+    def cut_if_hung(self) -> None:
+        """End a connection whose server has not answered for long; its change is tried again."""
+        asked_at_s, connection = self._asked_at_s, self._connection
+        if asked_at_s is None or connection is None:
+            return
+        if time.monotonic() - asked_at_s >= _HUNG_AFTER_S:
+            self._asked_at_s = None
+            self._database.backend.cut(connection)
 
 
-def _run(connection: Connection, items: list[_Item]) -> list[Any]:
-    """Run items in one transaction, those of a kind in one call; return results in order."""
+def _apply(connection: Connection, items: list[_Item], mark: str, worker_id: str) -> list[Any]:
+    """Do items in the open transaction, those of a kind in one call; return results in order."""
     kinds: dict[Operation[Any, Any], list[int]] = {}
     for index, item in enumerate(items):
         kinds.setdefault(item.operation, []).append(index)
     results: list[Any] = [None] * len(items)
-    with connection.begin():
-        tx = Transaction(connection)
-        for operation, indices in kinds.items():
-            answers = operation(tx, [items[index].request for index in indices])
-            for index, answer in zip(indices, answers, strict=True):
-                results[index] = answer
-        tx.flush()
+    tx = Transaction(connection)
+    if mark:
+        tx.run(_MARK, {"mark": mark, "worker_id": worker_id})
+    for operation, indices in kinds.items():
+        answers = operation(tx, [items[index].request for index in indices])
+        for index, answer in zip(indices, answers, strict=True):
+            results[index] = answer
+    tx.flush()
     return results

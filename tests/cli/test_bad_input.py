@@ -436,7 +436,16 @@ DATABASES: dict[str, tuple[str, Make, Sequence[str]]] = {
     "long": ("d" * 300, nothing, ["cannot be looked at: File name too long", "--db"]),
     "memory": (":memory:", nothing, [":memory: would forget", "--db"]),
     "somebody's": ("~nobody-here/d.db", nothing, ["~nobody-here/d.db: ", "the whole path"]),
-    "postgresql": ("postgresql://u:secret@h/d", nothing, ["not supported in this version", "--db"]),
+    "no-server": (
+        "postgresql://u:secret@127.0.0.1:1/d",
+        nothing,
+        ["postgresql://u@127.0.0.1:1/d: the PostgreSQL server cannot be used", "check the URL"],
+    ),
+    "bad-server": (
+        "postgresql://u:sec%ret@127.0.0.1/d",
+        nothing,
+        ["the PostgreSQL URL cannot be read", "postgresql://USER@HOST"],
+    ),
     "mysql": ("mysql://u:secret@h/d", nothing, ["mysql://… is of an unknown kind", "use sqlite:"]),
     "bad-url": ("http://[x", nothing, ["http://… is of an unknown kind", "use sqlite:"]),
 }
@@ -452,6 +461,7 @@ def test_what_cannot_be_the_job_database_is_left_alone(
     said = refused(path, "-y", "--db", db, code=11, says=says)
 
     assert "secret" not in said
+    assert "sec%ret" not in said
 
 
 def test_a_bad_database_is_told_before_a_bad_manifest() -> None:
@@ -548,6 +558,7 @@ def test_a_service_that_no_token_may_go_to_is_refused(
     said = refused(write("m.yaml", JOB), "-y", "--db", "t.db", code=2, says=advice)
 
     assert "secret" not in said
+    assert "sec%ret" not in said
 
 
 # -- the real program ----------------------------------------------------------------------------

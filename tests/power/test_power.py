@@ -126,7 +126,7 @@ def test_the_rescue_file_is_there_as_soon_as_it_is_made(disk: Disk, tmp_path: Pa
 
     found = disk.after_the_cut(tmp_path / "found")
 
-    [path] = rescue.left_behind(found / "jobs.db")
+    [path] = found.glob("jobs.db-rescue-*")
     assert rescue.read(path).pairs == (("a1", "r1"),)
 
 

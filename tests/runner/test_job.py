@@ -103,6 +103,7 @@ class World:
     store: Store
     now_s: float = 2_000_000.0
     suspended_s: float = 0.0
+    may_pay: bool = True
     suspends_s: list[float] = field(default_factory=list)  # during the next waits
     slept: list[float] = field(default_factory=list)
     rescue: Rescue = field(default_factory=Rescue)
@@ -147,6 +148,7 @@ class World:
                 random=lambda: 0.0,
                 now_ms=lambda: int(self.now_s * 1000),
                 slot_freed=lambda: None,
+                may_pay=lambda: self.may_pay,
                 doubt_slot_ms=lambda: 600_000,
                 downloads=asyncio.Semaphore(4),
             )
@@ -198,6 +200,16 @@ def test_what_was_claimed_while_the_run_stopped_is_not_bought(
     assert states(world, job) == ("pending", None)
     assert world.store.query("SELECT * FROM attempts") == []
     assert world.stats.unpaid == 1
+
+
+def test_a_worker_that_may_have_been_replaced_pays_for_nothing(world: World, job: Job) -> None:
+    service = Service([DONE])
+    world.may_pay = False
+
+    world.carry(job, service, Files())
+
+    assert service.submits == []
+    assert states(world, job) == ("pending", None)
 
 
 def test_a_job_goes_from_claim_to_clip(world: World, job: Job) -> None:

@@ -13,20 +13,24 @@ def pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> None:
-    database, said = tmp_path / "b.db", list[str]()
-    file = RescueFile(database, "w1", say=said.append)
+    store, said = Store(tmp_path), list[str]()
+    base = store.database.backend.base
+    file = RescueFile(base, "w9", say=said.append)
 
     file.write("a1", "request-1")
     file.write("a2", "request-2")
     file.write("a1", "request-1")
 
-    [path] = rescue.left_behind(database)
+    with store.database.reading() as tx:
+        [path] = rescue.left_behind(tx, store.database.backend)
     assert rescue.read(path) == rescue.Contents((("a1", "request-1"), ("a2", "request-2")), ())
     assert len(said) == 2
     assert "request-1" in said[0]
     assert "a2" in said[1]
     file.remove()
-    assert rescue.left_behind(database) == []
+    with store.database.reading() as tx:
+        assert rescue.left_behind(tx, store.database.backend) == []
+    store.close()
 
 
 def test_its_space_is_taken_before_it_is_needed(tmp_path: Path) -> None:

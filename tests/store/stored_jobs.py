@@ -36,10 +36,17 @@ def spec_of(row_id: str, *, est_micros: int | None = EST, **inputs: Any) -> JobS
 
 
 class Store:
-    """One account and its batches in a real SQLite file."""
+    """One account and its batches in a real job database.
 
-    def __init__(self, folder: Path, *, cap: int = 4) -> None:
-        self.database = Database(str(folder / "batchgen.db"))
+    Attributes:
+        path: The file, where there is one.
+        now_ms: What `clock` tells.
+    """
+
+    def __init__(self, folder: Path, *, url: str = "", cap: int = 4) -> None:
+        self.path = folder / "batchgen.db"
+        self.now_ms = NOW
+        self.database = Database(url or str(self.path))
         upgrade.open_current(self.database)
         self._numbers = itertools.count(1)
         with self.database.transaction() as tx:
@@ -53,7 +60,7 @@ class Store:
     def worker(self, name: str) -> None:
         info = workers.WorkerInfo(name, "host", 1, "0", 30_000)
         with self.database.transaction() as tx:
-            workers.register(tx, info, now_ms=NOW)
+            workers.register(tx, info)
 
     def batch(self, name: str = "night", *, budget_micros: int | None = None) -> int:
         batch = additions.Batch(
@@ -107,6 +114,7 @@ class Store:
             "now_ms": NOW,
             **changes,
         }
+        self.now_ms = values["now_ms"]
         return jobs.ClaimRequest(**values)
 
     def try_claim(self, wanted: int = 1, *, worker: str = "w1", **changes: Any) -> jobs.Claim:
@@ -137,8 +145,10 @@ class Store:
         return running
 
     def bury(self, worker: str, *, slot_ms: int = SLOT_MS) -> int:
+        """Declare a worker dead, as if its lease had ended; return how many came in doubt."""
         with self.database.transaction() as tx:
-            return workers.bury(tx, worker, slot_ms=slot_ms, now_ms=NOW)
+            tx.run(text("UPDATE workers SET expires_ms = 0 WHERE id = :id"), {"id": worker})
+            return workers.bury(tx, worker, slot_ms=slot_ms, now_ms=NOW) or 0
 
     def adopt(self, *, worker: str = "w1", wanted: int = 10, **changes: Any) -> list[jobs.Job]:
         values: dict[str, Any] = {"downloads": True, "now_ms": NOW, **changes}

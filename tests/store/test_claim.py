@@ -41,7 +41,7 @@ def test_the_cap_holds_over_many_connections_at_once(store: Store) -> None:
     start = threading.Barrier(6)
 
     def work(name: str) -> None:
-        database = Database(str(store.database.path))
+        database = Database(store.database.url)
         for turn in range(10):
             if turn == 0:
                 start.wait()

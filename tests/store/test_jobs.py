@@ -595,11 +595,13 @@ def test_a_beat_tells_a_worker_that_it_was_declared_dead(store: Store) -> None:
     store.worker("w2")
     store.bury("w2")
 
-    beats = [workers.Beat(name, 30_000, NOW + 1) for name in ("w1", "w2")]
-    assert store.do(workers.beat, *beats) == [True, False]
+    beats = [workers.Beat(name, 30_000) for name in ("w1", "w2")]
+    assert [pulse.alive for pulse in store.do(workers.beat, *beats)] == [True, False]
     with store.database.reading() as tx:
-        assert workers.others(tx, "w1") == []
-        assert workers.others(tx, "") == ["w1"]
+        backend = store.database.backend
+        known = workers.living(tx, backend) + workers.fallen(tx, backend, but="")
+        assert known == ["w1"]
+        assert workers.living(tx, backend, but="w1") == []
 
 
 def test_the_longest_generation_is_looked_up(store: Store) -> None:

@@ -80,10 +80,7 @@ def test_a_waiter_is_told_only_after_the_commit(store: Store) -> None:
 
     async def main(writer: Writer) -> str:
         await writer.do(jobs.record_accepted, accepted(job))
-        with sqlite3.connect(store.database.path) as other:
-            found = other.execute("SELECT state FROM jobs").fetchone()[0]
-        other.close()
-        return str(found)
+        return store.state(job.id)
 
     with writing(store.database) as (writer, _):
         assert asyncio.run(main(writer)) == "running"
@@ -206,8 +203,8 @@ def test_every_change_is_tried_until_it_lands(tmp_path: Path) -> None:
     store.fill(2)
     [job] = store.running(1)
     store.close()
-    database = Database(str(store.database.path), busy_timeout_ms=10)
-    locker = sqlite3.connect(database.path, isolation_level=None)
+    database = Database(str(store.path), busy_timeout_ms=10)
+    locker = sqlite3.connect(store.path, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
 
     async def main(writer: Writer, stuck: asyncio.Event) -> None:
@@ -248,12 +245,12 @@ def test_every_change_is_tried_until_it_lands(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_full_disk_is_waited_out(store: Store) -> None:
-    store.fill(1)
-    job = store.running()[0]
+def test_a_full_disk_is_waited_out(sqlite_store: Store) -> None:
+    sqlite_store.fill(1)
+    job = sqlite_store.running()[0]
     raw = "x" * 200_000
     result = jobs.Generated(job, "w1", (), None, None, raw, 1)
-    with store.database.connect_writer() as connection, connection.begin():
+    with sqlite_store.database.connect_writer() as connection, connection.begin():
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
@@ -262,13 +259,13 @@ def test_a_full_disk_is_waited_out(store: Store) -> None:
 
         def on_stuck(message: str) -> None:
             said.append(message)
-            # The store thread is the connection's owner: make room from there.
-            with store.database.connect_writer() as connection:
+            # The sqlite_store thread is the connection's owner: make room from there.
+            with sqlite_store.database.connect_writer() as connection:
                 connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
                 connection.rollback()
             loop.call_soon_threadsafe(stuck.set)
 
-        writer = Writer(store.database, on_stuck=on_stuck, retry_s=0.01)
+        writer = Writer(sqlite_store.database, on_stuck=on_stuck, retry_s=0.01)
         writer.start()
         try:
             assert await writer.do(jobs.record_generated, result) is True
@@ -281,8 +278,8 @@ def test_a_full_disk_is_waited_out(store: Store) -> None:
 
     assert len(said) == 1
     assert "disk is full" in said[0]
-    assert store.attempt(job.attempt_id).result_raw == raw
-    store.check()
+    assert sqlite_store.attempt(job.attempt_id).result_raw == raw
+    sqlite_store.check()
 
 
 def test_what_was_handed_in_is_committed_before_the_thread_ends(store: Store) -> None:

@@ -1,0 +1,79 @@
+"""What a kind of database must offer beside SQL; one module a kind implements it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from batchgen.domain.errors import StoreError
+
+
+class Presence(Protocol):
+    """What shows that a worker lives, while it does."""
+
+    def release(self) -> None:
+        """Show it no more."""
+
+
+class Backend(Protocol):
+    """One kind of job database.
+
+    Attributes:
+        shown: Its name for people: never a password.
+        path: The file, None if it is a server's.
+        folder: Where relative output folders start.
+        base: What the paths of files beside the job database begin with.
+        is_remote: Whether a connection can be lost between a COMMIT and its answer.
+    """
+
+    @property
+    def shown(self) -> str: ...  # noqa: D102 - an attribute
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102 - an attribute
+    @property
+    def folder(self) -> Path: ...  # noqa: D102 - an attribute
+    @property
+    def base(self) -> Path: ...  # noqa: D102 - an attribute
+    @property
+    def is_remote(self) -> bool: ...  # noqa: D102 - an attribute
+
+    def exists(self) -> bool:
+        """Return whether a job database, or anything else, is there.
+
+        Raises:
+            StoreError: If it cannot be looked at.
+        """
+
+    def check_place(self) -> None:
+        """Check, before anything is asked, that it could be made and written.
+
+        Raises:
+            StoreError: If not.
+        """
+
+    def engine(self, *, read_only: bool) -> Engine:
+        """Return an engine whose transactions take their lock, or their snapshot, at once."""
+
+    def explain(self, error: Exception) -> StoreError:
+        """Return what a driver's error means to a person."""
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Return whether a failed transaction may succeed later."""
+
+    def cut(self, connection: Connection) -> None:
+        """End a connection under the thread that waits for its answer."""
+
+    def enter(self, worker_id: str) -> Presence:
+        """Show that a worker lives, from now on."""
+
+    def is_alive(self, worker_id: str, *, expires_ms: int | None, now_ms: int) -> bool:
+        """Return whether a worker that has not been declared dead lives.
+
+        `expires_ms` is None of one that is not registered yet.
+        """
+
+    def forget(self, worker_id: str) -> None:
+        """Remove what a dead worker left to show that it lived."""
+
+    def traces(self) -> list[str]:
+        """Return the workers that have left something to be forgotten, dead or not."""

@@ -1,0 +1,247 @@
+"""What only PostgreSQL needs: the connection, its settings, leases on the server's clock.
+
+The URL goes to libpq as it is, so that everything works that works with `psql`: `~/.pgpass`,
+`PGPASSWORD`, services, certificates, several hosts. Nothing of it but user, host, port and
+database is ever shown.
+"""
+
+import contextlib
+import hashlib
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from batchgen.domain.errors import DiskFull, StoreError, UsageError
+
+if TYPE_CHECKING:
+    import psycopg
+
+_DEFAULTS = {
+    "application_name": "batchgen",
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+# LOCAL: behind pgbouncer in transaction mode a connection's settings would go on to strangers.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '5s'; "
+    "SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
+)
+_DURABLE = "; SET LOCAL synchronous_commit = on"  # a lost intent is a lost purchase
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+_PASSING_CLASSES = ("08", "40", "53", "55", "57")
+"""Connections, deadlocks, want of space or memory, locks, shutdowns and cancelled statements."""
+_READ_ONLY = "25006"  # the server is a replica: a failover is under way
+
+
+class PostgresServer:
+    """A job database on a PostgreSQL server; see `backend.Backend`.
+
+    Raises:
+        UsageError: If psycopg is not installed.
+        StoreError: If the URL cannot be read.
+    """
+
+    is_remote = True
+    path = None
+
+    def __init__(self, url: str) -> None:
+        self._psycopg = _psycopg()
+        self._url = url
+        try:
+            self._said = self._psycopg.conninfo.conninfo_to_dict(url)
+        except self._psycopg.ProgrammingError:
+            # libpq repeats the part that it cannot read, which may be the password.
+            raise StoreError(
+                "the PostgreSQL URL cannot be read (it is not repeated here, for it may hold a "
+                "password): write postgresql://USER@HOST:PORT/DATABASE, with special characters "
+                "as %XX"
+            ) from None
+        self._begin: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """User, host, port and database of the URL, nothing else."""
+        said = self._said
+        user = f"{said['user']}@" if said.get("user") else ""
+        port = f":{said['port']}" if said.get("port") else ""
+        return f"postgresql://{user}{said.get('host', '')}{port}/{said.get('dbname', '')}"
+
+    @property
+    def folder(self) -> Path:
+        """The current folder."""
+        return Path.cwd()
+
+    def exists(self) -> bool:
+        """Return whether the schema that the connection works in holds any table.
+
+        Raises:
+            StoreError: If the server cannot be asked.
+        """
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                row = connection.execute(
+                    "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
+                ).fetchone()
+        except self._psycopg.Error as error:
+            raise self.explain(error) from error
+        return row is not None and bool(row[0])
+
+    def check_place(self) -> None:
+        """Check that tables could be made and written.
+
+        Raises:
+            StoreError: If the role may not, or the server is a read-only replica.
+        """
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                row = connection.execute(
+                    "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'), "
+                    "pg_is_in_recovery()"
+                ).fetchone()
+        except self._psycopg.Error as error:
+            raise self.explain(error) from error
+        if row is None or row[0] is None or not row[1]:
+            raise StoreError(
+                f"{self.shown}: this role may not create tables there: grant it CREATE on the "
+                "schema, or name another job database with --db"
+            )
+        if row[2]:
+            raise StoreError(f"{self.shown}: this server is a read-only replica: name the primary")
+
+    def engine(self, *, read_only: bool) -> Engine:
+        """Return an engine; a reader sees one snapshot, a writer's commits are durable."""
+        engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            poolclass=NullPool,
+            use_native_hstore=False,  # one query less a connection
+            hide_parameters=True,
+        )
+
+        def on_begin(connection: Connection) -> None:
+            connection.exec_driver_sql(
+                _BEGIN_READING if read_only else self._begin_writing(connection)
+            )
+
+        event.listen(engine, "begin", on_begin)
+        return engine
+
+    def _begin_writing(self, connection: Connection) -> str:
+        if self._begin is None:
+            level = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+            # A stricter level than `on` stays as the server has it.
+            self._begin = _BEGIN + ("" if level == "remote_apply" else _DURABLE)
+        return self._begin
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        connection: psycopg.Connection[Any] = self._psycopg.connect(
+            self._psycopg.conninfo.make_conninfo(
+                self._url,
+                **{name: value for name, value in _DEFAULTS.items() if name not in self._said},
+            ),
+            # BEGIN is said by the engine, as on SQLite; between transactions nothing is open.
+            autocommit=True,
+            prepare_threshold=None,  # pgbouncer may give each transaction another connection
+        )
+        connection.adapters.register_dumper(str, _text_dumper())
+        return connection
+
+    def explain(self, error: Exception) -> StoreError:
+        """Return what a driver's error means to a person."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        state = str(getattr(cause, "sqlstate", None) or "")
+        said = str(cause).strip().replace("\n", "; ")
+        if state == "53100":
+            return DiskFull(f"{self.shown}: the server's disk is full; make room")
+        if state in ("55P03", "57014", "40P01"):
+            return StoreError(
+                f"{self.shown}: the job database is locked by another program; try again later"
+            )
+        if state in ("42501", _READ_ONLY):
+            return StoreError(
+                f"{self.shown}: the job database cannot be written ({said}): grant the role its "
+                "rights, or name the primary"
+            )
+        if not state or state.startswith(("08", "57P", "28", "3D")):
+            return StoreError(
+                f"{self.shown}: the PostgreSQL server cannot be used: {said}: check the URL, "
+                "the network and the server"
+            )
+        return StoreError(f"{self.shown}: the job database failed: {said}")
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Return whether a failed transaction may succeed later: lost server, lock, no space."""
+        if not isinstance(error, DBAPIError):
+            return False
+        if error.connection_invalidated:
+            return True
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None:
+            return isinstance(error, OperationalError | InterfaceError)
+        return state == _READ_ONLY or str(state).startswith(_PASSING_CLASSES)
+
+    def cut(self, connection: Connection) -> None:
+        """End a connection whose server does not answer, under the thread that waits for it."""
+        raw: Any = connection.connection.driver_connection
+        with socket.socket(fileno=socket.dup(raw.fileno())) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def base(self) -> Path:
+        """A path in the current folder, another one for each job database."""
+        digest = hashlib.sha256(self.shown.encode()).hexdigest()[:8]
+        return self.folder / f"batchgen-{digest}"
+
+    def enter(self, worker_id: str) -> "Leased":
+        """Do nothing: its lease in the job database shows that a worker lives."""
+        return Leased()
+
+    def is_alive(self, worker_id: str, *, expires_ms: int | None, now_ms: int) -> bool:
+        """Return whether the worker's lease lasts, or has yet to begin, on the server's clock."""
+        return expires_ms is None or expires_ms > now_ms
+
+    def forget(self, worker_id: str) -> None:
+        """Do nothing: a lease leaves no file."""
+
+    def traces(self) -> list[str]:
+        """Return none: a lease leaves no file."""
+        return []
+
+
+class Leased:
+    """The presence of a worker whose lease is in the job database."""
+
+    def release(self) -> None:
+        """Do nothing: `workers.leave` ends the lease."""
+
+
+def _psycopg() -> Any:
+    try:
+        import psycopg  # an extra: SQLite needs none of it
+        import psycopg.conninfo
+        import psycopg.types.string
+    except ImportError as error:
+        raise UsageError(
+            "a PostgreSQL job database needs psycopg: pip install 'batchgen-cli[postgres]'"
+        ) from error
+    return psycopg
+
+
+def _text_dumper() -> Any:
+    from psycopg.types.string import StrDumperUnknown
+
+    class Text(StrDumperUnknown):
+        """PostgreSQL's text holds no NUL; an answer with one must be recorded all the same."""
+
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+    return Text
