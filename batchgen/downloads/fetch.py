@@ -27,7 +27,7 @@ from batchgen.downloads.content import (
 from batchgen.downloads.folder import Part
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
-from batchgen.http import USER_AGENT, explain, is_private, is_public
+from batchgen.http import USER_AGENT, decoded, explain, is_private, is_public
 
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2
@@ -194,8 +194,7 @@ class Fetcher:
 
     async def _blocks(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
         """Gather the body into blocks that are worth a thread's while; none is empty."""
-        is_encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
-        chunks = response.aiter_bytes() if is_encoded else response.aiter_raw()
+        chunks = decoded(response)
         clock = asyncio.get_running_loop().time
         window_at, window_bytes = clock(), 0
         block: list[bytes] = []
