@@ -6,8 +6,17 @@ token, cookie or other secret goes along, and a signed URL never gets into a mes
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import aiohttp
@@ -35,6 +44,9 @@ KEPT_FREE_BYTES = 64 * 1024**2
 LINK_DEAD = frozenset({403, 404, 410})
 MOST_REDIRECTS = 5
 
+_MOST_PIECES = 20  # that a file which is cut again and again is fetched in
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
+_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,19})-[0-9]{1,19}/(?P<total>[0-9]{1,19}|\*)")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BLOCK_BYTES = 1024**2  # handed to a thread at once
 _CONNECT_S = 10.0
@@ -44,6 +56,96 @@ _HEADERS = {
     "accept": "*/*",
     "accept-encoding": "identity",  # else the stated length is not the file's
 }
+
+
+class _Cut(DownloadError):
+    """The file ended before its end."""
+
+
+@dataclass
+class _Body:
+    """What has arrived of a file.
+
+    Attributes:
+        head: Its first bytes.
+        received: How many bytes in all.
+        total: Its length, if stated.
+        etag: Names this very version of the file; "" if nothing does.
+        content_type: As stated.
+        url: Where it came from in the end.
+    """
+
+    head: bytes = b""
+    received: int = 0
+    total: int | None = None
+    etag: str = ""
+    content_type: str = ""
+    url: str = ""
+
+    def rest(self) -> dict[str, str]:
+        """Return the headers that ask for the rest; none where it could be another file's."""
+        if not self.received or not self.etag:
+            return {}
+        return {"range": f"bytes={self.received}-", "if-range": self.etag}
+
+    def begin(self, response: httpx.Response) -> None:
+        """Note what an answer says of the file, before its body is read.
+
+        Raises:
+            DownloadError: If it is not the part that was asked for.
+        """
+        headers = response.headers
+        if self.received:
+            said = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            if (
+                said is None
+                or int(said["start"]) != self.received
+                or (self.total is not None and said["total"] not in ("*", str(self.total)))
+                or headers.get("etag", self.etag) != self.etag
+            ):
+                raise DownloadError("the server sent another part of the file than was asked for")
+            if self.total is None and said["total"] != "*":
+                self.total = int(said["total"])
+            return
+        is_plain = headers.get("content-encoding", "identity").lower() == "identity"
+        etag = headers.get("etag", "")
+        self.total = _stated_length(response) if is_plain else None
+        self.etag = etag if is_plain and _STRONG_ETAG.fullmatch(etag) else ""
+        self.content_type = headers.get("content-type", "")
+        self.url = str(response.url)
+
+    def check_end(self, response: httpx.Response) -> None:
+        """Check that all that was stated has arrived.
+
+        Raises:
+            DownloadError: If not.
+        """
+        if not self.received:
+            raise DownloadError("the file is empty")
+        stated = _stated_length(response)
+        # A body that was encoded against our wish has another length than stated.
+        if stated is not None and stated != response.num_bytes_downloaded:
+            raise _Cut(f"{response.num_bytes_downloaded} bytes of {stated} arrived")
+        if self.total is not None and self.received != self.total:  # a part of the rest
+            raise _Cut(f"{self.received} bytes of {self.total} arrived")
+
+
+class _Writing:
+    """Appends blocks to a part, one behind what the network delivers."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._last: asyncio.Task[None] | None = None
+
+    async def write(self, block: Sequence[bytes]) -> None:
+        await self.end()
+        self._last = asyncio.create_task(asyncio.to_thread(_write, self._part, block))
+        # If the network fails first, nobody asks any more how the write went.
+        self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def end(self) -> None:
+        if self._last is not None:
+            await self._last
 
 
 class Fetcher:
@@ -97,28 +199,53 @@ class Fetcher:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise ValueError(f"{name!r} is no name inside a folder")
-        part = Part(folder, name, min_free_bytes=self._min_free_bytes)
+
+        def new_part() -> Part:
+            parts.append(Part(folder, name, min_free_bytes=self._min_free_bytes))
+            return parts[-1]
+
+        parts: list[Part] = []
         try:
-            async with self._response(url) as response:
-                content_type = response.headers.get("content-type", "")
-                head = await self._receive(response, part)
-            ext = extension_of(str(response.url), content_type, head)
+            body = await self._receive_whole(url, new_part)
+            part = parts[-1]
+            ext = extension_of(body.url, body.content_type, body.head)
             final = await asyncio.to_thread(
                 self._publish,
                 part,
-                head=head,
-                content_type=content_type,
+                head=body.head,
+                content_type=body.content_type,
                 name=_corrected(name, ext),
                 replace=replace,
             )
         except DownloadError as error:
             raise DownloadError(f"{redact_url(url)}: {error}", link_dead=error.link_dead) from error
         finally:
-            part.abort()
+            for part in parts:
+                part.abort()
         return Clip(path=final, url=url, sha256=part.sha256, size_bytes=part.size_bytes)
 
+    async def _receive_whole(self, url: str, new_part: Callable[[], Part]) -> _Body:
+        """Receive a file, going on where it was cut as long as it is provably the same file."""
+        body, part = _Body(), new_part()
+        for left in reversed(range(_MOST_PIECES)):
+            before = body.received
+            try:
+                async with self._response(url, wanted=body.rest()) as response:
+                    if before and response.status_code == 200:  # it has changed: all of it anew
+                        body, part, before = _Body(), new_part(), 0
+                    body.begin(response)
+                    await self._receive(response, part, body)
+            except _Cut:
+                if not left or not body.rest() or body.received == before:
+                    raise
+            else:
+                return body
+        raise AssertionError("the last piece returns or raises")
+
     @asynccontextmanager
-    async def _response(self, url: str) -> AsyncIterator[httpx.Response]:
+    async def _response(
+        self, url: str, *, wanted: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
         """Open the answer that holds the file, behind at most five redirects."""
         target = _checked(url, allow_private=self._allow_private)
         for _ in range(MOST_REDIRECTS + 1):
@@ -127,7 +254,7 @@ class Fetcher:
                 request = httpx.Request(
                     "GET",
                     target,
-                    headers=_HEADERS,
+                    headers={**_HEADERS, **wanted},
                     extensions={
                         "timeout": {
                             "connect": _CONNECT_S,
@@ -142,7 +269,7 @@ class Fetcher:
                 )
             try:
                 if response.status_code not in _REDIRECTS:
-                    _check_status(response.status_code)
+                    _check_status(response.status_code, is_part=bool(wanted))
                     yield response
                     return
                 target = self._next(target, response)
@@ -161,36 +288,29 @@ class Fetcher:
             raise DownloadError("redirected to something that is no address") from error
         return _checked(str(joined), allow_private=self._allow_private)
 
-    async def _receive(self, response: httpx.Response, part: Part) -> bytes:
-        """Write the body to a part; return its first bytes."""
+    async def _receive(self, response: httpx.Response, part: Part, body: _Body) -> None:
+        """Append what an answer holds to a part."""
         stated = _stated_length(response)
         if stated is not None and stated > self._max_bytes:
             raise DownloadError(f"{stated} bytes, more than the limit of {self._max_bytes}")
-        await asyncio.to_thread(part.open)
-        head = b""
-        received = 0
-        writing: asyncio.Task[None] | None = None
-        async with aclosing(self._blocks(response)) as blocks:
-            async for block in blocks:
-                received += sum(map(len, block))
-                if received > self._max_bytes:
-                    raise DownloadError(f"more than the limit of {self._max_bytes} bytes")
-                if not head:
-                    head = b"".join(block)[:HEAD_BYTES]
-                    refuse_text(head, response.headers.get("content-type", ""))
-                if writing is not None:
-                    await writing
-                writing = asyncio.create_task(asyncio.to_thread(_write, part, block))
-                # If the network fails first, nobody asks any more how the write went.
-                writing.add_done_callback(lambda task: task.cancelled() or task.exception())
-        if writing is not None:
-            await writing
-        if not received:
-            raise DownloadError("the file is empty")
-        # A body that was encoded against our wish has another length than stated.
-        if stated is not None and stated != response.num_bytes_downloaded:
-            raise DownloadError(f"{response.num_bytes_downloaded} bytes of {stated} arrived")
-        return head
+        if not body.received:
+            await asyncio.to_thread(part.open)
+        writing = _Writing(part)
+        try:
+            async with aclosing(self._blocks(response)) as blocks:
+                async for block in blocks:
+                    body.received += sum(map(len, block))
+                    if body.received > self._max_bytes:
+                        raise DownloadError(f"more than the limit of {self._max_bytes} bytes")
+                    if not body.head:
+                        body.head = b"".join(block)[:HEAD_BYTES]
+                        refuse_text(body.head, body.content_type)
+                    await writing.write(block)
+        except _Cut:
+            await writing.end()  # what follows is written behind it
+            raise
+        await writing.end()
+        body.check_end(response)
 
     async def _blocks(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
         """Gather the body into blocks that are worth a thread's while; none is empty."""
@@ -199,20 +319,27 @@ class Fetcher:
         window_at, window_bytes = clock(), 0
         block: list[bytes] = []
         size_bytes = 0
-        with _network_errors():
-            async for chunk in chunks:
-                if not chunk:
-                    continue
-                block.append(chunk)
-                size_bytes += len(chunk)
-                window_bytes += len(chunk)
-                if clock() - window_at > self._stall_s:
-                    if window_bytes < self._stall_s * _SLOWEST_BYTES_PER_S:
-                        raise DownloadError(f"{window_bytes} bytes in {self._stall_s:g} s: stalled")
-                    window_at, window_bytes = clock(), 0
-                if size_bytes >= _BLOCK_BYTES:
-                    yield block
-                    block, size_bytes = [], 0
+        try:
+            with _network_errors(_Cut):
+                async for chunk in chunks:
+                    if not chunk:
+                        continue
+                    block.append(chunk)
+                    size_bytes += len(chunk)
+                    window_bytes += len(chunk)
+                    if clock() - window_at > self._stall_s:
+                        if window_bytes < self._stall_s * _SLOWEST_BYTES_PER_S:
+                            raise DownloadError(
+                                f"{window_bytes} bytes in {self._stall_s:g} s: stalled"
+                            )
+                        window_at, window_bytes = clock(), 0
+                    if size_bytes >= _BLOCK_BYTES:
+                        yield block
+                        block, size_bytes = [], 0
+        except _Cut:
+            if block:
+                yield block
+            raise
         if block:
             yield block
 
@@ -259,10 +386,10 @@ def _reach(host: str) -> tuple[bool, bool]:
     return not is_public(str(address)), address.is_loopback
 
 
-def _check_status(status: int) -> None:
+def _check_status(status: int, *, is_part: bool) -> None:
     if status in LINK_DEAD:
         raise DownloadError(f"HTTP {status}: the link is dead", link_dead=True)
-    if status != 200:
+    if status != 200 and not (is_part and status == 206):
         raise DownloadError(f"HTTP {status}")
 
 
@@ -281,7 +408,7 @@ def _corrected(name: str, ext: str) -> str:
 
 
 @contextmanager
-def _network_errors() -> Iterator[None]:
+def _network_errors(kind: type[DownloadError] = DownloadError) -> Iterator[None]:
     """Turn what the transport raises into a `DownloadError` that shows no secret of a URL."""
     try:
         yield
@@ -289,6 +416,6 @@ def _network_errors() -> Iterator[None]:
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         if is_private(error):
             raise DownloadError("the host is a private address, which is not fetched") from error
-        raise DownloadError(f"the connection failed: {explain(error)}") from error
+        raise kind(f"the connection failed: {explain(error)}") from error
     except (httpx.InvalidURL, UnicodeError) as error:
         raise DownloadError("not an address that can be fetched") from error

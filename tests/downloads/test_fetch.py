@@ -464,3 +464,88 @@ def test_a_kill_in_the_middle_leaves_no_final_name(tmp_path: Path) -> None:
     run({"/half": half, "/a.mp4": answer(MP4)}, then)
 
     assert (tmp_path / "a.mp4").read_bytes() == MP4
+
+
+# -- files that come in pieces ---------------------------------------------------------------------
+
+HALF = len(MP4) // 2
+ETAG = 'ETag: "one"\r\n'
+NEW = MP4.replace(b"m" * 64, b"n" * 64)
+
+
+def piece(start: int, stop: int, *, said: str = "", etag: str = ETAG) -> bytes:
+    content_range = said or f"bytes {start}-{stop - 1}/{len(MP4)}"
+    headers = f"{etag}Content-Range: {content_range}\r\n"
+    return answer(MP4[start:stop], status="206 Partial Content", headers=headers)
+
+
+def in_turn(*answers: bytes) -> Handler:
+    left = list(answers)
+
+    async def handler(_path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0))
+        await writer.drain()
+
+    return handler
+
+
+def cut(etag: str = ETAG) -> bytes:
+    return answer(MP4[:HALF], headers=etag, length=len(MP4))
+
+
+PIECES: dict[str, tuple[list[bytes], bytes | str]] = {
+    # What the server answers in turn, and the file, or what is said where there is none.
+    "the rest": ([cut(), piece(HALF, len(MP4))], MP4),
+    "a third piece": ([cut(), piece(HALF, HALF + 9), piece(HALF + 9, len(MP4))], MP4),
+    "the file has changed": ([cut(), answer(NEW, headers='ETag: "two"\r\n')], NEW),
+    "it changed and is cut, too": (
+        [cut(), answer(NEW[:HALF], headers=ETAG, length=len(MP4)), piece(HALF, len(MP4))],
+        NEW[:HALF] + MP4[HALF:],
+    ),
+    "another piece": ([cut(), piece(HALF - 1, len(MP4))], "another part"),
+    "of another version": ([cut(), piece(HALF, len(MP4), etag='ETag: "2"\r\n')], "another part"),
+    "of another length": ([cut(), piece(HALF, len(MP4), said=f"bytes {HALF}-9/10")], "another"),
+    "no range stated": ([cut(), piece(HALF, len(MP4), said="none")], "another part"),
+    "nothing more": ([cut(), piece(HALF, HALF)], "bytes of"),
+    "not to be told apart": ([cut("")], "the connection failed"),
+    "weakly told apart": ([cut('ETag: W/"one"\r\n')], "the connection failed"),
+    "a piece nobody asked for": ([piece(0, HALF)], "HTTP 206"),
+    "the link has died": ([cut(), answer(b"", status="403 Forbidden")], "the link is dead"),
+}
+
+
+@pytest.mark.parametrize(("answers", "expected"), PIECES.values(), ids=PIECES.keys())
+def test_a_file_that_was_cut_goes_on_only_as_the_same_file(
+    tmp_path: Path, answers: list[bytes], expected: bytes | str
+) -> None:
+    asked: list[str] = []
+
+    async def then(fetcher: Fetcher, server: Server) -> Clip:
+        try:
+            return await fetcher.fetch(server.url + "/a.mp4", folder=tmp_path, name="a.mp4")
+        finally:
+            asked.extend(server.requests)
+
+    if isinstance(expected, str):
+        with pytest.raises(DownloadError, match=expected):
+            run({"/a.mp4": in_turn(*answers)}, then)
+        assert files(tmp_path) == []
+    else:
+        clip = run({"/a.mp4": in_turn(*answers)}, then)
+        assert (tmp_path / "a.mp4").read_bytes() == expected
+        assert (clip.sha256, clip.size_bytes) == (sha256(expected).hexdigest(), len(expected))
+        assert files(tmp_path) == ["a.mp4"]
+
+    assert len(asked) == len(answers)
+    for request in asked[1:]:
+        assert "range: bytes=" in request.lower()
+        assert 'if-range: "one"' in request.lower()
+
+
+def test_a_file_that_is_cut_again_and_again_is_given_up(tmp_path: Path) -> None:
+    crumbs = [piece(HALF + n, HALF + n + 1) for n in range(50)]
+
+    with pytest.raises(DownloadError, match="bytes of"):
+        fetch({"/a.mp4": in_turn(cut(), *crumbs)}, tmp_path)
+
+    assert files(tmp_path) == []

@@ -197,12 +197,18 @@ def test_files_answer_head_and_ranges() -> None:
                 assert await response.read() == expected
         async with caller.session.get(url, headers={"Range": "bytes=999999-"}) as response:
             assert response.status == 416
+        async with caller.session.head(url) as response:
+            etag = response.headers["ETag"]
+        for validator, status, expected in ((etag, 206, whole[9:]), ('"old"', 200, whole)):
+            headers = {"Range": "bytes=9-", "If-Range": validator}
+            async with caller.session.get(url, headers=headers) as response:
+                assert (response.status, await response.read()) == (status, expected)
         async with caller.session.get(url, headers={"Range": "furlongs=1"}) as response:
             assert (response.status, await response.read()) == (200, whole)
 
     ledger = play(scene)
 
-    assert (ledger.counters.file_heads, ledger.counters.file_fetches) == (1, 5)
+    assert (ledger.counters.file_heads, ledger.counters.file_fetches) == (2, 7)
 
 
 def test_a_large_clip_is_streamed_whole() -> None:

@@ -5,6 +5,7 @@ benchmark must measure batchgen, not this.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
@@ -539,13 +540,13 @@ class Simulator:
     async def _clip(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         size = self.settings.clip_bytes
         total = clip_size(name, size_bytes=size)
-        headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes"}
-        ranged = "Range" in request.headers
-        try:
-            start, stop, _ = request.http_range.indices(total)
-        except ValueError:
+        headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes", "ETag": _etag(name)}
+        start, stop, ranged = 0, total, False
+        if request.headers.get("If-Range", _etag(name)) == _etag(name):
             # A range that makes no sense is no range (RFC 9110, section 14.2).
-            start, stop, ranged = 0, total, False
+            with contextlib.suppress(ValueError):
+                start, stop, _ = request.http_range.indices(total)
+                ranged = "Range" in request.headers
         if start >= stop:
             headers["Content-Range"] = f"bytes */{total}"
             return web.Response(status=416, headers=headers)
@@ -574,7 +575,14 @@ class Simulator:
             case Kind.FILE_WRONG_LENGTH:
                 return web.Response(body=half, content_type="video/mp4")
             case Kind.FILE_TRUNCATED:
-                return await _partly(request, half, stated=len(body), kind="video/mp4")
+                return await _partly(
+                    request, half, stated=len(body), kind="video/mp4", etag=_etag(name)
+                )
+            case Kind.FILE_CHANGED:
+                old = b"".join(pieces(f"old-{name}", size_bytes=len(body)))
+                return await _partly(
+                    request, old[: len(half)], stated=len(old), kind="video/mp4", etag=_etag("old")
+                )
             case Kind.FILE_NO_LENGTH:
                 return await _slowly(request, body, stated=None, seconds=0.0)
             case Kind.FILE_SLOW:
@@ -686,10 +694,16 @@ def _cut(request: web.BaseRequest, *, reset: bool) -> web.Response:
     return web.Response(status=500)
 
 
+def _etag(name: str) -> str:
+    return f'"{name}"'
+
+
 async def _partly(
-    request: web.BaseRequest, body: bytes, *, stated: int, kind: str
+    request: web.BaseRequest, body: bytes, *, stated: int, kind: str, etag: str = ""
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": kind})
+    if etag:
+        response.headers["ETag"] = etag
     response.content_length = stated
     await response.prepare(request)
     await response.write(body)

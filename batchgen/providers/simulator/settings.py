@@ -74,6 +74,7 @@ class Kind(StrEnum):
     FILE_HTML = "file_html"  # 200 with a page instead of the clip
     FILE_EMPTY = "file_empty"  # 200 with no byte
     FILE_TRUNCATED = "file_truncated"  # the right length is stated, half arrives
+    FILE_CHANGED = "file_changed"  # half of another version arrives, then the connection breaks
     FILE_WRONG_LENGTH = "file_wrong_length"  # half is stated and half arrives
     FILE_NO_LENGTH = "file_no_length"  # whole, chunked, no length stated
     FILE_SLOW = "file_slow"  # whole, spread over `seconds`
