@@ -16,8 +16,8 @@ from batchgen.http import file_client
 from batchgen.providers.runcomfy import LONGEST_BODY, RunComfy
 
 MIB = 1024**2
-BOMB_BYTES = 96 * MIB
-MOST_MEMORY = 32 * MIB  # far below the bomb, far above what a whole answer takes
+BOMB_BYTES = 160 * MIB
+MOST_MEMORY = 96 * MIB  # far below the bomb; one read, unpacked, is some 45
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
