@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Text, bindparam, text
 
+from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
 from batchgen.store.database import ByDialect, Transaction
 from batchgen.store.jobs import note
@@ -156,6 +157,66 @@ def _known(tx: Transaction, backend: Backend, but: str) -> list[tuple[str, bool]
         (row.id, backend.is_alive(row.id, expires_ms=row.expires_ms, now_ms=now_ms))
         for row in tx.rows(_OTHERS, {"worker_id": but})
     ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A worker that is not known to be dead.
+
+    Attributes:
+        lives: False if it has died and nobody has taken its jobs over yet.
+        expires_ms: When its lease ends, None if it lives as long as it holds a lock.
+        held: Jobs that are its own, by state.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_ms: int
+    seen_ms: int
+    lives: bool
+    expires_ms: int | None
+    held: dict[JobState, int]
+
+
+_SEEN = text("SELECT * FROM workers WHERE state = 'live' ORDER BY started_ms, id")
+_HELD = text(
+    "SELECT owner, state, count(*) AS jobs FROM jobs "
+    "WHERE state IN ('submitting', 'running', 'downloading') GROUP BY owner, state"
+)
+
+
+def seen(tx: Transaction, backend: Backend) -> list[Seen]:
+    """Return the workers that are not known to be dead, the oldest first."""
+    now_ms = tx.now_ms()
+    held = _held(tx)
+    return [
+        Seen(
+            id=row.id,
+            host=row.host,
+            pid=row.pid,
+            version=row.version,
+            started_ms=row.started_ms,
+            seen_ms=row.seen_ms,
+            lives=backend.is_alive(row.id, expires_ms=row.expires_ms, now_ms=now_ms),
+            expires_ms=row.expires_ms if backend.is_remote else None,
+            held=held.get(row.id, {}),
+        )
+        for row in tx.rows(_SEEN)
+    ]
+
+
+def unheld(tx: Transaction) -> dict[JobState, int]:
+    """Return how many paid jobs nobody holds, by state."""
+    return _held(tx).get(None, {})
+
+
+def _held(tx: Transaction) -> dict[str | None, dict[JobState, int]]:
+    found: dict[str | None, dict[JobState, int]] = {}
+    for row in tx.rows(_HELD):
+        found.setdefault(row.owner, {})[JobState(row.state)] = row.jobs
+    return found
 
 
 def dead(tx: Transaction, ids: Iterable[str]) -> list[str]:
