@@ -10,8 +10,10 @@ from batchgen.domain.errors import ProviderError, RequestLost, UsageError
 from batchgen.domain.identity import canonical
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Look, Provider
-from batchgen.store import by_hand, reads
-from batchgen.store.database import Transaction
+from batchgen.store import after_restore, by_hand, reads, step_back
+from batchgen.store.after_restore import Repair
+from batchgen.store.database import Database, Transaction
+from batchgen.store.journal import Contents
 from batchgen.store.reads import JobRow
 
 EARLIER = timedelta(seconds=60)
@@ -20,6 +22,11 @@ EARLIER = timedelta(seconds=60)
 LATER = timedelta(minutes=10)
 """How much later than the intent a request may have been made."""
 
+_DOUBT_SLOT_MS = 600_000
+_TOO_OLD = (
+    "the job database is older than the journal: what was bought before the journal begins may be "
+    "missing too. Restore a newer copy, or pass older journals with --journal"
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -173,6 +180,42 @@ def _must(row: JobRow, outcome: by_hand.Outcome) -> None:
         raise UsageError(
             f"{row.batch}/{row.label} is {outcome.was} by now, not in doubt. Nothing was changed"
         )
+
+
+def repair(
+    database: Database, journals: Sequence[Contents], *, write_off: bool, now_ms: int
+) -> tuple[Repair, list[str]]:
+    """Put back what a restored job database forgot, and let everybody submit again.
+
+    Args:
+        database: Opened and current.
+        journals: What was written down outside of it.
+        write_off: Give up what cannot be put back.
+        now_ms: The time.
+
+    Returns:
+        What was put back, and what still forbids to submit; nothing forbids if it is empty.
+    """
+    entries = after_restore.merged([journal.entries for journal in journals])
+    with database.transaction() as tx:
+        begins = [journal.after for journal in journals if journal.after is not None]
+        unreached = [one for one in begins if not after_restore.is_reached(tx, one, entries)]
+        if unreached and not write_off:
+            return Repair(), [_TOO_OLD]
+        for one in unreached:
+            after_restore.write_off(tx, one, now_ms=now_ms)
+        done = after_restore.repair(
+            tx, entries, write_off=write_off, slot_ms=_DOUBT_SLOT_MS, now_ms=now_ms
+        )
+        left = [f"{len(done.unplaced)} purchases have no job"] if done.unplaced else []
+        left += [
+            f"{host} bought what no journal here tells of: repeat this there, or pass its journal "
+            "with --journal"
+            for host in ([] if write_off else after_restore.unaccounted(tx))
+        ]
+        if not left:
+            step_back.clear(tx)
+    return done, left
 
 
 def as_json(row: JobRow) -> Mapping[str, Any]:

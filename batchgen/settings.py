@@ -131,6 +131,19 @@ def _time(value: object) -> datetime | None:
     return None
 
 
+def state_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where programs keep what must outlive them; None if there is no home."""
+    env = os.environ if environment is None else environment
+    named = Path(env.get("XDG_STATE_HOME", ""))
+    if named.is_absolute():  # the standard says to ignore another
+        return named
+    try:
+        home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    except RuntimeError:  # neither the environment nor the system knows one
+        return None
+    return home / ".local" / "state" if home.is_absolute() else None
+
+
 def api_base() -> str | None:
     """Return the API's base from the environment, None for the provider's default."""
     return os.environ.get(BASE_NAME) or None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from batchgen import planning
+from batchgen.cli import restored
 from batchgen.cli.common import batch_id_of, confirm, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
@@ -96,6 +97,8 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
         _check_kind(tx, database, flags)
         found.account = accounts.find(tx, flags.provider, flags.account)
         accounts.check_origin(found.account, service.origin)
+    restored.refuse(database, declare=not flags.dry_run)
+    with database.reading() as tx:
         _plan(tx, found, flags)
         found.newest_job_id = reads.newest_job_id(tx)
         if not found.plans and flags.batch is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from batchgen import reconciling
-from batchgen.cli import common
-from batchgen.domain.errors import UsageError
+from batchgen.cli import common, restored
+from batchgen.domain.errors import Exit, UsageError
 from batchgen.reconciling import Adoption
 from batchgen.runner import rescue
 from batchgen.runner.loop import wall_ms
@@ -32,6 +32,19 @@ _HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
     is_flag=True,
     help="Take in the request ids of rescue files: FILE..., else those beside the job database.",
 )
+@click.option(
+    "--after-restore",
+    is_flag=True,
+    help="Put back the purchases that a restored job database forgot.",
+)
+@click.option(
+    "--journal",
+    "journals",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --after-restore: another host's journal too; repeatable.",
+)
 @click.option("--all", "every", is_flag=True, help="Every job in doubt, instead of JOB...")
 @common.batch_option
 @common.account_option
@@ -46,6 +59,8 @@ def command(
     resubmit: bool,
     write_off: bool,
     from_rescue: bool,
+    after_restore: bool,
+    journals: tuple[Path, ...],
     every: bool,
     batch: str | None,
     account: str,
@@ -53,21 +68,33 @@ def command(
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Decide jobs in doubt: their request was sent and its answer never came.
 
     It may have been accepted and paid for. Look at the service's own list of requests, then
     adopt the one a job belongs to, pay again, or write the job off.
+
+    --after-restore is for a job database that was restored from an older copy: it puts back
+    what was bought since, from what this host has written down.
     """
+    if after_restore:
+        if words or listing or adopt or resubmit or from_rescue or every or batch:
+            raise UsageError("--after-restore goes with --write-off, --journal and -y only")
+        with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+            return restored.reconcile(
+                database, journals, write_off=write_off, yes=yes, as_json=as_json
+            )
+    if journals:
+        raise UsageError("--journal goes with --after-restore")
     modes = [listing, adopt, resubmit, write_off, from_rescue]
     _check(words, modes, adopt=adopt, from_rescue=from_rescue, every=every, batch=batch)
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         if from_rescue:
             _take_in(database, words, as_json=as_json)
-            return
+            return Exit.SUCCESS
         if adopt:
             _print(_adopt(database, words, account, yes=yes), "adopted", as_json=as_json)
-            return
+            return Exit.SUCCESS
         with database.reading() as tx:
             rows = _rows(tx, words, batch)
         if resubmit:
@@ -79,6 +106,7 @@ def command(
             _print(rows, "written off", as_json=as_json)
         else:
             _list(rows, as_json=as_json)
+    return Exit.SUCCESS
 
 
 def _check(

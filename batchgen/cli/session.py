@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import redact_text
@@ -76,6 +77,8 @@ async def _work(errand: Errand) -> Outcome:
             stack.push_async_callback(client.aclose)
             fetcher = Fetcher(client=client, allow_private=errand.allow_private)
         root = errand.database.folder
+        journal = restored.begin_journal(errand.database, say=say)
+        stack.callback(journal.close)
         session = Session(
             database=errand.database,
             provider=provider,
@@ -87,6 +90,7 @@ async def _work(errand: Errand) -> Outcome:
             free_bytes=lambda: _free(root),
             say=say,
             command=errand.command,
+            journal=journal,
             renew_token=lambda: errand.renew_token(provider),
         )
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common
+from batchgen.cli import common, restored
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, reads, workers
+from batchgen.store import accounts, reads, step_back, workers
 from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary, Waiting
 
@@ -45,6 +45,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         ]
         paused = [account.name for account in accounts.every(tx) if account.paused]
         live = len(workers.living(tx, database.backend))
+        missed = restored.missed(tx)
     if as_json:
         common.print_json(
             {
@@ -52,6 +53,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
                 "live_workers": live,
                 "paused": bool(paused),
                 "paused_accounts": paused,
+                "stepped_back": missed,
                 "batches": [_json(standing) for standing in found],
             }
         )
@@ -65,6 +67,8 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         click.echo(
             f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
         )
+    if missed is not None:
+        click.echo(step_back.explain(missed), err=True)
 
 
 def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:

@@ -37,6 +37,7 @@ from batchgen.runner.limits import Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
 from batchgen.store import jobs
 from batchgen.store.jobs import Job
+from batchgen.store.journal import Journal
 from batchgen.store.writer import Conflict, Writer
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ class Carrier:
     may_pay: Callable[[], bool]  # whether the worker surely holds its jobs
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
+    journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
@@ -272,6 +274,7 @@ class Carrier:
             # If this is cancelled, the commit lands without a waiter, or the id is kept elsewhere.
             late.cancel()
         del self._unrecorded[job.attempt_id]
+        self.journal.accepted(job, accepted.request_id)
         return True
 
     def rescue_unrecorded(self) -> None:
@@ -304,6 +307,7 @@ class Carrier:
         self.stats.failed += 1
         self.stats.unpaid += 1
         self._problem(job, f"refused: {error}")
+        self.journal.unpaid(job)
         await self.writer.do(
             jobs.record_refused,
             jobs.Refusal(
@@ -364,6 +368,7 @@ class Carrier:
         raw: str | None = None,
     ) -> None:
         self.stats.unpaid += 1
+        self.journal.unpaid(job)
         await self.writer.do(
             jobs.put_back,
             jobs.PutBack(

@@ -23,10 +23,11 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
-from batchgen.store import jobs, workers
+from batchgen.store import jobs, step_back, workers
 from batchgen.store.backend import Backend
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
+from batchgen.store.journal import Journal
 from batchgen.store.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Session:
         output_root: Where relative output folders start.
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
+        journal: Where purchases are written down too; closed by the caller.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
     """
 
@@ -95,6 +97,7 @@ class Session:
     free_bytes: Callable[[], int]
     say: Callable[[str], None]
     command: str = "run"
+    journal: Journal = field(default_factory=Journal)
     renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
@@ -281,11 +284,13 @@ class Session:
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
+            journal=self.journal,
         )
 
     # -- the loop --------------------------------------------------------------------------------
 
     async def _work(self, writer: Writer) -> None:
+        await self._look_back(writer)
         await self._bury_dead(writer)
         while not self._leaving:
             if self._crash is not None:
@@ -378,6 +383,8 @@ class Session:
             self._moved(error)
             return None
         failpoint("after-claim-commit")
+        self.journal.intended(claim.jobs, account_id=self.account_id, now_ms=self.now_ms())
+        self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
         self._tell_pause(claim.paused)
         if claim.fenced:
@@ -428,6 +435,7 @@ class Session:
             attempt_ids=tuple(new_id("a", now_ms) for _ in range(wanted)),
             held_models=frozenset(self.limits.held_models),
             now_ms=now_ms,
+            watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
         )
 
     async def _adopt(self, writer: Writer) -> int:
@@ -462,6 +470,20 @@ class Session:
                 await asyncio.to_thread(remove_orphans, folder, names)
         except OutputError as error:
             self.limits.pause(Exit.OUTPUT, str(error))
+
+    async def _look_back(self, writer: Writer) -> None:
+        """Hold what this host has written down against the job database."""
+        try:
+            witnesses = await asyncio.to_thread(self.journal.recent)
+        except OSError as error:
+            logger.warning("%s cannot be read: %s", self.journal.path, error.strerror)
+            witnesses = ()
+        said = await writer.do(step_back.look, step_back.Look(witnesses, self.now_ms()))
+        self._stepped_back(said)
+
+    def _stepped_back(self, said: str | None) -> None:
+        if said is not None:
+            self.limits.pause(Exit.DATABASE, step_back.explain(said))
 
     def _spawn(self, job: Job) -> None:
         # Registered here, not when the task first runs: the next claim counts it.
@@ -516,6 +538,7 @@ class Session:
                 await self._renew(writer)
                 self._orphans = True
                 self._wake.set()
+                await self._look_back(writer)
                 await self._bury_dead(writer)
         except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
             self._crash = error

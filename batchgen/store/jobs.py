@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, Text, bindparam, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.store import step_back
 from batchgen.store.database import ByDialect, Transaction, locking
 
 
@@ -55,6 +56,8 @@ class Job:
     attempt_id: str
     retries_used: int
     est_micros: int
+    input_hash: str = ""
+    no: int = 0  # which attempt of the job its newest is, if it was just claimed
     request_id: str | None = None
     urls: tuple[str, ...] = ()
     accepted_ms: int | None = None
@@ -74,6 +77,7 @@ class ClaimRequest:
     attempt_ids: tuple[str, ...]  # one a wanted job, made by the caller so that they sort by time
     held_models: frozenset[str]
     now_ms: int
+    watch: step_back.Watch = step_back.NOTHING_BOUGHT
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class Claim:
         over_budget: Batches of which a job would not fit any more.
         paused: The account is paused by a person.
         fenced: This worker has been declared dead: it must not pay for anything.
+        stepped_back: Purchases are missing from the job database: nobody may pay.
     """
 
     jobs: tuple[Job, ...]
@@ -97,6 +102,7 @@ class Claim:
     over_budget: frozenset[int] = frozenset()
     paused: bool = False
     fenced: bool = False
+    stepped_back: str | None = None
 
 
 _GATE = locking(
@@ -190,6 +196,9 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
         request = replace(request, now_ms=tx.now_ms())
     if tx.row(_ALIVE, {"worker_id": request.worker_id}) is None:
         return Claim((), fenced=True)
+    guard = step_back.guard(tx, request.watch, now_ms=request.now_ms)
+    if guard.stepped_back is not None or guard.quiet_until_ms:
+        return Claim((), wait_until_ms=guard.quiet_until_ms, stepped_back=guard.stepped_back)
     key = {"account_id": request.account_id, "now_ms": request.now_ms}
     live = tx.value(_LIVE, key)
     room = min(len(request.attempt_ids), gate.cap - live)
@@ -308,7 +317,13 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
     for row in rows:
         tx.moved(row.batch_id, "pending", "submitting")
     return tuple(
-        _job(row, state=JobState.SUBMITTING, epoch=row.epoch + 1, attempt_id=value["attempt_id"])
+        _job(
+            row,
+            state=JobState.SUBMITTING,
+            epoch=row.epoch + 1,
+            attempt_id=value["attempt_id"],
+            no=value["no"],
+        )
         for row, value in zip(rows, values, strict=True)
     )
 
@@ -330,6 +345,7 @@ def _job(row: Any, **changes: Any) -> Job:
         "attempt_id": row.attempt_id,
         "retries_used": row.retries_used,
         "est_micros": row.est_micros or 0,
+        "input_hash": row.input_hash,
         "urls": tuple(json.loads(row.urls)) if row.urls else (),
         "remote_state": row.remote_state,
     }
@@ -518,6 +534,9 @@ def put_back(tx: Transaction, requests: Sequence[PutBack]) -> list[None]:
         tx.run(_REJECT if request.keep else _DROP, values)
         if back and row is not None:
             tx.moved(row.batch_id, row.job_state, "pending")
+        # Tells a step back from an attempt that was removed on purpose.
+        attempt_id = request.job.attempt_id
+        note(tx, step_back.PUT_BACK, request.job.id, attempt_id, request.now_ms, why=request.error)
     return [None] * len(requests)
 
 

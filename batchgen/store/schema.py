@@ -40,6 +40,16 @@ def _one_of(states: type[JobState] | type[AttemptState]) -> str:
     return "state IN ({})".format(", ".join(f"'{state}'" for state in states))
 
 
+job_database = Table(  # one row: the facts of the job database itself
+    "job_database",
+    metadata,
+    Column("id", Text, primary_key=True),  # random, the same in every copy
+    Column("stepped_back", Text),  # who missed what; while it is set, nobody submits
+    Column("stamp", Text, nullable=False, server_default=""),  # of the server; SQLite has none
+    Column("new_stamp", Text),  # seen instead of it
+    Column("quiet_until_ms", BigInteger),  # nobody submits before, because of `new_stamp`
+)
+
 accounts = Table(
     "accounts",
     metadata,

@@ -4,6 +4,7 @@ A new file gets the whole schema at once; an older one is copied with SQLite's b
 migrated by Alembic, which takes about a second to import and is loaded only for that.
 """
 
+import secrets
 import sqlite3
 from contextlib import closing
 from importlib.resources import files
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from batchgen.domain.errors import StoreError
 from batchgen.failpoints import failpoint
-from batchgen.store import workers
+from batchgen.store import step_back, workers
 from batchgen.store.database import ByDialect, Database, Transaction
 from batchgen.store.revision import REVISION
 
@@ -109,6 +110,7 @@ def create(database: Database) -> None:
         metadata.create_all(tx.connection)
         tx.run(_VERSION_TABLE)
         tx.run(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
+        step_back.create(tx, secrets.token_hex(8))
 
 
 def _lock_schema(tx: Transaction) -> None:

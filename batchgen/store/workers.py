@@ -37,6 +37,7 @@ _BURY = ByDialect(
         "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR UPDATE SKIP LOCKED)"
     ),
 )
+_HOSTS = text("SELECT DISTINCT host FROM workers")
 _DOUBTS = text(
     "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
     "WHERE j.owner = :dead AND j.state IN ('submitting', 'running', 'downloading') "
@@ -222,6 +223,11 @@ def _held(tx: Transaction) -> dict[str | None, dict[JobState, int]]:
 def dead(tx: Transaction, ids: Iterable[str]) -> list[str]:
     """Return which of these workers are known to be dead."""
     return [row.id for row in tx.rows(_DEAD, {"ids": list(ids)})]
+
+
+def hosts(tx: Transaction) -> set[str]:
+    """Return the hosts that any worker ever ran on."""
+    return {row.host for row in tx.rows(_HOSTS)}
 
 
 def longest_generation_ms(tx: Transaction, account_id: int) -> int | None:

@@ -1,0 +1,182 @@
+"""A job database that was restored from an older copy: noticed before anything is paid."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from batchgen import reconciling
+from batchgen.cli import common
+from batchgen.domain.errors import Exit, UsageError
+from batchgen.runner import rescue
+from batchgen.runner.loop import wall_ms
+from batchgen.settings import state_folder
+from batchgen.store import journal, step_back, workers
+from batchgen.store.after_restore import Became, Repair
+from batchgen.store.database import Database, Transaction
+from batchgen.store.journal import Contents, Entry, Journal
+from batchgen.store.step_back import Identity, SteppedBack, Witness
+
+
+def begin_journal(database: Database, *, say: Callable[[str], None]) -> Journal:
+    """Open this host's journal of a job database; say so once if there can be none."""
+    with database.reading() as tx:
+        identity, newest = step_back.identity(tx), step_back.newest(tx)
+    folder = _folder(identity)
+    if folder is None:
+        say(f"warning: no folder for {_PURPOSE}: set HOME or XDG_STATE_HOME")
+        return Journal()
+    try:
+        return Journal.begin(folder, after=newest, say=say)
+    except OSError as error:
+        say(f"warning: {folder} cannot be written ({error.strerror}): it is for {_PURPOSE}")
+        return Journal()
+
+
+_PURPOSE = "noticing a job database that was restored from an older copy"
+
+
+def _folder(identity: Identity) -> Path | None:
+    home = state_folder()
+    return None if home is None else journal.folder_of(home, identity.id)
+
+
+def missed(tx: Transaction) -> str | None:
+    """Return who missed which purchase in a job database, None if all is well."""
+    said = step_back.identity(tx).stepped_back
+    if said is not None:
+        return said
+    lost = _lost(tx)
+    return step_back.said_of(lost) if lost else None
+
+
+def _lost(tx: Transaction) -> Witness | None:
+    folder = _folder(step_back.identity(tx))
+    if folder is None:
+        return None
+    try:
+        witnesses = journal.newest_of(journal.path_of(folder))
+    except OSError:  # a run says so; whoever only looks need not
+        return None
+    lost = step_back.missing(tx, witnesses)
+    return lost[-1] if lost else None
+
+
+def refuse(database: Database, *, declare: bool) -> None:
+    """Refuse to pay from a job database that lacks purchases.
+
+    Args:
+        database: Opened and current.
+        declare: Whether others are to be stopped too.
+
+    Raises:
+        SteppedBack: If it does.
+    """
+    with database.reading() as tx:
+        said = missed(tx)
+        lost = _lost(tx)
+    if said is None:
+        return
+    if lost is not None and declare:
+        with database.transaction() as tx:
+            step_back.declare(tx, lost, now_ms=wall_ms())
+    raise SteppedBack(step_back.explain(said))
+
+
+# -- reconcile --after-restore -------------------------------------------------------------------
+
+
+def reconcile(
+    database: Database, files: Sequence[Path], *, write_off: bool, yes: bool, as_json: bool
+) -> int:
+    """Put back what a restored job database forgot.
+
+    Raises:
+        SteppedBack: If something is left that forbids to submit.
+    """
+    with database.reading() as tx:
+        identity = step_back.identity(tx)
+        elsewhere = sorted(workers.hosts(tx) - {socket.gethostname()})
+    mine = _folder(identity)
+    paths = [*([journal.path_of(mine)] if mine else []), *files]
+    if not files and elsewhere:
+        click.echo(
+            f"this host knows only its own journal; workers also ran on {', '.join(elsewhere)}: "
+            "pass their journals with --journal",
+            err=True,
+        )
+        common.confirm("Go on without them?", yes=yes)
+    journals = [_read(path) for path in paths]
+    saved = _saved(database)
+    done, left = reconciling.repair(
+        database, [*journals, saved], write_off=write_off, now_ms=wall_ms()
+    )
+    _show(done, left, journals=paths, as_json=as_json)
+    if left:
+        raise SteppedBack(_LEFT.format("; ".join(left)))
+    is_doubt = any(change.became is Became.IN_DOUBT for change in done.changes)
+    return Exit.IN_DOUBT if is_doubt else Exit.SUCCESS
+
+
+_LEFT = (
+    "nothing is submitted yet: {}. Add the manifests of missing jobs again (`batchgen add`) and "
+    "repeat this, or pass --write-off to give up what has no place"
+)
+
+
+def _read(path: Path) -> Contents:
+    try:
+        found = journal.read(path)
+    except OSError as error:
+        raise UsageError(f"{path}: the journal cannot be read: {error.strerror}") from error
+    if found.unreadable:
+        click.echo(f"{path}: {common.plural(found.unreadable, 'line')} could not be read", err=True)
+    return found
+
+
+def _saved(database: Database) -> Contents:
+    with database.reading() as tx:
+        files = rescue.left_behind(tx, database.backend)
+    pairs = [pair for path in files for pair in rescue.read(path).pairs]
+    return Contents(tuple(Entry(attempt_id, request_id=found) for attempt_id, found in pairs))
+
+
+def _show(done: Repair, left: Sequence[str], *, journals: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        common.print_json(
+            {
+                "put_back": [
+                    {**_json(change.entry), "became": change.became.name.lower()}
+                    for change in done.changes
+                ],
+                "unplaced": [{**_json(one.entry), "why": one.why} for one in done.unplaced],
+                "left": list(left),
+                "journals": [str(path) for path in journals],
+            }
+        )
+        return
+    for change in done.changes:
+        click.echo(f"{_name(change.entry)}: {change.became}")
+    for one in done.unplaced:
+        click.echo(f"{_name(one.entry)}: {one.why}", err=True)
+    if not done.changes and not left:
+        click.echo("the job database lacks nothing that is written down", err=True)
+    elif not left:
+        click.echo("`batchgen run` goes on with them", err=True)
+
+
+def _name(entry: Entry) -> str:
+    request = f", request {entry.request_id}" if entry.request_id else ""
+    return f"{entry.label or 'unknown job'} (attempt {entry.attempt_id}{request})"
+
+
+def _json(entry: Entry) -> dict[str, object]:
+    return {
+        "job": entry.label or None,
+        "key": entry.key or None,
+        "attempt_id": entry.attempt_id,
+        "request_id": entry.request_id,
+        "estimate_usd": common.usd_number(entry.est_micros),
+        "sent_ms": entry.intent_ms or None,
+    }
