@@ -9,7 +9,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, plans
-from batchgen.cli.options import Usd
+from batchgen.cli.flags import manifest_flags
 from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
@@ -19,22 +19,7 @@ from batchgen.store.database import Database
 
 @click.command("add")
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
-@click.option("--model", metavar="ID", help="The model of every row.")
-@click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
-@common.account_option
-@click.option("--output-dir", metavar="DIR", help="Where clips go; kept per batch. [clips]")
-@click.option(
-    "--name", "name_template", metavar="TEMPLATE", help="File names of clips; kept per batch."
-)
-@click.option("--budget", "budget_micros", type=Usd(), help="Of the batch over its life, stored.")
-@click.option("--replace", is_flag=True, help="Buy clips again whose inputs have changed.")
-@click.option("--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble.")
-@click.option("--max-expand", type=click.IntRange(min=1), default=100_000, show_default=True)
-@click.option(
-    "--allow-private-inputs",
-    is_flag=True,
-    help="Input URLs may point to private or loopback addresses.",
-)
+@manifest_flags
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; touch nothing.")
 @common.json_option
 @common.db_option

@@ -188,14 +188,13 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
         for plan in found.plans:
             for line in describe(plan):
                 say(line)
-    payments = found.payments(flags.limit)
-    if payments == 0 or flags.simulate:
+    if found.payments(flags.limit) == 0 or flags.simulate:
         return
     new = "" if database.exists() else " (new)"
     place = database.path.resolve() if database.path else database.shown
     say(f"job database {place}{new}, account {flags.account}")
     _warn_of_token(found, service)
-    for line in _price(found, flags, payments):
+    for line in price(found, flags):
         say(line)
     balance = _balance(service)
     if balance is not None:
@@ -203,7 +202,11 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
     confirm("Pay for them?", yes=flags.yes)
 
 
-def _price(found: Look, flags: Flags, payments: int) -> list[str]:
+def price(found: Look, flags: Flags) -> list[str]:
+    """Return how many jobs would be paid for and about how much that is, in lines."""
+    payments = found.payments(flags.limit)
+    if not payments:
+        return ["nothing to pay for"]
     lines = []
     if found.again:
         more = f" ({found.still_in_doubt:,} more left in doubt)" if found.still_in_doubt else ""

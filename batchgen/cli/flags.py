@@ -1,6 +1,6 @@
-"""The flags of `batchgen run`."""
+"""The flags of `batchgen run`, of which `add` has some."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,12 @@ class Flags:
     account: str
     jobs: int | None
     output_dir: str | None
-    name: str | None
+    name_template: str | None
     output: str | None
     retries: int
     job_timeout: float
     poll_interval: float | None
-    budget: int | None
+    budget_micros: int | None
     halt: int
     max_outage: float
     lease: float
@@ -74,8 +74,8 @@ class Flags:
             batch=self.batch,
             output_dir=self.output_dir,
             default_output_dir=SIMULATED_CLIPS if self.simulate else "clips",
-            name_template=self.name,
-            budget_micros=self.budget,
+            name_template=self.name_template,
+            budget_micros=self.budget_micros,
             replace=self.replace,
             new_batch=self.new_batch,
             max_expand=self.max_expand,
@@ -99,19 +99,49 @@ class Flags:
         )
 
 
-_DECORATORS: tuple[Callable[[Command], Command], ...] = (
-    click.argument("manifests", nargs=-1, metavar="[MANIFEST]...", type=click.Path()),
-    common.db_option,
+_OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
     click.option("--model", metavar="ID", help="The model, whatever the rows say."),
     click.option(
         "--batch", metavar="NAME", help="The batch; else the manifest's, else its file name."
     ),
     common.account_option,
+    click.option("--output-dir", metavar="DIR", help="Where clips go (clips); kept per batch."),
+    click.option(
+        "--name",
+        "name_template",
+        metavar="TEMPLATE",
+        help="Clip names ({batch}/{id}-{variant}.{ext}); kept per batch.",
+    ),
+    click.option(
+        "--budget",
+        "budget_micros",
+        type=Usd(),
+        help="Submit nothing that would lift the batch above this, over its life.",
+    ),
+    click.option("--replace", is_flag=True, help="Buy finished clips again whose inputs changed."),
+    click.option(
+        "--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble."
+    ),
+    click.option(
+        "--max-expand",
+        type=_POSITIVE,
+        default=100_000,
+        show_default=True,
+        help="Refuse a manifest that expands beyond this.",
+    ),
+    click.option(
+        "--allow-private-inputs",
+        is_flag=True,
+        help="Input URLs may point to private or loopback addresses.",
+    ),
+)
+_OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
+    click.argument("manifests", nargs=-1, metavar="[MANIFEST]...", type=click.Path()),
+    common.db_option,
+    *_OF_A_MANIFEST,
     click.option(
         "-j", "--jobs", type=_POSITIVE, help="Jobs in flight over all workers (4 unless stored)."
     ),
-    click.option("--output-dir", metavar="DIR", help="Where clips go (clips); kept per batch."),
-    click.option("--name", metavar="TEMPLATE", help="Clip names ({batch}/{id}-{variant}.{ext})."),
     click.option(
         "-o",
         "--output",
@@ -138,11 +168,6 @@ _DECORATORS: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         metavar="S",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
-    ),
-    click.option(
-        "--budget",
-        type=Usd(),
-        help="Submit nothing that would lift the batch above this, over its life.",
     ),
     click.option(
         "--halt",
@@ -175,20 +200,6 @@ _DECORATORS: tuple[Callable[[Command], Command], ...] = (
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
     click.option(
-        "--max-expand",
-        type=_POSITIVE,
-        default=100_000,
-        show_default=True,
-        help="Refuse a manifest that expands beyond this.",
-    ),
-    click.option(
-        "--allow-private-inputs", is_flag=True, help="Input URLs may point to private addresses."
-    ),
-    click.option("--replace", is_flag=True, help="Buy finished clips again whose inputs changed."),
-    click.option(
-        "--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble."
-    ),
-    click.option(
         "--resubmit-in-doubt",
         is_flag=True,
         help="Pay again for jobs in doubt; they may have been paid for already.",
@@ -204,8 +215,17 @@ _DECORATORS: tuple[Callable[[Command], Command], ...] = (
 )
 
 
+def manifest_flags(command: Command) -> Command:
+    """Give a command the options that say how a manifest is stored: the fields of `Wish`."""
+    return _decorated(command, _OF_A_MANIFEST)
+
+
 def flags(command: Command) -> Command:
     """Give a command the arguments and options of `run`, in the order of its help."""
-    for decorate in reversed(_DECORATORS):
+    return _decorated(command, _OF_A_RUN)
+
+
+def _decorated(command: Command, decorators: Sequence[Callable[[Command], Command]]) -> Command:
+    for decorate in reversed(decorators):
         command = decorate(command)
     return command

@@ -11,7 +11,7 @@ import click
 
 from batchgen import exporters, planning, results
 from batchgen.cli import consent, ending, plans, service
-from batchgen.cli.common import log_to_stderr, plural, print_json, usd
+from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.service import Service
@@ -71,8 +71,8 @@ def _check_flags(wanted: Flags) -> None:
     given = {
         "--model": wanted.model,
         "--output-dir": wanted.output_dir,
-        "--name": wanted.name,
-        "--budget": wanted.budget,
+        "--name": wanted.name_template,
+        "--budget": wanted.budget_micros,
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
@@ -94,13 +94,20 @@ def _check_output(database: Database, wanted: Flags) -> None:
 
 def _show_dry_run(look: Look, wanted: Flags) -> int:
     if wanted.as_json:
-        print_json({"plans": [plans.as_json(plan) for plan in look.plans]})
+        print_json(
+            {
+                "plans": [plans.as_json(plan) for plan in look.plans],
+                "to_pay": look.payments(wanted.limit),
+                "in_doubt_again": len(look.again),
+            }
+        )
         return Exit.SUCCESS
     for plan in look.plans:
         for line in plans.describe(plan):
             click.echo(line)
-    if not look.plans:
-        click.echo(f"{plural(look.waiting.jobs, 'job')} to pay for, {usd(look.waiting.micros)}")
+    if look.again or not look.plans:
+        for line in consent.price(look, wanted):
+            click.echo(line)
     click.echo("dry run: nothing was stored or spent")
     return Exit.SUCCESS
 

@@ -51,11 +51,13 @@ def test_a_limit_bounds_what_is_resubmitted_and_that_comes_first(
         assert call("run", "-y", "--poll-interval", "0").code == 10
         ok("retry", "a", "b", "-y")
 
+        planned = ok("run", "-n", "--resubmit-in-doubt", "--limit", "2")
         done = call("run", "-y", "--poll-interval", "0", "--resubmit-in-doubt", "--limit", "2")
 
         assert done.code == 10, done.err
-        assert "2 jobs in doubt to be paid for again (1 more left in doubt)" in done.err
-        assert "2 jobs to pay for (--limit): about $0.50, at worst $1.00" in done.err
+        for said in (planned.out, done.err):
+            assert "2 jobs in doubt to be paid for again (1 more left in doubt)" in said
+            assert "2 jobs to pay for (--limit): about $0.50, at worst $1.00" in said
         assert accepted(handle)[3:] == ["scene x", "scene y"]
         left = {"a": "pending", "b": "pending", "z": "in_doubt"}
         assert states() == {**left, "x": "succeeded", "y": "succeeded"}
