@@ -188,6 +188,10 @@ def test_export_for_spreadsheets() -> None:
 
     assert Path("out.csv").read_bytes().startswith(b"\xef\xbb\xbf")
     assert "'=1+1" in Path("out.csv").read_text()
+    [plan] = ok("add", "out.csv", "-n", "--json").said["manifests"]
+    assert (plan["counts"]["unchanged"], plan["batch"]) == (1, "jobs")
+    ok("add", "out.csv")
+    assert ok("show", "a", "--json").said["cells"]["note"] == "=1+1"
     assert call("export", "-o", "out.jsonl", "--bom").code == 2
 
 
