@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from batchgen.domain.errors import UsageError
-from batchgen.domain.redaction import redact_text
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.settings import database_url, without_token
 from batchgen.store import additions, reads, upgrade
 from batchgen.store.database import Database, Transaction
@@ -53,7 +53,7 @@ class _Redacting(logging.Formatter):
     """Lines for people: also what a library says or raises shows no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact_text(without_token(super().format(record)))
+        return printable(redact_text(without_token(super().format(record))))
 
 
 def log_to_stderr(*, verbose: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import re
 import sys
 import tempfile
 import traceback
@@ -14,7 +13,7 @@ import click
 
 from batchgen import __version__, failpoints
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
-from batchgen.domain.redaction import redact_text
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.settings import without_token
 
 COMMANDS = {
@@ -39,7 +38,6 @@ COMMANDS = {
 """Every command with its line of help, in the order of use."""
 
 SHOWN_FAULTS = 50
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _LazyGroup(click.Group):
@@ -88,7 +86,7 @@ def main() -> NoReturn:
         error.show()
         _leave(Exit.USAGE)
     except BatchgenError as error:
-        click.echo(f"Error: {_printable(_safe(_shown(error)))}", err=True)
+        click.echo(f"Error: {printable(_safe(_shown(error)))}", err=True)
         _leave(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -98,7 +96,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(Exit.SUCCESS)
     except Exception as error:  # noqa: BLE001 - the boundary: reported to a file, never swallowed
-        said = _printable(_safe(f"{type(error).__name__}: {error}"))
+        said = printable(_safe(f"{type(error).__name__}: {error}"))
         click.echo(f"Error: unexpected: {said}", err=True)
         click.echo(f"The details are in {_report()}; nothing paid for is lost.", err=True)
         _leave(Exit.UNEXPECTED)
@@ -119,11 +117,6 @@ def _refuse_other_bytes(words: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError:
             raise UsageError(f"{word!a} is not UTF-8: rename the file, or type it anew") from None
-
-
-def _printable(text: str) -> str:
-    # A message quotes files; what they hold must not steer the terminal.
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _safe(text: str) -> str:

@@ -13,7 +13,7 @@ import click
 from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
-from batchgen.domain.redaction import redact_text
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
@@ -120,7 +120,7 @@ def _free(root: Path) -> int:
 
 def say(message: str) -> None:
     """Tell the user something, on stderr."""
-    message = redact_text(message)
+    message = printable(redact_text(message))
     # The bar has no line end: begin where it stands, and wipe it.
     click.echo(f"\r\x1b[K{message}" if sys.stderr.isatty() else message, err=True)
     sys.stderr.flush()

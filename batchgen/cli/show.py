@@ -10,7 +10,7 @@ import click
 from batchgen.cli import common
 from batchgen.domain.errors import UsageError
 from batchgen.domain.identity import job_label
-from batchgen.domain.redaction import redact_all
+from batchgen.domain.redaction import printable, redact_all
 from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
@@ -43,7 +43,7 @@ def command(*, job: str, db: str | None, allow_network_fs: bool, as_json: bool) 
     if as_json:
         common.print_json(shown)
     else:
-        click.echo("\n".join(_lines(shown)))
+        click.echo(printable("\n".join(_lines(shown))))
 
 
 def _find(tx: Transaction, said: str) -> int:

@@ -16,6 +16,7 @@ _SIGNATURE_IN_TEXT = re.compile(
     r"(?:(?!%26|&)[^\s\"'<>`\\])+",
     re.IGNORECASE,
 )
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CREDENTIAL = re.compile(
     r"sig|token|key|polic|credential|auth|expire|secret|password|hmac|ticket"
     r"|^x-(?:amz|goog|oss|ms)-|^s[erpv]$",
@@ -43,11 +44,13 @@ def redact_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return REDACTED
-    _, at, host = parts.netloc.rpartition("@")
+    user, at, host = parts.netloc.rpartition("@")
+    # A name alone may be a key, but where it is one that people log in with.
+    is_name = ":" not in user and not parts.scheme.startswith("http")
     return urlunsplit(
         (
             parts.scheme,
-            f"{REDACTED}@{host}" if at else host,
+            f"{user if is_name else REDACTED}@{host}" if at else host,
             parts.path,
             REDACTED if parts.query else "",
             REDACTED if parts.fragment else "",
@@ -70,6 +73,11 @@ def redact_all(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [redact_all(part) for part in value]
     return value
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters are spelled out: they could steer the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def public_url(url: str) -> str:

@@ -85,6 +85,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 # Runway's failure codes: SAFETY.INPUT.TEXT, INTERNAL.BAD_OUTPUT.CODE01; INTERNAL alone, but not as
 # the first word of a sentence: it would be retried, and paid.
 _FAILURE_CODE = re.compile(r"(INTERNAL(?=$|:)|[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+(?=$|[:\s]))")
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _FAILURE_CODES = ("failureCode", "failure_code", "error_code", "code")
 _FAILURE_TEXTS = ("error", "failure_reason", "failure", "error_message")
 _MOST_MICROS = 10**15  # a thousand million dollars: more is no price
@@ -262,7 +263,10 @@ class RunComfy:
             self._refused(answer, payload, raw)
         if not 200 <= answer.status < 300:
             raise OutcomeUnknown(
-                self._message(answer, payload), status=answer.status, code=_code(payload), raw=raw
+                self._message(answer, payload),
+                status=answer.status,
+                code=self._code(payload),
+                raw=raw,
             )
         request_id = payload.get("request_id")
         if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
@@ -272,12 +276,12 @@ class RunComfy:
         raise OutcomeUnknown(
             f"no request id that could be used: {self._message(answer, payload)}",
             status=answer.status,
-            code=_code(payload),
+            code=self._code(payload),
             raw=raw,
         )
 
     def _refused(self, answer: Answer, payload: Mapping[str, Any], raw: str) -> NoReturn:
-        status, code = answer.status, _code(payload)
+        status, code = answer.status, self._code(payload)
         message = self._message(answer, payload)
         if code == _BALANCE_CODE or status == 402:
             raise AccountBlocked(
@@ -312,7 +316,7 @@ class RunComfy:
             said = self._clean(explain(answer.broken))
             raise Unavailable(f"only half an answer: {said}", status=answer.status, raw=raw)
         payload = _object(_text(answer))
-        status, code = answer.status, _code(payload)
+        status, code = answer.status, self._code(payload)
         fine = 200 <= status < 300
         if fine and (code is None or _is_state(payload, code)):
             value = payload.get(told)
@@ -345,7 +349,7 @@ class RunComfy:
         error_code, error_text = _failure(payload) if failed else (None, None)
         return Look(
             phase=phase,
-            remote_state=self._clean(redact_text(word))[:LONGEST_WORD],
+            remote_state=self._word(word),
             raw=raw,
             known_word=word in _PHASES,
             queue_position=(
@@ -356,7 +360,7 @@ class RunComfy:
             cost_micros=_micros(payload.get("cost")),
             created_at=_time(payload.get("created_at")),
             finished_at=_time(payload.get("finished_at")),
-            error_code=self._clean(error_code)[:LONGEST_WORD] if error_code else None,
+            error_code=self._word(error_code) if error_code else None,
             error_text=self._clean(_one_line(error_text)) if error_text else None,
             echoed_inputs=_echo(payload),
         )
@@ -365,6 +369,14 @@ class RunComfy:
 
     def _raw(self, answer: Answer) -> str:
         return self._clean(_text(answer))
+
+    def _code(self, payload: Mapping[str, Any]) -> str | None:
+        code = _code(payload)
+        return self._word(code) if code else None
+
+    def _word(self, text: str) -> str:
+        """Return what the service calls something, short and without secrets."""
+        return self._clean(redact_text(text))[:LONGEST_WORD]
 
     def _clean(self, text: str) -> str:
         return self._secret.sub("[token]", text)
@@ -379,7 +391,7 @@ class RunComfy:
         )
 
     def _message(self, answer: Answer, payload: Mapping[str, Any]) -> str:
-        code = _code(payload)
+        code = self._code(payload)
         said = _one_line(_said(payload) or ("" if payload else "the answer is no JSON object"))
         head = f"HTTP {answer.status}" + (f", code {code}" if code else "")
         return self._clean(f"{head}: {said}" if said else head)
@@ -440,16 +452,31 @@ def _request_path(request_id: str) -> str:
 
 
 def _text(answer: Answer) -> str:
-    return answer.body.decode("utf-8", "replace")
+    # NUL is no character that every job database can store.
+    return answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def _object(raw: str) -> Mapping[str, Any]:
     """Return a JSON object, an empty one for anything else."""
     try:
         payload = json.loads(raw)
+        # Escapes make what UTF-8 cannot hold and what steers a terminal.
+        if "\\u" in raw or not raw.isprintable():
+            payload = _fit(payload)
     except (ValueError, RecursionError):
         return {}
     return payload if isinstance(payload, dict) else {}
+
+
+def _fit(value: Any) -> Any:
+    """Return parsed JSON whose texts can be stored, sent and shown."""
+    if isinstance(value, str):
+        return _UNFIT.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_fit(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _fit(part) for name, part in value.items()}
+    return value
 
 
 def _code(payload: Mapping[str, Any]) -> str | None:

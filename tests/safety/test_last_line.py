@@ -83,6 +83,15 @@ def test_a_failed_statement_does_not_show_what_it_would_have_stored(tmp_path: Pa
     assert "5ecret" not in "".join(traceback.format_exception(failed.value))
 
 
+def test_what_the_service_wrote_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("\x1b[2J\x9b2J gone")
+
+    said = capsys.readouterr().err
+    assert said == "\\x1b[2J\\x9b2J gone\n"
+
+
 def test_the_token_of_the_file_is_hidden_too(tmp_path: Path) -> None:
     (tmp_path / "token.json").write_text(f'{{"access_token": "{TOKEN}"}}')
     env = {"RUNCOMFY_CONFIG_DIR": str(tmp_path), "RUNCOMFY_TOKEN": "short"}
