@@ -61,6 +61,11 @@ def steady_s() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def carried_on(now_ms: int, at_s: float) -> Callable[[], int]:
+    """Return a wall clock that nobody sets: a moment of one, carried on by the steady clock."""
+    return lambda: now_ms + int((steady_s() - at_s) * 1000)
+
+
 @dataclass
 class Outcome:
     """How a session ended; the caller judges the jobs of the scope beside it."""
@@ -101,7 +106,7 @@ class Session:
     renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
-    now_ms: Callable[[], int] = wall_ms
+    now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
     limits: Limits = field(init=False)
     stats: Stats = field(default_factory=Stats)
 
@@ -244,7 +249,7 @@ class Session:
         if self.database.backend.is_remote:
             self._lease_ends_s = asked_at_s + self.settings.lease_s * _LEASE_SHARE
             # One clock for all workers, whatever this machine's wall clock does.
-            self.now_ms = lambda: now_ms + int((steady_s() - asked_at_s) * 1000)
+            self.now_ms = carried_on(now_ms, asked_at_s)
 
     def _may_pay(self) -> bool:
         """Whether this worker surely holds its lease: asked just before money is spent."""

@@ -80,6 +80,10 @@ class ClaimRequest:
     watch: step_back.Watch = step_back.NOTHING_BOUGHT
 
 
+LONGEST_FREEZE_MS = 3_600_000
+"""The longest that a service can make everybody wait; what asks for more pauses the run."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a claim gave, and why it gave no more.
@@ -202,8 +206,11 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
     key = {"account_id": request.account_id, "now_ms": request.now_ms}
     live = tx.value(_LIVE, key)
     room = min(len(request.attempt_ids), gate.cap - live)
-    if gate.paused or gate.frozen_until_ms > request.now_ms or room <= 0:
-        return Claim((), live, gate.cap, gate.frozen_until_ms, paused=bool(gate.paused))
+    # A freeze beyond the longest there is was made before a clock was set back.
+    frozen = request.now_ms < gate.frozen_until_ms <= request.now_ms + LONGEST_FREEZE_MS
+    if gate.paused or frozen or room <= 0:
+        wait_until_ms = gate.frozen_until_ms if frozen else 0
+        return Claim((), live, gate.cap, wait_until_ms, paused=bool(gate.paused))
     bucket = _Bucket.of(gate, request.now_ms)
     if bucket is not None and bucket.tokens < room:
         room = bucket.tokens
@@ -234,7 +241,9 @@ class _Bucket:
     def of(cls, gate: Any, now_ms: int) -> "_Bucket | None":
         if gate.rate_per_s is None:
             return None
-        return cls(gate.rate_per_s, max(gate.empty_ms or 0, now_ms - 1000), now_ms)
+        # Empty in the future is what a clock that was set back leaves.
+        empty_ms = min(gate.empty_ms or 0, now_ms)
+        return cls(gate.rate_per_s, max(empty_ms, now_ms - 1000), now_ms)
 
     @property
     def tokens(self) -> int:
@@ -985,15 +994,16 @@ class Freeze:
 
 
 _FREEZE = text(
-    "UPDATE accounts SET frozen_until_ms = :until_ms "
-    "WHERE id = :account_id AND frozen_until_ms < :until_ms"
+    "UPDATE accounts SET frozen_until_ms = :until_ms WHERE id = :account_id "
+    "AND (frozen_until_ms < :until_ms OR frozen_until_ms > :until_ms + :longest_ms)"
 )
 
 
 def freeze(tx: Transaction, freezes: Sequence[Freeze]) -> list[None]:
     """Let no worker of the account submit before a moment."""
     for request in freezes:
-        tx.run(_FREEZE, {"account_id": request.account_id, "until_ms": request.until_ms})
+        values = {"account_id": request.account_id, "until_ms": request.until_ms}
+        tx.run(_FREEZE, {**values, "longest_ms": LONGEST_FREEZE_MS})
     return [None] * len(freezes)
 
 

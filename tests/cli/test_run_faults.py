@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from runs import IMAGE, Place, rows_of
 
-from batchgen.providers.simulator import Fault, Kind
+from batchgen.providers.simulator import Fault, Kind, clip_bytes
 
 
 def setup(place: Place, *faults: Fault, **changes: object) -> None:
@@ -152,6 +152,24 @@ def test_an_outage_is_outlived(place: Place) -> None:
     place.check_books()
 
 
+def test_a_service_that_answers_everything_with_a_page_is_outlived(place: Place) -> None:
+    place.write(rows_of(8))
+    setup(place, run_s=(0.3, 0.3))
+    run = place.start_run("jobs.csv", "-j", "8")
+    place.service.wait_until(lambda seen: seen.accepted == 8 and seen.posts_at_once == 0)
+    setup(place, down=True)
+    run.wait_said("cannot be reached")
+    setup(place, down=False)
+
+    done = run.wait()
+
+    assert done.code == 0, done.err
+    assert "answers again" in done.err
+    assert place.states() == {"succeeded": 8}
+    assert place.service.counters.accepted == 8
+    place.check_books()
+
+
 def test_an_outage_that_lasts_ends_the_run(place: Place) -> None:
     place.write(rows_of(5))
     assert place.run("jobs.csv", "--limit", "1").code == 0
@@ -229,6 +247,7 @@ ODD = {
     "504": Fault(Kind.LOOK_504, nth=(1, 2)),
     "html": Fault(Kind.LOOK_HTML, nth=(1,)),
     "dropped": Fault(Kind.LOOK_DROP, nth=(1,)),
+    "500": Fault(Kind.LOOK_500, nth=(1,)),
     "unknown at first": Fault(Kind.LOOK_404, nth=(1,)),
     "429": Fault(Kind.LOOK_429, nth=(1,), seconds=1),
     "unknown word": Fault(Kind.UNKNOWN_STATE, count=2),
@@ -236,6 +255,8 @@ ODD = {
     "output is a list": Fault(Kind.OUTPUT, code="list"),
     "output has videos": Fault(Kind.OUTPUT, code="videos"),
     "late cost": Fault(Kind.COST_LATE),
+    "late result": Fault(Kind.RESULT_LATE, count=2),
+    "done, and no clip yet": Fault(Kind.RESULT_LATE, code="completed"),
 }
 
 
@@ -271,22 +292,70 @@ def test_a_job_past_its_timeout_is_looked_at_again(place: Place) -> None:
     place.check_books()
 
 
+def test_jobs_that_never_end_free_their_slots_and_the_others_go_on(place: Place) -> None:
+    place.write(rows_of(10))
+    setup(place, Fault(Kind.STUCK, nth=(1, 2, 3, 4)), run_s=(0.0, 0.0))
+
+    done = place.run("jobs.csv", "-j", "4", "--job-timeout", "0.3")
+
+    assert done.code == 3, done.err
+    assert place.states() == {"running": 4, "succeeded": 6}
+    assert place.service.counters.accepted == 10
+    place.check_books()
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_not_whole_is_fetched_again(place: Place) -> None:
-    kinds = (Kind.FILE_404, Kind.FILE_TRUNCATED, Kind.FILE_HTML, Kind.FILE_EMPTY)
-    rows = [{"prompt": kind.value, "image": IMAGE} for kind in kinds]
-    place.write(rows)
-    setup(place, *[Fault(kind, nth=(1,), prompt=kind.value) for kind in kinds])
+FILES = {
+    # What is wrong at first, and how often the file is asked for in all.
+    Kind.FILE_403: 2,
+    Kind.FILE_404: 2,
+    Kind.FILE_410: 2,
+    Kind.FILE_500: 2,
+    Kind.FILE_HTML: 2,
+    Kind.FILE_EMPTY: 2,
+    Kind.FILE_DROP: 2,
+    Kind.FILE_TRUNCATED: 2,
+    Kind.FILE_CHANGED: 2,
+    Kind.FILE_WRONG_LENGTH: 2,
+    Kind.FILE_NO_LENGTH: 1,
+    Kind.FILE_REDIRECT: 2,
+}
 
-    done = place.run("jobs.csv", "-o", "out.csv")
+
+def test_a_file_that_is_not_whole_is_fetched_again(place: Place) -> None:
+    rows = [{"prompt": kind.value, "image": IMAGE} for kind in FILES]
+    place.write(rows)
+    # `localhost` is another host than 127.0.0.1: the token must not go there.
+    faults = [Fault(kind, nth=(1,), prompt=kind.value, code="localhost") for kind in FILES]
+    setup(place, *faults, token="a-token")
+
+    done = place.run("jobs.csv", "-j", "12", "--download-jobs", "12", "-o", "out.csv")
 
     assert done.code == 0, done.err
     for row in place.export():
-        assert b"moov" in (place.folder / row["result_file"]).read_bytes()
-    assert place.service.counters.accepted == 4
+        content = (place.folder / row["result_file"]).read_bytes()
+        assert content == clip_bytes(f"{row['result_request_id']}.mp4")
+    fetches = {entry.inputs["promptText"]: entry.fetches for entry in place.service.ledger.entries}
+    assert fetches == {kind.value: count for kind, count in FILES.items()}
+    assert place.service.counters.files_with_token == 0
+    assert place.service.counters.accepted == len(FILES)
     assert place.leftovers() == []
+
+
+def test_a_link_that_died_before_the_download_is_replaced(place: Place) -> None:
+    place.write(rows_of(2))
+    setup(place, link_life_s=0.0)
+    first = place.run("jobs.csv", "--no-download")
+    setup(place, link_life_s=600.0)
+
+    second = place.run("jobs.csv")
+
+    assert [first.code, second.code] == [0, 0], second.err
+    assert place.states() == {"succeeded": 2}
+    assert place.service.counters.file_fetches == 2  # beside those of the dead links
+    assert place.service.counters.accepted == 2
 
 
 def test_clips_can_be_left_for_later(place: Place) -> None:

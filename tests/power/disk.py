@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def compiled(folder: Path) -> Path | None:
-    """Compile the layer with the system's compiler; None if there is none."""
+def compiled(folder: Path, source: Path | None = None) -> Path | None:
+    """Compile a library to be preloaded, the layer if none is named; None without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
-    library = folder / "layer.so"
-    source = Path(__file__).with_name("layer.c")
+    source = source or Path(__file__).with_name("layer.c")
+    library = folder / source.with_suffix(".so").name
     flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *flags, "-o", library, source, "-ldl"], check=True)
     return library

@@ -118,6 +118,18 @@ def test_a_batch_without_money_does_not_block_another(store: Store) -> None:
     assert claim.over_budget == {poor}
 
 
+def test_a_freeze_from_before_a_clock_was_set_back_holds_nobody(store: Store) -> None:
+    store.fill(2)
+    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + jobs.LONGEST_FREEZE_MS + 1))
+    free = store.try_claim()
+    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50))
+
+    frozen = store.try_claim()
+
+    assert len(free.jobs) == 1
+    assert (frozen.jobs, frozen.wait_until_ms) == ((), NOW + 50)
+
+
 def test_a_frozen_account_says_until_when(store: Store) -> None:
     store.fill(1)
     store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50))
