@@ -331,8 +331,10 @@ class Carrier:
             case Throttled():
                 wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
                 if wait_s is not None:
-                    until_ms = self.now_ms() + int(wait_s * 1000)
-                    await self.writer.do(jobs.freeze, jobs.Freeze(self.account_id, until_ms))
+                    now_ms = self.now_ms()
+                    until_ms = now_ms + int(wait_s * 1000)
+                    freeze = jobs.Freeze(self.account_id, until_ms, now_ms)
+                    await self.writer.do(jobs.freeze, freeze)
             case AccountBlocked():
                 self._blocked(error)
             case ModelBlocked():

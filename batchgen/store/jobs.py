@@ -991,19 +991,24 @@ class Freeze:
 
     account_id: int
     until_ms: int
+    now_ms: int
 
 
 _FREEZE = text(
     "UPDATE accounts SET frozen_until_ms = :until_ms WHERE id = :account_id "
-    "AND (frozen_until_ms < :until_ms OR frozen_until_ms > :until_ms + :longest_ms)"
+    "AND (frozen_until_ms < :until_ms OR frozen_until_ms > :believed_ms)"
 )
 
 
 def freeze(tx: Transaction, freezes: Sequence[Freeze]) -> list[None]:
     """Let no worker of the account submit before a moment."""
     for request in freezes:
-        values = {"account_id": request.account_id, "until_ms": request.until_ms}
-        tx.run(_FREEZE, {**values, "longest_ms": LONGEST_FREEZE_MS})
+        values = {
+            "account_id": request.account_id,
+            "until_ms": request.until_ms,
+            "believed_ms": request.now_ms + LONGEST_FREEZE_MS,
+        }
+        tx.run(_FREEZE, values)
     return [None] * len(freezes)
 
 

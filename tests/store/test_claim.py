@@ -120,9 +120,11 @@ def test_a_batch_without_money_does_not_block_another(store: Store) -> None:
 
 def test_a_freeze_from_before_a_clock_was_set_back_holds_nobody(store: Store) -> None:
     store.fill(2)
-    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + jobs.LONGEST_FREEZE_MS + 1))
+    store.do(
+        jobs.freeze, jobs.Freeze(store.account.id, NOW + jobs.LONGEST_FREEZE_MS + 1, now_ms=NOW)
+    )
     free = store.try_claim()
-    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50))
+    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50, now_ms=NOW))
 
     frozen = store.try_claim()
 
@@ -132,8 +134,8 @@ def test_a_freeze_from_before_a_clock_was_set_back_holds_nobody(store: Store) ->
 
 def test_a_frozen_account_says_until_when(store: Store) -> None:
     store.fill(1)
-    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50))
-    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 20))  # never shortens
+    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 50, now_ms=NOW))
+    store.do(jobs.freeze, jobs.Freeze(store.account.id, NOW + 20, now_ms=NOW))  # never shortens
 
     claim = store.try_claim()
 
