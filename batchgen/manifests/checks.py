@@ -192,7 +192,7 @@ class _Checker:
             line = row.lines.get(name, row.line)
             self.faults.append(Fault(self.source.path, line, name, message))
 
-        self._look_at_names(row, report)
+        has_id = self._look_at_names(row, report)
         bound = self._bind(row)
         if bound is None:
             self.count += 1
@@ -204,19 +204,20 @@ class _Checker:
         self.count += len(chosen)
         if chosen is not _SINGLE:
             self.expanded += len(chosen)
-        if not _text(row.id):
+        if not has_id:
             base = self._hash(bound.form.model, inputs)
             for variant in chosen:
                 self.contents.add(occurrence_key(base, variant))
         if not self.source.is_table:
             self._collect_columns(row, bound, pairs, chosen)
 
-    def _look_at_names(self, row: Row, report: Report) -> None:
+    def _look_at_names(self, row: Row, report: Report) -> bool:
+        """Check the names of a row; return whether it has an id, be it a wrong one."""
         try:
             row_id = _text(row.id)
         except ValueError as error:
             report("id", str(error))
-            return
+            return True
         if row_id:
             problem = name_problem(row_id, most=MAX_ID)
             if problem:
@@ -224,6 +225,7 @@ class _Checker:
             self.ids.add(hash(row_id))
         if self.use_keys and row.result_key:
             self.keys.add(hash(row.result_key))
+        return bool(row_id)
 
     def _look_at_the_whole(self) -> None:
         if self.count == 0 and not self.faults:

@@ -2,14 +2,18 @@
 
 import csv
 import re
-import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, unescaped
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
+
+LONGEST_CELL = 16 * 1024**2
+"""Characters, of a line too: what is no table, or a quote left open, must not fill the memory."""
 
 _QUOTED = re.compile(r'"[^"]*("|$)')
 _DELIMITERS = ",;\t"
@@ -82,7 +86,7 @@ class _Table:
             yield Row(line, cells, row_id, model, seeds, repeat, result_key, faults=faults)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(sys.maxsize)  # the default refuses cells of more than 128 KiB
+        csv.field_size_limit(LONGEST_CELL)  # the default refuses cells of more than 128 KiB
         with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(self._lines(file), delimiter=self.delimiter, strict=True)
             line = 1
@@ -98,8 +102,11 @@ class _Table:
             except UnicodeDecodeError:
                 raise files.undecodable(self.path) from None
 
-    def _lines(self, file: Iterator[str]) -> Iterator[str]:
-        for number, line in enumerate(file, 1):
+    def _lines(self, file: TextIO) -> Iterator[str]:
+        for number, line in enumerate(_lines_of(file), 1):
+            if len(line) == LONGEST_CELL:
+                message = f"the line has {LONGEST_CELL:,} characters or more: is this a table?"
+                raise self._fault(number, "", message)
             if "\0" in line:
                 raise self._fault(number, "", "contains a NUL byte: save it as text in UTF-8")
             yield line
@@ -136,10 +143,14 @@ class _Table:
         return ManifestError([Fault(self.path, line, column, message)])
 
 
+def _lines_of(file: TextIO) -> Iterator[str]:
+    return iter(partial(file.readline, LONGEST_CELL), "")
+
+
 def _delimiter(path: str) -> str:
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         try:
-            header = next((line for line in file if line.strip()), "")
+            header = next((line for line in _lines_of(file) if line.strip()), "")
         except UnicodeDecodeError:
             raise files.undecodable(path) from None
     bare = _QUOTED.sub("", header)

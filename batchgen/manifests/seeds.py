@@ -56,6 +56,6 @@ def parse_repeat(written: Any, *, most: int) -> int:
 def _parsed(text: str) -> list[Any]:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{shown(text)} is not a list: write 1, 2, 3") from None
     return values if isinstance(values, list) else [values]

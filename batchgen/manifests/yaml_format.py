@@ -17,6 +17,9 @@ _TOP = ("batch", "model", "budget", "defaults", "vars", "jobs")
 _LATER = frozenset({"matrix", "exclude", "include", "from", "zip"})
 _MOST_USD = Decimal(1_000_000_000)
 
+LARGEST_BYTES = 32 * 1024**2
+"""A YAML file is held in memory as a whole, and takes many times its size; a table is not."""
+
 
 def read(path: str) -> Source:
     """Open a YAML manifest.
@@ -25,6 +28,10 @@ def read(path: str) -> Source:
         ManifestError: If it is not YAML, or no mapping. What is wrong with its keys is in
             `Source.faults`, so that it is told together with what is wrong with its rows.
     """
+    size_bytes = files.stamp(path)[1]
+    if size_bytes > LARGEST_BYTES:
+        message = f"has {size_bytes:,} bytes, as YAML at most {LARGEST_BYTES:,} are read: use CSV"
+        raise ManifestError([Fault(path, 0, "", message)])
     files.refuse_other_encodings(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

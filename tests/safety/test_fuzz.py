@@ -175,6 +175,8 @@ def read(suffix: str, data: bytes) -> None:
 @given(data=tables() | st.binary(max_size=200))
 @example(b"prompt,image,seed\na," + IMAGE.encode() + b"," + b"[" * 100_000)
 @example(b"prompt,image,seed\na," + IMAGE.encode() + b"," + b"9" * 100_000)
+@example(b"prompt,image,seeds\na," + IMAGE.encode() + b"," + b"[" * 100_000)
+@example(b"prompt,image,repeat\na," + IMAGE.encode() + b"," + b"9" * 100_000)
 def test_any_table_is_read_or_refused(data: bytes) -> None:
     read(".csv", data)
 
@@ -183,6 +185,7 @@ def test_any_table_is_read_or_refused(data: bytes) -> None:
 @given(data=documents() | SCRIBBLES.map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"[" * 100_000)
 @example(b"jobs: " + b"{a: " * 5000)
+@example(b"jobs: [{prompt: a, image: x, id: []}]")
 @example(b'jobs: [{prompt: "\\0", image: "' + IMAGE.encode() + b'"}]')
 @example(b'jobs: [{prompt: "\\ud800", image: "' + IMAGE.encode() + b'"}]')
 @example(b'jobs: [{prompt: a, image: "' + IMAGE.encode() + b'", seed: ' + b"9" * 100_000 + b"}]")

@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
-from batchgen.domain.errors import BatchgenError, DownloadError, OutcomeUnknown, Unavailable
+from batchgen import manifests
+from batchgen.domain.errors import (
+    BatchgenError,
+    DownloadError,
+    ManifestError,
+    OutcomeUnknown,
+    Unavailable,
+)
 from batchgen.downloads.fetch import Fetcher
 from batchgen.http import file_client
+from batchgen.manifests import csv_format, yaml_format
 from batchgen.providers.runcomfy import LONGEST_BODY, RunComfy
 
 MIB = 1024**2
@@ -130,3 +138,25 @@ def test_a_clip_without_end_is_read_to_its_limit(tmp_path: Path, name: str) -> N
     assert ("limit" in str(error)) == (name != "gzip, gzip")  # which is not unpacked at all
     assert most < MOST_MEMORY
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "says"),
+    [
+        ("jobs.csv", b"prompt,image\n" + b"x" * 3000, "jobs.csv:2: the line has 1,000 characters"),
+        ("jobs.csv", b"x" * 3000, "jobs.csv:1: the line has 1,000 characters"),
+        ("jobs.csv", b'prompt,image\n"' + b"x\n" * 3000, "a quote is not closed"),
+        ("jobs.yaml", b"jobs: [" + b" " * 3000, "has 3,007 bytes, as YAML at most 1,000 are read"),
+    ],
+)
+def test_a_manifest_that_is_none_is_read_to_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: bytes, says: str
+) -> None:
+    monkeypatch.setattr(csv_format, "LONGEST_CELL", 1000)
+    monkeypatch.setattr(yaml_format, "LARGEST_BYTES", 1000)
+    (tmp_path / name).write_bytes(start)
+
+    with pytest.raises(ManifestError) as refused:
+        list(manifests.read(tmp_path / name).rows())
+
+    assert says in "".join(map(str, refused.value.faults))
