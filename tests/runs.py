@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,18 @@ class Started:
         out, err = self._process.communicate(timeout=DEADLINE_S)
         return Done(self._process.returncode, out, self._said + err)
 
+    def wait_stopped(self) -> None:
+        """Wait until it has been stopped, as by SIGSTOP."""
+        found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None
+        assert found.si_code == os.CLD_STOPPED, self.wait()
+
+    def end(self) -> None:
+        """Kill it if it still lives, also one that is stopped."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
     def wait_said(self, text: str) -> None:
         """Wait until a line on stderr holds a text."""
         stderr = self._process.stderr
@@ -99,6 +112,7 @@ class Place:
         self.service = service
         self.db = folder / "jobs.db"
         self.url = url or str(self.db)
+        self._started: list[Started] = []
 
     # -- doing -----------------------------------------------------------------------------------
 
@@ -121,7 +135,13 @@ class Place:
         """Start a program as `batchgen` is started."""
         said = {**self.environment(), **(env or {})}
         known = {name: value for name, value in said.items() if value is not None}
-        return Started(command, known, self.folder)
+        self._started.append(Started(command, known, self.folder))
+        return self._started[-1]
+
+    def end(self) -> None:
+        """Kill what a test that failed has left alive."""
+        for started in self._started:
+            started.end()
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which a command finds the service."""
@@ -172,6 +192,13 @@ class Place:
         files = self.folder.glob(f"{self.db.name}-rescue-*")
         saved = {attempt_id for path in files for attempt_id, _ in rescue.read(path).pairs}
         return {one["job_id"] for one in self.attempts() if one["id"] in saved}
+
+    def wait_jobs(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds of the jobs; the job database has no way to tell."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert time.monotonic() < deadline, self.states()
+            time.sleep(0.02)
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return every attempt, oldest first."""

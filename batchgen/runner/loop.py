@@ -23,7 +23,7 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
-from batchgen.store import jobs, step_back, workers
+from batchgen.store import jobs, sharing, step_back, workers
 from batchgen.store.backend import Backend
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
@@ -38,6 +38,7 @@ _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
 _LEASE_SHARE = 0.8  # of a lease that is trusted: clocks drift, and a request takes a moment
 _PAUSED_LOOK_S = 2.0
+_SILENT_MS = 5 * 60_000  # then its paid jobs may go on elsewhere, although it lives
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
@@ -119,6 +120,8 @@ class Session:
         self._leaving = False
         self._left = asyncio.Event()  # at once, whatever is under way
         self._left_s = 0.0
+        self._is_idle = False  # nothing to do but to wait for other workers
+        self._rested: frozenset[int] = frozenset()  # given back: another may try its luck
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
@@ -307,7 +310,12 @@ class Session:
             if claim is not None and claim.jobs:
                 continue
             if not self._tasks and not adopted and not self._may_go_on(claim):
-                return
+                if not await self._others_work(writer):
+                    return
+                await self._wait(_PAUSED_LOOK_S)
+                await self._bury_dead(writer)
+                self._orphans = True
+                continue
             await self._wait(self._wait_s(claim))
 
     def _may_go_on(self, claim: Claim | None) -> bool:
@@ -320,6 +328,26 @@ class Session:
             return self._has_pending()
         # Slots that other workers or doubts use will be free some time.
         return claim.live >= claim.cap and self._has_pending()
+
+    async def _others_work(self, writer: Writer) -> bool:
+        """Whether other workers hold jobs of the scope, so that not everything is at rest yet."""
+        if self.limits.paused or self._fenced or self._leaving:
+            return False
+        view = sharing.View(
+            self.worker_id,
+            self.account_id,
+            self.scope,
+            downloads=self.fetcher is not None,
+            rested=self._rested,
+        )
+        held = await writer.do(sharing.elsewhere, view)
+        if held and not self._is_idle:
+            self._is_idle = True
+            # What rests here is free for others: else two could wait for each other for ever.
+            self._rested |= await writer.do(sharing.let_go, self.worker_id)
+            jobs_ = "1 job" if held == 1 else f"{held} jobs"
+            self.say(f"waiting for {jobs_} that another worker has in hand")
+        return bool(held)
 
     def _has_pending(self) -> bool:
         with self.database.reading() as tx:
@@ -456,6 +484,7 @@ class Session:
                 wanted=room,
                 downloads=self.fetcher is not None,
                 now_ms=self.now_ms(),
+                rested=self._rested,
             ),
         )
         self._orphans = len(adopted) == room
@@ -491,6 +520,7 @@ class Session:
             self.limits.pause(Exit.DATABASE, step_back.explain(said))
 
     def _spawn(self, job: Job) -> None:
+        self._is_idle = False
         # Registered here, not when the task first runs: the next claim counts it.
         if job.state is not JobState.DOWNLOADING:
             self._held[job.id] = job
@@ -615,6 +645,7 @@ class Session:
         for worker in await writer.do(_left_traces, self.database.backend):
             # Whoever buried them died before it could clear up.
             self.database.backend.forget(worker)
+        await self._take_from_silent(writer)
         for worker in await writer.do(_fallen, _Look(self.database.backend, self.worker_id)):
             failpoint("in-takeover")
             doubts = await writer.do(_bury, _Burial(worker, self._doubt_slot_ms, self.now_ms()))
@@ -629,6 +660,20 @@ class Session:
                     "paid for; `batchgen reconcile --list` shows them"
                 )
             self._wake.set()
+
+    async def _take_from_silent(self, writer: Writer) -> None:
+        """Free the paid jobs of workers that live and do nothing, as one that was suspended."""
+        if self.database.backend.is_remote:  # the lease says who lives
+            return
+        freed = await writer.do(
+            sharing.take_from_silent, sharing.Silence(self.worker_id, _SILENT_MS)
+        )
+        if freed:
+            self._orphans = True
+            self.say(
+                f"another worker has been silent for {_SILENT_MS // 60_000} min: {freed} of its "
+                "paid job(s) go on here"
+            )
 
     # -- leaving ---------------------------------------------------------------------------------
 

@@ -1091,6 +1091,7 @@ class AdoptRequest:
     wanted: int
     downloads: bool
     now_ms: int
+    rested: frozenset[int] = frozenset()  # this session has done with them what it can
 
 
 def adopt(tx: Transaction, requests: Sequence[AdoptRequest]) -> list[tuple[Job, ...]]:
@@ -1107,11 +1108,11 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
         {
             "account_id": request.account_id,
             "downloads": int(request.downloads),
-            "wanted": request.wanted,
+            "wanted": request.wanted + len(request.rested),
         },
     )
     adopted = []
-    for row in rows:
+    for row in [row for row in rows if row.id not in request.rested][: request.wanted]:
         taken = tx.run(
             _ADOPT,
             {

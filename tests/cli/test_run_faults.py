@@ -1,4 +1,3 @@
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -417,24 +416,8 @@ def test_two_runs_share_one_cap_and_buy_nothing_twice(place: Place) -> None:
     second = place.start_run("jobs.csv", "-j", "9")
     done = [first.wait(), second.wait()]
 
-    # Whoever finds nothing left to do may leave while the other still works.
-    assert {one.code for one in done} <= {0, 3}, done
+    assert [one.code for one in done] == [0, 0], done
     assert place.service.counters.most_untold <= 4
     assert place.service.counters.accepted == 30
     assert place.states() == {"succeeded": 30}
-    place.check_books()
-
-
-def test_a_frozen_run_pays_nothing_twice_when_it_thaws(place: Place) -> None:
-    place.write(rows_of(6))
-    first = place.start_run("jobs.csv", "-j", "2", env={"BATCHGEN_FAILPOINT": "in-poll@3=stop"})
-    place.wait_accepted(2)
-
-    second = place.run("jobs.csv", "--limit", "0")
-    first.send(signal.SIGCONT)
-    thawed = first.wait()
-
-    # What a live worker holds stays with it, however long it stands still.
-    assert [second.code, thawed.code] == [3, 0], (second.err, thawed.err)
-    assert place.service.counters.accepted == 6
     place.check_books()

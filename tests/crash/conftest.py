@@ -13,4 +13,6 @@ from batchgen.providers import simulator
 def place(tmp_path: Path) -> Iterator[Place]:
     """A place whose service is generous and takes up to 0.2 s a clip."""
     with simulator.start_in_thread(simulator.Settings(run_s=(0.0, 0.2))) as service:
-        yield Place(tmp_path, service)
+        place = Place(tmp_path, service)
+        yield place
+        place.end()
