@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from batchgen import planning
 from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
@@ -20,6 +21,7 @@ from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Outcome, Session
+from batchgen.store import reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Scope
 
@@ -77,6 +79,7 @@ async def _work(errand: Errand) -> Outcome:
             stack.push_async_callback(client.aclose)
             fetcher = Fetcher(client=client, allow_private=errand.allow_private)
         root = errand.database.folder
+        folders = _clip_folders(errand)
         journal = restored.begin_journal(errand.database, say=say)
         stack.callback(journal.close)
         session = Session(
@@ -87,7 +90,7 @@ async def _work(errand: Errand) -> Outcome:
             scope=errand.scope,
             settings=errand.settings,
             output_root=root,
-            free_bytes=lambda: _free(root),
+            free_bytes=lambda: min(map(_free, folders)),
             say=say,
             command=errand.command,
             journal=journal,
@@ -95,6 +98,14 @@ async def _work(errand: Errand) -> Outcome:
         )
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)
+
+
+def _clip_folders(errand: Errand) -> set[Path]:
+    """Return where the clips of the account go."""
+    root = errand.database.folder
+    with errand.database.reading() as tx:
+        batches = [one for one in reads.batches(tx) if one.account_id == errand.account_id]
+    return {planning.clips_folder(root, one.output_dir) for one in batches} or {root}
 
 
 async def _with_progress(

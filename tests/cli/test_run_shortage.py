@@ -35,8 +35,8 @@ class Limit:
 class FullDisk:
     """A small disk of its own, filled up."""
 
-    def __init__(self, place: Place, _run: Started | None = None) -> None:
-        self._filler = place.folder / "filler"
+    def __init__(self, place: Place, _run: Started | None = None, *, at: Path | None = None):
+        self._filler = (at or place.folder) / "filler"
         with self._filler.open("wb", buffering=0) as file:
             try:
                 while True:
@@ -214,3 +214,27 @@ def test_two_signals_leave_also_while_nothing_can_be_recorded(place: Place) -> N
     assert "Traceback" not in stopped.err
     assert done.code == 0, done.err
     check_nothing_was_lost(place)
+
+
+def test_clips_without_a_place_rest_and_nothing_more_is_bought(place: Place, mount: Mount) -> None:
+    clips = mount("size=80m")
+    place.write(rows_of(3))
+    place.write(rows_of(5), "more.csv")
+    bought = place.run("jobs.csv", "--no-download", "--output-dir", str(clips))
+
+    full = FullDisk(place, at=clips)
+    on_full = place.run()
+    full.end()
+    subprocess.run(["mount", "-o", "remount,ro", clips], check=True)
+    on_read_only = place.run()
+    states = place.states()
+    subprocess.run(["mount", "-o", "remount,rw", clips], check=True)
+    low = place.run("more.csv", "--new-batch", "--output-dir", str(clips))  # less than 1 GiB
+    done = place.run("--batch", "jobs")
+
+    assert [one.code for one in (bought, on_full, on_read_only, low, done)] == [0, 13, 13, 13, 0]
+    assert states == {"downloading": 3}
+    assert "less than 1 GiB is free" in low.err
+    assert place.states() == {"succeeded": 3, "pending": 5}
+    assert place.service.counters.posts == 3
+    assert not list(clips.rglob("*.part"))
