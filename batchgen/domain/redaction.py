@@ -44,6 +44,8 @@ def redact_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return REDACTED
+    if not (parts.query or parts.fragment or "@" in parts.netloc):
+        return url  # as it was written: putting the parts together may spell it otherwise
     user, at, host = parts.netloc.rpartition("@")
     # A name alone may be a key, but where it is one that people log in with.
     is_name = ":" not in user and not parts.scheme.startswith("http")

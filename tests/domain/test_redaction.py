@@ -47,7 +47,16 @@ def test_a_signature_is_hidden_wherever_it_stands(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Policy: no faces", "signature=", "a design=x", "see a.test/b?c=d", "10:30://", "it's a sig"],
+    [
+        "sqlite:///a.db: no",
+        "HTTPS://A.test/b.",
+        "Policy: no faces",
+        "signature=",
+        "a design=x",
+        "see a.test/b?c=d",
+        "10:30://",
+        "it's a sig",
+    ],
 )
 def test_a_text_without_a_secret_stays(text: str) -> None:
     assert redact_text(text) == text
