@@ -309,7 +309,7 @@ class Session:
             claim = await self._claim(writer, wanted) if wanted > 0 else None
             if claim is not None and claim.jobs:
                 continue
-            if not self._tasks and not adopted and not self._may_go_on(claim):
+            if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
                     return
                 await self._wait(_PAUSED_LOOK_S)
@@ -318,16 +318,16 @@ class Session:
                 continue
             await self._wait(self._wait_s(claim))
 
-    def _may_go_on(self, claim: Claim | None) -> bool:
+    async def _may_go_on(self, writer: Writer, claim: Claim | None) -> bool:
         """Whether something may yet be submitted, although nothing is in flight here."""
         if self.limits.paused or self._fenced:
             return False
         if claim is None:
             return self.limits.offline or bool(self._carrier.writer.stuck)
         if claim.paused or claim.wait_until_ms:  # the moment may have come since the claim
-            return self._has_pending()
+            return await self._has_pending(writer)
         # Slots that other workers or doubts use will be free some time.
-        return claim.live >= claim.cap and self._has_pending()
+        return claim.live >= claim.cap and await self._has_pending(writer)
 
     async def _others_work(self, writer: Writer) -> bool:
         """Whether other workers hold jobs of the scope, so that not everything is at rest yet."""
@@ -349,9 +349,8 @@ class Session:
             self.say(f"waiting for {jobs_} that another worker has in hand")
         return bool(held)
 
-    def _has_pending(self) -> bool:
-        with self.database.reading() as tx:
-            return jobs.has_claimable(tx, self._request(1))
+    async def _has_pending(self, writer: Writer) -> bool:
+        return await writer.do(_has_claimable, self._request(1))
 
     def _wait_s(self, claim: Claim | None) -> float | None:
         """How long to sleep unless something happens; None for as long as it takes."""
@@ -769,6 +768,10 @@ def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int | None]:
 class _Rescued:
     pairs: tuple[rescue.Pair, ...]
     now_ms: int
+
+
+def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bool]:
+    return [jobs.has_claimable(tx, request) for request in requests]
 
 
 def _left_traces(tx: Transaction, backends: Sequence[Backend]) -> list[list[str]]:
