@@ -266,6 +266,10 @@ def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
 def test_every_test_that_a_document_names_exists(path: Path) -> None:
     for name in re.findall(r"`(tests/[\w/.]+)`", path.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{path.name}: {name}"
+    functions = set(re.findall(r"`(test_\w+)`", path.read_text(encoding="utf-8")))
+    if functions:
+        tests = "".join(file.read_text() for file in sorted((ROOT / "tests").rglob("test_*.py")))
+        assert functions <= set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
 
 
 # -- manifest.md ---------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli.commands import call
 from runs import Place, Started, rows_of
 
 from batchgen.providers.simulator import Fault, Kind
+from batchgen.store.database import Database
 
 HUGE = resource.RLIM_INFINITY
 Mount = Callable[[str], Path]
@@ -238,3 +240,27 @@ def test_clips_without_a_place_rest_and_nothing_more_is_bought(place: Place, mou
     assert place.states() == {"succeeded": 3, "pending": 5}
     assert place.service.counters.posts == 3
     assert not list(clips.rglob("*.part"))
+
+
+def test_a_strangers_lock_at_the_start_ends_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write(rows_of(1))
+    assert place.run("jobs.csv").code == 0
+    before = place.jobs()
+    # Else it would be waited for as long as another's `add` may take.
+    assert Database.__init__.__kwdefaults__ is not None
+    monkeypatch.setitem(Database.__init__.__kwdefaults__, "busy_timeout_ms", 20)
+    for name, value in place.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(place.folder)
+    place.write(rows_of(2), "jobs.csv")
+    with closing(sqlite3.connect(place.db, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+
+        done = call("run", "jobs.csv", "-y", "--db", str(place.db))
+
+    assert done.code == 11
+    assert "locked by another program; try again later" in done.err
+    assert place.jobs() == before
+    assert place.service.counters.posts == 1

@@ -21,6 +21,7 @@ from batchgen.domain.errors import (
     ProviderError,
     Rejected,
     Throttled,
+    Unavailable,
     Unsent,
 )
 from batchgen.providers.interface import Accepted
@@ -350,6 +351,21 @@ def test_silence_is_in_doubt(behave: Behaviour) -> None:
         error = failed(server.base, connect_s=0.2, post_s=0.4)
     assert type(error) is OutcomeUnknown
     assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize("behave", [silent, silent_after_headers, dribbling])
+def test_silence_after_a_look_says_nothing_about_the_job(behave: Behaviour) -> None:
+    async def look(base: str) -> None:
+        provider = RunComfy(base=base, token=TOKEN, connect_s=0.2, get_s=0.4)
+        try:
+            await provider.poll("a/model", "a-request")
+        finally:
+            await provider.close()
+
+    with peer(behave) as server, pytest.raises(Unavailable) as caught:
+        asyncio.run(look(server.base))
+    # Without a status it counts as trouble of the service: five in a row are an outage.
+    assert caught.value.status in (None, 200)
 
 
 def test_half_an_answer_is_kept() -> None:
