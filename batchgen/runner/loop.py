@@ -559,14 +559,18 @@ class Session:
             await self.sleep(_KEEP_S)
             writer.cut_if_hung()
 
-    def _lacks_space(self) -> bool:
+    async def _lacks_space(self, writer: Writer) -> bool:
         """Whether there is too little room to pay for what waits."""
-        return self.free_bytes() < _KEPT_FREE_BYTES and self._in_place() and self._has_pending()
+        return (
+            self.free_bytes() < _KEPT_FREE_BYTES
+            and self._in_place()
+            and await self._has_pending(writer)
+        )
 
     async def _beat(self, writer: Writer) -> None:
         try:
             while True:
-                if self.fetcher is not None and self._lacks_space():
+                if self.fetcher is not None and await self._lacks_space(writer):
                     self.limits.pause(
                         Exit.OUTPUT,
                         "less than 1 GiB is free on the disk of the output folder: make room, "
