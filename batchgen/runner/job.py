@@ -144,6 +144,7 @@ class Carrier:
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
+    _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
 
     async def carry(self, job: Job) -> None:
@@ -222,6 +223,7 @@ class Carrier:
             await self._return(job, "not sent: this worker was silent for longer than its lease")
             return None
         failpoint("before-post")
+        tokens = self._tokens
         try:
             accepted = await self.provider.submit(job.model, job.inputs)
         except OutcomeUnknown as error:
@@ -231,7 +233,7 @@ class Carrier:
             await self._refused(job, error)
             return None
         except ProviderError as error:
-            await self._put_back(job, error)
+            await self._put_back(job, error, tokens)
             return None
         self.stats.submitted += 1
         self.limits.answered()
@@ -322,7 +324,7 @@ class Carrier:
         self.limits.answered()
         self.limits.bad(str(error))
 
-    async def _put_back(self, job: Job, error: ProviderError) -> None:
+    async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
         not_before_ms = 0
         keep = False
         match error:
@@ -336,7 +338,7 @@ class Carrier:
                     freeze = jobs.Freeze(self.account_id, until_ms, now_ms)
                     await self.writer.do(jobs.freeze, freeze)
             case AccountBlocked():
-                self._blocked(error)
+                self._blocked(error, tokens)
             case ModelBlocked():
                 self.limits.hold_model(
                     job.model,
@@ -432,6 +434,7 @@ class Carrier:
         if job.request_id is None:
             raise ValueError(f"job {job.key} has no request id to look at")
         failpoint("in-poll")
+        tokens = self._tokens
         try:
             look = await self.provider.poll(job.model, job.request_id)
         except RequestLost as error:
@@ -441,7 +444,7 @@ class Carrier:
             return None
         except AccountBlocked as error:
             # The paid job rests as it is; a later run with a good token looks again.
-            watch.given_up = self._blocked(error)
+            watch.given_up = self._blocked(error, tokens)
             return None
         except Throttled as error:
             await self.sleep(min(error.retry_after_s or self._interval_s, _LONGEST_LOOK_WAIT_S))
@@ -460,10 +463,19 @@ class Carrier:
             )
         return look
 
-    def _blocked(self, error: AccountBlocked) -> bool:
-        """Pause the run, unless a newer token has been stored; return whether it is paused."""
-        if error.exit_code is Exit.TOKEN and self.renew_token():
-            return False
+    def _blocked(self, error: AccountBlocked, tokens: int) -> bool:
+        """Pause the run, unless a newer token has been stored; return whether it is paused.
+
+        Args:
+            error: What the service said.
+            tokens: How many tokens there had been when it was asked: an answer to an older one
+                tells nothing of the one in use.
+        """
+        if error.exit_code is Exit.TOKEN:
+            if tokens == self._tokens and self.renew_token():
+                self._tokens += 1
+            if tokens != self._tokens:
+                return False
         said = (
             f"the token was refused ({error}): set a good one in RUNCOMFY_TOKEN, then run again"
             if error.exit_code is Exit.TOKEN

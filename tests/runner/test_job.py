@@ -8,6 +8,7 @@ import pytest
 from store.stored_jobs import Store
 
 from batchgen.domain.errors import (
+    AccountBlocked,
     DownloadError,
     Exit,
     OutcomeUnknown,
@@ -126,8 +127,9 @@ class World:
         *,
         settings: Settings | None = None,
         prepare: Callable[[Carrier], None] = lambda _: None,
+        beside: Sequence[Job] = (),
     ) -> None:
-        """Carry a job until it rests."""
+        """Carry a job, and others beside it, until they rest."""
 
         async def body() -> None:
             writer = Writer(self.store.database, on_stuck=print)
@@ -154,7 +156,7 @@ class World:
             )
             prepare(carrier)
             try:
-                await carrier.carry(job)
+                await asyncio.gather(*map(carrier.carry, [job, *beside]))
             finally:
                 await asyncio.to_thread(writer.close)
 
@@ -210,6 +212,38 @@ def test_a_worker_that_may_have_been_replaced_pays_for_nothing(world: World, job
 
     assert service.submits == []
     assert states(world, job) == ("pending", None)
+
+
+@dataclass
+class RefusesTwoAtOnce(Service):
+    """Refuses the token of the first two looks, which are under way together."""
+
+    both: asyncio.Barrier = field(default_factory=lambda: asyncio.Barrier(2))
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        self.asked += 1
+        if self.asked > 2:
+            return DONE
+        await self.both.wait()
+        raise AccountBlocked("HTTP 401", exit_code=Exit.TOKEN)
+
+
+@pytest.mark.parametrize(("newer", "reasons"), [(1, []), (0, [Exit.TOKEN])])
+def test_the_refusal_of_an_old_token_tells_nothing_of_the_new_one(
+    world: World, newer: int, reasons: list[Exit]
+) -> None:
+    world.store.fill(2)
+    first, second = world.store.claim(2)
+    stored = ["a newer token"] * newer
+
+    def prepare(carrier: Carrier) -> None:
+        carrier.renew_token = lambda: bool(stored and stored.pop())
+
+    world.carry(first, RefusesTwoAtOnce([]), Files(), prepare=prepare, beside=[second])
+
+    assert [reason.exit_code for reason in world.limits.reasons] == reasons
+    state = "running" if reasons else "succeeded"
+    assert [states(world, one) for one in (first, second)] == [(state, None)] * 2
 
 
 def test_a_job_goes_from_claim_to_clip(world: World, job: Job) -> None:
