@@ -87,13 +87,14 @@ def check_nothing_was_lost(place: Place) -> None:
     place.check_books()
 
 
-@pytest.mark.parametrize("kind", [Limit, FullDisk])
 def test_an_id_that_arrives_on_a_full_disk_is_kept_until_there_is_room(
-    place: Place, request: pytest.FixtureRequest, kind: type[Limit] | type[FullDisk]
+    place: Place, request: pytest.FixtureRequest
 ) -> None:
-    if kind is FullDisk:
-        mount = request.getfixturevalue("mount")
-        place = Place(mount("size=2m"), place.service)
+    kind: type[Limit | FullDisk] = FullDisk
+    try:
+        place = Place(request.getfixturevalue("mount")("size=2m"), place.service)
+    except pytest.skip.Exception:
+        kind = Limit
     run = wait_for_answers(place)
     shortage = kind(place, run)
     run.wait_said("it is kept in")
@@ -138,8 +139,8 @@ def test_what_a_killed_run_could_not_record_is_taken_in_by_hand(killed: Place) -
     reconcile = ("reconcile", "--db", str(killed.db), "--from-rescue")
     ids = {entry.id for entry in killed.service.ledger.entries}
 
-    first = killed.start(*reconcile).wait()
-    again = killed.start(*reconcile, str(copy), "--json").wait()
+    first = call(*reconcile)
+    again = call(*reconcile, str(copy), "--json")
 
     assert {line.removesuffix(": recorded") for line in first.out.splitlines()} == ids
     assert again.said == {"recorded": [], "known": 3, "troubles": []}
@@ -158,8 +159,8 @@ def test_a_rescue_file_that_does_not_belong_here_is_told_and_kept(place: Place) 
     reconcile = ("reconcile", "--db", str(place.db), "--from-rescue")
 
     run = place.run()
-    by_hand = [place.start(*reconcile, str(path)).wait() for path in (damaged, text)]
-    missing = place.start(*reconcile, "nowhere").wait()
+    by_hand = [call(*reconcile, str(path)) for path in (damaged, text)]
+    missing = call(*reconcile, "nowhere")
 
     assert run.code == 0, run.err
     assert "line 2 is damaged" in run.err
