@@ -1,11 +1,13 @@
 """Alembic's environment: migrate over the connection that batchgen hands in.
 
-For developers: `alembic -x url=sqlite:///some.db upgrade head`.
+For developers: `alembic -x url=sqlite:///some.db upgrade head`, or with a PostgreSQL URL.
 """
 
-from alembic import context
-from sqlalchemy import create_engine
+from contextlib import closing
 
+from alembic import context
+
+from batchgen.store.database import Database
 from batchgen.store.schema import metadata
 
 
@@ -16,8 +18,8 @@ def run() -> None:
         _migrate(connection)
         return
     url = context.get_x_argument(as_dictionary=True).get("url", "sqlite:///batchgen.db")
-    with create_engine(url).begin() as own:
-        _migrate(own)
+    with closing(Database(url)) as database, database.transaction() as tx:
+        _migrate(tx.connection)
 
 
 def _migrate(connection: object) -> None:

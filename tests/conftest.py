@@ -11,7 +11,7 @@ from typing import Any
 import postgres as postgres_server
 import pytest
 
-_PREFIXES = ("RUNCOMFY_", "BATCHGEN_")
+_PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG")
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _refused: list[str] = []

@@ -170,14 +170,19 @@ class PostgresServer:
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
         )
 
+    def do(self, statement: str, *, database: str = "postgres") -> None:
+        """Execute a statement as the server's owner."""
+        with closing(self._connect(database)) as connection:
+            connection.execute(statement.encode())
+
     # -- how -------------------------------------------------------------------------------------
 
     def _administer(self, statement: sql.Composed) -> None:
         with closing(self._connect()) as connection:
             connection.execute(statement)
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        where = make_conninfo(host=str(self.folder), port=self.port, user=USER, dbname="postgres")
+    def _connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        where = make_conninfo(host=str(self.folder), port=self.port, user=USER, dbname=database)
         return psycopg.connect(where, autocommit=True, connect_timeout=5)
 
     def _answers(self) -> bool:

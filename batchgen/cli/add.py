@@ -13,7 +13,7 @@ from batchgen.cli.flags import manifest_flags
 from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
-from batchgen.store import upgrade
+from batchgen.store import additions, upgrade
 from batchgen.store.database import Database
 
 
@@ -82,6 +82,7 @@ def _store(database: Database, drafts: Sequence[Draft]) -> list[Plan]:
     draw = random.SystemRandom().randint
     found = []
     with database.transaction() as tx:
+        additions.queue(tx)
         for draft in drafts:
             plan = planning.decide_anew(tx, draft)
             planning.store(tx, plan, now_ms=wall_ms(), draw=draw)

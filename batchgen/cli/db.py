@@ -72,7 +72,10 @@ def _miscounted(tx: Transaction) -> list[str]:
 @common.json_option
 @common.db_option
 def upgrade_command(*, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
-    """Bring the schema to this version, after a copy; says where the copy lies."""
+    """Bring the schema to this version, after a copy; says where the copy lies.
+
+    A PostgreSQL server's job database is not copied: take a backup first (pg_dump).
+    """
     copy = None
     with closing(_existing(db, allow_network_fs=allow_network_fs)) as database:
         before = upgrade.revision_of(database)
@@ -89,6 +92,8 @@ def upgrade_command(*, db: str | None, allow_network_fs: bool, as_json: bool) ->
     elif copy is not None:
         click.echo(str(copy))
         click.echo(f"upgraded from {before} to {REVISION}; above is the copy before it", err=True)
+    elif before not in (None, REVISION):
+        click.echo(f"{database.shown}: upgraded from {before} to {REVISION}", err=True)
     else:
         click.echo(f"{database.shown}: the schema is current ({REVISION})", err=True)
 

@@ -44,7 +44,9 @@ def command(
     ):
         batch_id = common.batch_id_of(tx, batch)
         wanted = [JobState(state) for state in states]
-        rows = list(islice(reads.job_rows(tx, batch_id=batch_id, states=wanted), limit))
+        # Closed: a server keeps a cursor that was not read to its end.
+        with closing(reads.job_rows(tx, batch_id=batch_id, states=wanted)) as found:
+            rows = list(islice(found, limit))
     if as_json:
         common.print_json({"jobs": [_json(row) for row in rows]})
     elif rows:

@@ -21,7 +21,7 @@ from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import Token, database_url, find_token
-from batchgen.store import accounts, by_hand, reads, upgrade, workers
+from batchgen.store import accounts, additions, by_hand, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -152,6 +152,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
     with _results(database, wanted, look):
         upgrade.open_current(database)
         with database.transaction() as tx:
+            additions.queue(tx)
             account = accounts.ensure(tx, wanted.provider, wanted.account)
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)

@@ -36,7 +36,10 @@ _ADD = text(
     "ON CONFLICT (provider, name) DO NOTHING"
 )
 _BIND = text("UPDATE accounts SET origin = :origin WHERE id = :id AND origin IS NULL")
-_TOKEN = text("UPDATE accounts SET token_hash = :token_hash WHERE id = :id")
+_TOKEN = text(  # locks the gate of all workers only if it has to
+    "UPDATE accounts SET token_hash = :token_hash WHERE id = :id "
+    "AND (token_hash IS NULL OR token_hash <> :token_hash)"
+)
 _CAP = text("UPDATE accounts SET cap = :cap WHERE id = :id")
 _PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
 

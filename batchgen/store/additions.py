@@ -64,6 +64,14 @@ class Known:
         return job_label(self.row_id, self.variant)
 
 
+# One manifest is stored at a time, so that two processes with the same one do not both find its
+# rows new. On SQLite the transaction holds the one lock already.
+_QUEUE = text("SELECT pg_advisory_xact_lock(7238461204)")
+_WAIT_LONG = text(  # for the one before; then the rows of a large manifest are compared
+    "SELECT set_config('lock_timeout', '10min', true), "
+    "set_config('statement_timeout', '10min', true), "
+    "set_config('idle_in_transaction_session_timeout', '10min', true)"
+)
 _BATCH = "SELECT * FROM batches WHERE "
 _BY_NAME = text(_BATCH + "name = :name")
 _BY_ID = text(_BATCH + "id = :id")
@@ -242,6 +250,13 @@ def _in_chunks(tx: Transaction, query: Any, values: Iterable[str], **key: Any) -
         for part in chunks(sorted(set(values)), _CHUNK)
         for row in tx.rows(query, {**key, "values": list(part)})
     ]
+
+
+def queue(tx: Transaction) -> None:
+    """Wait until nobody else compares or stores a manifest; until the end of the transaction."""
+    if tx.is_postgresql:
+        tx.run(_WAIT_LONG)
+        tx.value(_QUEUE)
 
 
 def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:

@@ -7,6 +7,11 @@ from sqlalchemy import Connection, Engine
 
 from batchgen.domain.errors import StoreError
 
+UNREADABLE = (
+    "the PostgreSQL URL cannot be read (it is not repeated here, for it may hold a "
+    "password): write postgresql://USER@HOST:PORT/DATABASE, with special characters as %XX"
+)
+
 
 class Presence(Protocol):
     """What shows that a worker lives, while it does."""

@@ -5,6 +5,7 @@ reader's see one snapshot and cannot write, so that looking never queues behind 
 """
 
 import contextlib
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from batchgen.domain.errors import DatabaseMoved, StoreError
 from batchgen.store import sqlite
-from batchgen.store.backend import Backend
+from batchgen.store.backend import UNREADABLE, Backend
 
 _UPSERT_COUNTER = text(
     "INSERT INTO counters (batch_id, state, jobs) VALUES (:batch_id, :state, :delta) "
@@ -26,6 +27,10 @@ _UPSERT_COUNTER = text(
 )
 
 
+# Not a file's name, and repeating it might show a password.
+_NEARLY_POSTGRES = re.compile(
+    r"^postgres[\w+]*:|(?:^|\s)(?:host|hostaddr|user|password|dbname|service)\s*=", re.IGNORECASE
+)
 _POSTGRES_NOW = text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
 
@@ -48,7 +53,10 @@ Statement = TextClause | ByDialect
 
 def locking(query: str, *, of: str = "", skip_locked: bool = False) -> ByDialect:
     """Return a query that locks what it finds; on SQLite the transaction holds the one lock."""
-    lock = " FOR UPDATE" + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
+    # NO KEY: rows that refer to it may be stored meanwhile.
+    lock = (
+        " FOR NO KEY UPDATE" + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
+    )
     return ByDialect(text(query), text(query + lock))
 
 
@@ -261,6 +269,8 @@ def path_of(url: str) -> Path:
     if url.startswith("sqlite:///"):
         return _file(url.removeprefix("sqlite:///"))
     scheme, is_url, _ = url.partition("://")
+    if not is_url and _NEARLY_POSTGRES.search(url):
+        raise StoreError(UNREADABLE)
     if is_url:
         raise StoreError(
             f"the job database {scheme}://… is of an unknown kind: use sqlite:///PATH, a path, or "

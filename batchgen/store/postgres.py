@@ -7,7 +7,9 @@ database is ever shown.
 
 import contextlib
 import hashlib
+import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +18,35 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
+from batchgen.store.backend import UNREADABLE
 
 if TYPE_CHECKING:
     import psycopg
 
+_OLDEST = 140_000  # PostgreSQL 14, as libpq counts; the community looks after none older
 _DEFAULTS = {
-    "application_name": "batchgen",
+    "fallback_application_name": "batchgen",
     "connect_timeout": "10",
     "keepalives_idle": "15",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ENCODING = "UTF8"
 # LOCAL: behind pgbouncer in transaction mode a connection's settings would go on to strangers.
+# All in one message, whatever role, database or server say otherwise.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '5s'; "
-    "SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
+    "SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '15s'; "
+    # A lost intent is a lost purchase. A stricter level than `on` stays.
+    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+    "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
-_DURABLE = "; SET LOCAL synchronous_commit = on"  # a lost intent is a lost purchase
-_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# An export waits for whoever reads it, between two fetches of its cursor.
+_BEGIN_READING = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'; "
+    "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '1h'"
+)
 
 _PASSING_CLASSES = ("08", "40", "53", "55", "57")
 """Connections, deadlocks, want of space or memory, locks, shutdowns and cancelled statements."""
@@ -59,20 +71,23 @@ class PostgresServer:
             self._said = self._psycopg.conninfo.conninfo_to_dict(url)
         except self._psycopg.ProgrammingError:
             # libpq repeats the part that it cannot read, which may be the password.
-            raise StoreError(
-                "the PostgreSQL URL cannot be read (it is not repeated here, for it may hold a "
-                "password): write postgresql://USER@HOST:PORT/DATABASE, with special characters "
-                "as %XX"
-            ) from None
-        self._begin: str | None = None
+            raise StoreError(UNREADABLE) from None
+        if _may_be_misread(url, self._said):
+            raise StoreError(UNREADABLE)
 
     @property
     def shown(self) -> str:
-        """User, host, port and database of the URL, nothing else."""
-        said = self._said
-        user = f"{said['user']}@" if said.get("user") else ""
-        port = f":{said['port']}" if said.get("port") else ""
-        return f"postgresql://{user}{said.get('host', '')}{port}/{said.get('dbname', '')}"
+        """User, host, port, database and service of the URL, nothing else."""
+        said = {name: str(value) for name, value in self._said.items() if value}
+        user = f"{said['user']}@" if "user" in said else ""
+        hosts, ports = said.get("host", "").split(","), said.get("port", "").split(",")
+        if len(ports) < len(hosts):  # one port for all hosts
+            ports *= len(hosts)
+        places = [
+            f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False)
+        ]
+        service = f" (service {said['service']})" if "service" in said else ""
+        return f"postgresql://{user}{','.join(places)}/{said.get('dbname', '')}{service}"
 
     @property
     def folder(self) -> Path:
@@ -108,13 +123,18 @@ class PostgresServer:
                 ).fetchone()
         except self._psycopg.Error as error:
             raise self.explain(error) from error
-        if row is None or row[0] is None or not row[1]:
+        if row is not None and row[2]:
+            raise StoreError(f"{self.shown}: this server is a read-only replica: name the primary")
+        if row is None or row[0] is None:
+            raise StoreError(
+                f"{self.shown}: there is no schema of the search_path: CREATE SCHEMA, or name "
+                "another in the URL's options"
+            )
+        if not row[1]:
             raise StoreError(
                 f"{self.shown}: this role may not create tables there: grant it CREATE on the "
-                "schema, or name another job database with --db"
+                f"schema {row[0]}, or name another job database with --db"
             )
-        if row[2]:
-            raise StoreError(f"{self.shown}: this server is a read-only replica: name the primary")
 
     def engine(self, *, read_only: bool) -> Engine:
         """Return an engine; a reader sees one snapshot, a writer's commits are durable."""
@@ -127,32 +147,47 @@ class PostgresServer:
         )
 
         def on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(
-                _BEGIN_READING if read_only else self._begin_writing(connection)
-            )
+            connection.exec_driver_sql(_BEGIN_READING if read_only else _BEGIN)
 
         event.listen(engine, "begin", on_begin)
         return engine
-
-    def _begin_writing(self, connection: Connection) -> str:
-        if self._begin is None:
-            level = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
-            # A stricter level than `on` stays as the server has it.
-            self._begin = _BEGIN + ("" if level == "remote_apply" else _DURABLE)
-        return self._begin
 
     def _connect(self) -> "psycopg.Connection[Any]":
         connection: psycopg.Connection[Any] = self._psycopg.connect(
             self._psycopg.conninfo.make_conninfo(
                 self._url,
                 **{name: value for name, value in _DEFAULTS.items() if name not in self._said},
+                client_encoding=_ENCODING,  # whatever PGCLIENTENCODING says
             ),
             # BEGIN is said by the engine, as on SQLite; between transactions nothing is open.
             autocommit=True,
             prepare_threshold=None,  # pgbouncer may give each transaction another connection
         )
+        try:
+            self._check_server(connection)
+        except StoreError:
+            connection.close()
+            raise
         connection.adapters.register_dumper(str, _text_dumper())
         return connection
+
+    def _check_server(self, connection: "psycopg.Connection[Any]") -> None:
+        # The server says both when it greets, so this costs nothing.
+        version, encoding = (
+            connection.info.server_version,
+            connection.info.parameter_status("server_encoding"),
+        )
+        if version < _OLDEST:
+            raise StoreError(
+                f"{self.shown}: this is PostgreSQL {version // 10_000}, batchgen needs "
+                f"{_OLDEST // 10_000} or newer: upgrade the server, or name another job database "
+                "with --db"
+            )
+        if encoding != _ENCODING:
+            raise StoreError(
+                f"{self.shown}: this database's encoding is {encoding}, and prompts may hold any "
+                f"character: CREATE DATABASE … ENCODING '{_ENCODING}' TEMPLATE template0"
+            )
 
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
@@ -197,7 +232,9 @@ class PostgresServer:
     @property
     def base(self) -> Path:
         """A path in the current folder, another one for each job database."""
-        digest = hashlib.sha256(self.shown.encode()).hexdigest()[:8]
+        # The options may name a schema: several job databases can share one PostgreSQL database.
+        named = f"{self.shown} {self._said.get('options') or ''}".strip()
+        digest = hashlib.sha256(named.encode()).hexdigest()[:8]
         return self.folder / f"batchgen-{digest}"
 
     def enter(self, worker_id: str) -> "Leased":
@@ -221,6 +258,16 @@ class Leased:
 
     def release(self) -> None:
         """Do nothing: `workers.leave` ends the lease."""
+
+
+def _may_be_misread(url: str, said: Mapping[str, Any]) -> bool:
+    """Return whether libpq took a part of a password with `@`, `/` or `?` for host or database."""
+    authority, _, rest = url.partition("://")[2].partition("/")
+    return (
+        authority.count("@") > 1
+        or "@" in rest.partition("?")[0]
+        or not re.fullmatch("[0-9,]*", str(said.get("port") or ""))
+    )
 
 
 def _psycopg() -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,11 @@ _ROW = (
     "a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
     "(SELECT count(*) FROM attempts c WHERE c.job_id = j.id AND c.accepted_ms IS NOT NULL) "
     "AS accepted, "
-    "(SELECT sum(c.cost_micros) FROM attempts c WHERE c.job_id = j.id) AS stated_micros, "
-    "(SELECT sum(c.charged_micros) FROM attempts c WHERE c.job_id = j.id) AS charged_micros "
+    # Without CAST, PostgreSQL's sum is a decimal number.
+    "(SELECT CAST(sum(c.cost_micros) AS bigint) FROM attempts c WHERE c.job_id = j.id) "
+    "AS stated_micros, "
+    "(SELECT CAST(sum(c.charged_micros) AS bigint) FROM attempts c WHERE c.job_id = j.id) "
+    "AS charged_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "LEFT JOIN attempts a ON a.id = j.attempt_id "
 )
@@ -99,7 +102,7 @@ def _job_row(row: Any) -> JobRow:
 
 def job_rows(
     tx: Transaction, *, batch_id: int | None = None, states: Sequence[JobState] = ()
-) -> Iterator[JobRow]:
+) -> Generator[JobRow]:
     """Yield jobs in manifest order, without holding them all.
 
     Args:
@@ -113,9 +116,12 @@ def job_rows(
         query, values = _OF_BATCH, {"batch_id": batch_id}
     else:
         query, values = _ALL, {}
-    result = tx.connection.execution_options(yield_per=500).execute(query, values)
-    for row in result:
-        yield _job_row(row)
+    # Of this statement alone: as an option of the connection it would make each later one, also
+    # an UPDATE, declare a cursor on PostgreSQL.
+    options = {"yield_per": 500}
+    with tx.connection.execute(query, values, execution_options=options) as result:
+        for row in result:
+            yield _job_row(row)
 
 
 def job_row(tx: Transaction, job_id: int) -> JobRow | None:
@@ -263,7 +269,7 @@ def tally(
         since_ms: Leave out what had come to rest before; 0 counts everything. Jobs in doubt
             always count.
     """
-    rows = tx.connection.execution_options(yield_per=1000).execute(
+    rows = tx.connection.execute(
         _TALLY,
         {
             "account_id": account_id,
@@ -272,6 +278,7 @@ def tally(
             "batch_ids": list(scope.batch_ids or ()),
             "since_ms": since_ms,
         },
+        execution_options={"yield_per": 1000},
     )
     return Counter(JobState(row.state) for row in rows if row.id not in scope.outside)
 

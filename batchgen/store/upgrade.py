@@ -28,7 +28,12 @@ _TABLES = ByDialect(
 )
 # All of batchgen's changes of the schema, on all hosts, one after the other.
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(7238461203)")
-_NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+# Whoever holds it may migrate for long; a migration itself must not queue before live workers.
+_WAIT_LONG = text(
+    "SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true), "
+    "set_config('idle_in_transaction_session_timeout', '0', true)"
+)
+_WAIT_SHORTLY = text("SET LOCAL lock_timeout = '30s'")
 _VERSION = text("SELECT version_num FROM alembic_version")
 _VERSION_TABLE = text(  # as Alembic makes it
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -55,7 +60,7 @@ def revision_of(database: Database) -> str | None:
         tables = {row.name for row in tx.rows(_TABLES)}
         if not tables:
             return None
-        if "alembic_version" not in tables:
+        if not {"alembic_version", "attempts"} <= tables:
             raise StoreError(
                 f"{database.shown}: this database belongs to another program: name another "
                 "one with --db"
@@ -79,7 +84,8 @@ def open_current(database: Database) -> None:
     if database.path is None:
         raise StoreError(
             f"{database.shown}: this job database has schema {found}, this version wants "
-            f"{REVISION}: let every worker end, back it up, then run `batchgen db upgrade`"
+            f"{REVISION}: let every worker end, back it up (pg_dump), then run "
+            "`batchgen db upgrade`"
         )
     upgrade(database)
 
@@ -115,8 +121,9 @@ def create(database: Database) -> None:
 
 def _lock_schema(tx: Transaction) -> None:
     if tx.is_postgresql:
-        tx.run(_NO_TIMEOUT)
+        tx.run(_WAIT_LONG)
         tx.value(_SCHEMA_LOCK)
+        tx.run(_WAIT_SHORTLY)
 
 
 def upgrade(database: Database, revision: str = "head") -> Path | None:
@@ -129,12 +136,7 @@ def upgrade(database: Database, revision: str = "head") -> Path | None:
 
     found = revision_of(database) or "empty"
     with database.reading() as tx:
-        living = workers.living(tx, database.backend)
-    if living:
-        raise StoreError(
-            f"{database.shown}: {len(living)} worker(s) of an older version still use this job "
-            "database: let them end first, then try again"
-        )
+        _refuse_living(tx, database)
     copy = None
     if database.path is not None:
         copy = database.path.with_name(f"{database.path.name}.before-{found}")
@@ -142,9 +144,19 @@ def upgrade(database: Database, revision: str = "head") -> Path | None:
     failpoint("in-migration")
     with database.transaction() as tx:
         _lock_schema(tx)
+        _refuse_living(tx, database)  # one may have come while this waited
         command.upgrade(_config(tx.connection), revision)
         failpoint("in-migration")
     return copy
+
+
+def _refuse_living(tx: Transaction, database: Database) -> None:
+    living = workers.living(tx, database.backend)
+    if living:
+        raise StoreError(
+            f"{database.shown}: {len(living)} worker(s) of an older version still use this job "
+            "database: let them end first, then try again"
+        )
 
 
 def back_up(source: Path, target: Path) -> None:
