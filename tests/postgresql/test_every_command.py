@@ -89,6 +89,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("show", "b")
         story.do("status", "--json")
         story.do("status")
+        story.do("workers", "--json")
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
         # An export is a manifest: nothing of it is paid for again.
