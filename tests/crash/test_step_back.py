@@ -5,9 +5,12 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from runs import Done, Place, rows_of
+
+from batchgen.providers.simulator import Fault, Kind
 
 KILLED = -signal.SIGKILL
 
@@ -88,3 +91,93 @@ def test_a_restored_job_database_buys_nothing_until_it_knows_what_was_bought(
     assert (again.code, again.out) == (0, "")
     clips = sorted(path.name for path in (place.folder / "clips").rglob("*.mp4"))
     assert len(clips) == 30 - doubts, clips
+
+
+def test_a_death_between_the_commit_and_the_journal_is_no_step_back(place: Place) -> None:
+    place.write(rows_of(8))
+    killed = {"BATCHGEN_FAILPOINT": "after-claim-commit@2=kill"}
+    assert place.run("jobs.csv", "-j", "4", env=killed).code == KILLED
+
+    second = place.run("jobs.csv", "-j", "8")
+
+    assert second.code == 10, second.err
+    assert place.states()["succeeded"] + place.states()["in_doubt"] == 8
+    assert reconcile(place).code == 0
+    place.check_books()
+
+
+def test_what_the_service_refused_and_took_later_is_not_missed(place: Place) -> None:
+    empty = Fault(Kind.NO_BALANCE, nth=(3, 4))
+    place.service.settings = replace(place.service.settings, faults=(empty,))
+    place.write(rows_of(4))
+    assert place.run("jobs.csv", "-j", "4").code == 7
+
+    assert place.run("jobs.csv", "-j", "4").code == 0
+    assert len(place.attempts()) == 4
+
+
+def test_a_copy_that_is_used_beside_its_original_is_noticed(place: Place) -> None:
+    place.write(rows_of(3))
+    place.run("jobs.csv", "--limit", "1")
+    put_back = as_backup(place)
+    place.run("jobs.csv")
+    shutil.copy2(place.db, place.folder / "original.db")
+    put_back()
+
+    copy = place.run("jobs.csv")
+    original = place.start("run", "-y", "--db", str(place.folder / "original.db")).wait()
+
+    assert (copy.code, original.code) == (11, 0)
+    assert "a copy of one that went on" in copy.err
+    assert place.service.counters.accepted == 3
+
+
+def test_jobs_that_the_copy_does_not_know_are_asked_for(place: Place) -> None:
+    place.write(rows_of(2), "old.csv")
+    place.write(rows_of(3), "new.csv")
+    place.run("old.csv")
+    put_back = as_backup(place)
+    place.run("new.csv", "--new-batch")
+    put_back()
+
+    refused = reconcile(place)
+
+    assert refused.code == 11
+    assert "new/c1" in refused.err
+    assert "batchgen add" in refused.err
+    added = place.start("add", "new.csv", "--new-batch", "--db", str(place.db)).wait()
+    assert added.code == 0, added.err
+    assert reconcile(place).code == 0
+    last = place.run()
+    assert last.code == 0, last.err
+    assert place.states() == {"succeeded": 5}
+    assert place.service.counters.accepted == 5
+
+
+def test_without_a_place_for_the_journal_a_run_warns_and_goes_on(place: Place) -> None:
+    place.write(rows_of(1))
+    (place.folder / "file").touch()
+
+    done = place.run("jobs.csv", env={"XDG_STATE_HOME": str(place.folder / "file")})
+
+    assert done.code == 0, done.err
+    assert done.err.count("warning:") == 1
+    assert "restored from an older copy" in done.err
+
+
+def test_a_live_run_stops_paying_when_another_worker_has_noticed(place: Place) -> None:
+    place.service.settings = replace(place.service.settings, run_s=(0.5, 0.5))
+    place.write(rows_of(20))
+    run = place.start_run("jobs.csv", "-j", "2")
+    place.wait_accepted(2)
+    with contextlib.closing(sqlite3.connect(place.db, timeout=30)) as connection, connection:
+        connection.execute("UPDATE job_database SET stepped_back = 'elsewhere bought attempt x'")
+
+    done = run.wait()
+
+    assert done.code == 11, done.err
+    assert "elsewhere bought attempt x" in done.err
+    bought = place.service.counters.accepted
+    assert bought < 20
+    assert place.states() == {"succeeded": bought, "pending": 20 - bought}
+    place.check_books()
