@@ -61,7 +61,7 @@ def known(path: Path) -> set[str]:
     return {f"intent {row[0]}" for row in rows} | {f"id {row[1]}" for row in rows}
 
 
-@pytest.mark.parametrize("after_lines", [3, 67, 414, 1521])  # to beyond a checkpoint or two
+@pytest.mark.parametrize("after_lines", [3, 67, 1521])  # to beyond a checkpoint or two
 def test_every_intent_and_id_that_was_durable_survives_a_power_cut(
     disk: Disk, tmp_path: Path, after_lines: int
 ) -> None:

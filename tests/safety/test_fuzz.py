@@ -271,7 +271,7 @@ TEMPLATES = st.lists(PIECES, max_size=14).map(" ".join)
 WHOLE = TEMPLATES.map(lambda inside: f"a {{{{ {inside} }}}} b")
 
 
-@settings(fuzzed, max_examples=400)
+@settings(fuzzed, max_examples=250)
 @given(text=TEMPLATES | WHOLE | st.text(max_size=30).map(lambda text: f"{{{{ {text} }}}}"))
 @example("{{ " + "(" * 5000 + "x" + ")" * 5000 + " }}")
 @example("{{ x" + "|upper" * 3000 + " }}")
@@ -392,7 +392,7 @@ def check_said(*said: Any) -> None:
         text.encode()
 
 
-@settings(fuzzed, max_examples=400)
+@settings(fuzzed, max_examples=200)
 @given(answer=ANSWERS)
 @example(Answer(200, httpx.Headers(), b'{"status": "failed", "error": "\\ud800 \\u0000"}'))
 @example(Answer(200, httpx.Headers(), b'{"status": "\\ud800 \\u0000"}'))
