@@ -11,6 +11,9 @@ from typing import Any
 import postgres as postgres_server
 import pytest
 
+# Helpers that assert say what they saw, as tests do.
+pytest.register_assert_rewrite("runs", "store.stored_jobs", "storm.storm")
+
 _PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG")
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})

@@ -114,6 +114,11 @@ class Place:
         self.url = url or str(self.db)
         self._started: list[Started] = []
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the job database is a file."""
+        return not self.url.startswith("postgresql://")
+
     # -- doing -----------------------------------------------------------------------------------
 
     def write(self, rows: Sequence[dict[str, str]], name: str = "jobs.csv") -> Path:
@@ -168,7 +173,7 @@ class Place:
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         """Read the job database."""
-        if self.url.startswith("postgresql://"):
+        if not self.is_sqlite:
             with closing(psycopg.connect(self.url, row_factory=dict_row)) as server:
                 return server.execute(statement.encode()).fetchall()
         with closing(sqlite3.connect(self.db)) as connection:

@@ -27,7 +27,8 @@ _LOOK_S = 0.5  # between two looks at the states of all jobs
 _LEFT_FOR_GOOD = ("succeeded", "failed", "cancelled", "expired")
 # A worker may end by a signal, with everything done, or because of the weather: 1 declared dead
 # by another, 3 jobs of others are still under way, 8 budget, 10 doubts, 11 and 12 no job database.
-_EXIT_CODES = frozenset({-signal.SIGKILL, 0, 1, 3, 8, 10, 11, 12})
+_LOCKED = 11
+_EXIT_CODES = frozenset({-signal.SIGKILL, 0, 1, 3, 8, 10, _LOCKED, 12})
 
 
 def service_settings(seed: int, *, run_s: tuple[float, float] = (0.2, 1.0)) -> Settings:
@@ -64,8 +65,10 @@ class Plan:
         stopped: Which share of the strikes is a SIGSTOP beyond the lease; the rest is SIGKILL.
         kills: After how many kills it is over; None for no such end.
         lease_s: How long a silent worker keeps its jobs (PostgreSQL).
-        restarts: Crashes of the PostgreSQL server.
-        partitions: How often the first worker is cut off from PostgreSQL beyond its lease.
+        crash_s: Shortest and longest time from one crash of the PostgreSQL server to the next.
+        crashes: How many there are at most; None for no bound.
+        cut_off_s: Shortest and longest time until the first worker is cut off from PostgreSQL
+            again, each time beyond its lease; None if it never is.
     """
 
     seed: int
@@ -79,8 +82,9 @@ class Plan:
     stopped: float = 0.25
     kills: int | None = None
     lease_s: float = 2.0
-    restarts: int = 0
-    partitions: int = 0
+    crash_s: tuple[float, float] | None = None
+    crashes: int | None = None
+    cut_off_s: tuple[float, float] | None = None
 
 
 @dataclass
@@ -89,8 +93,8 @@ class Figures:
 
     kills: int = 0
     stops: int = 0
-    restarts: int = 0
-    partitions: int = 0
+    crashes: int = 0
+    cuts: int = 0
     batches: int = 0
     looks: int = 0
     exits: Counter[int] = field(default_factory=Counter)
@@ -108,7 +112,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [*BATCHGEN, "run", "-y", "-q", "--halt", "never", "--db", url]
         self._command += ["-j", str(plan.cap), "--poll-interval", "0.05"]
-        if not url.endswith(".db"):
+        if not place.is_sqlite:
             self._command += ["--lease", str(plan.lease_s)]
 
     def tend(self) -> int | None:
@@ -186,17 +190,16 @@ class Storm:
 
     def blow(self) -> None:
         """Let it happen; afterwards no worker runs, and what was begun lies as it fell."""
-        self._add_batch()
+        assert self._add_batch()
         begun = time.monotonic()
         self._at(begun + self._plan.strike_s[1], self._strike)
         self._at(begun, self._look)
-        for count, action in (
-            (self._plan.restarts, self._crash_server),
-            (self._plan.partitions, self._cut_off),
+        for span_s, action in (
+            (self._plan.crash_s, self._crash_server),
+            (self._plan.cut_off_s, self._cut_off),
         ):
-            for number in range(count):
-                share = (number + self._random.uniform(0.2, 0.8)) / count
-                self._at(begun + share * min(self._plan.seconds, 30.0 * count), action)
+            if span_s is not None:
+                self._after(self._random.uniform(*span_s), action)
         try:
             while time.monotonic() < begun + self._plan.seconds and not self._is_over():
                 self._step()
@@ -244,10 +247,13 @@ class Storm:
 
     def _crash_server(self) -> None:
         assert self._server is not None
+        assert self._plan.crash_s is not None
         self._server.stop("immediate")
         self._is_server_up = False
-        self.figures.restarts += 1
+        self.figures.crashes += 1
         self._after(self._random.uniform(0.0, 1.5), self._start_server)
+        if self._plan.crashes is None or self.figures.crashes < self._plan.crashes:
+            self._after(self._random.uniform(*self._plan.crash_s), self._crash_server)
 
     def _start_server(self) -> None:
         assert self._server is not None
@@ -256,7 +262,11 @@ class Storm:
 
     def _cut_off(self) -> None:
         assert self._proxy is not None
-        self.figures.partitions += 1
+        assert self._plan.cut_off_s is not None
+        self._after(self._random.uniform(*self._plan.cut_off_s), self._cut_off)
+        if self._workers[0].is_stopped:
+            return
+        self.figures.cuts += 1
         self._workers[0].is_cut_off = True
         # Half of the time only the answers are lost: what was asked for happens unheard.
         self._proxy.partition(requests=self._random.random() < 0.5)
@@ -301,9 +311,8 @@ class Storm:
         held = self._plan.rows - self._plan.affordable
         return pending - held * self.figures.batches
 
-    def _add_batch(self) -> None:
-        self.figures.batches += 1
-        name = f"batch-{self.figures.batches}"
+    def _add_batch(self) -> bool:
+        name = f"batch-{self.figures.batches + 1}"
         manifest = self._place.write(
             [
                 {"id": f"c{row}", "prompt": f"{name}, scene {row}", "image": IMAGE}
@@ -315,12 +324,16 @@ class Storm:
         done = self._place.start(
             "add", str(manifest), "--db", self._place.url, "--budget", budget
         ).wait()
+        if done.code == _LOCKED:  # a worker that stands still may hold a lock
+            return False
         assert done.code == 0, done.err
+        self.figures.batches += 1
+        return True
 
 
 def judge(place: Place, plan: Plan, figures: Figures) -> None:
     """Run once more, to the end, and hold everything against the service's books."""
-    if not place.url.endswith(".db"):
+    if not place.is_sqlite:
         time.sleep(plan.lease_s)  # until the dead are known to be dead
     final = place.run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
     report(place, plan, figures, final.code)
@@ -408,7 +421,7 @@ def report(place: Place, plan: Plan, figures: Figures, code: int) -> None:
         f"\nstorm: seed {plan.seed}, {plan.seconds:.0f} s, {plan.workers} workers, "
         f"cap {plan.cap}, {figures.batches} x {plan.rows} jobs\n"
         f"  struck: {figures.kills} SIGKILL, {figures.stops} SIGSTOP, "
-        f"{figures.restarts} server crashes, {figures.partitions} partitions; "
+        f"{figures.crashes} server crashes, {figures.cuts} times cut off; "
         f"worker exits {dict(sorted(figures.exits.items()))}\n"
         f"  service: {ledger.counters.accepted} accepted, {ledger.counters.unanswered} of them "
         f"unanswered, {ledger.counters.refused} refused, "

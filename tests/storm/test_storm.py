@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
+from proxy import Proxy
 from runs import Place
 from storm.storm import Plan, Storm, judge, service_settings
 
@@ -30,6 +32,49 @@ def test_on_sqlite_nothing_is_lost_and_nothing_paid_twice(
         storm.blow()
 
         judge(place, plan, storm.figures)
+
+
+def test_on_postgresql_nothing_is_lost_and_nothing_paid_twice(
+    tmp_path: Path, postgres: PostgresServer, postgres_url: str, seed: int, seconds: float
+) -> None:
+    plan = Plan(seed=seed, seconds=seconds, crash_s=(12.0, 20.0), cut_off_s=(8.0, 16.0))
+    with (
+        simulator.start_in_thread(service_settings(seed)) as service,
+        Proxy(postgres.port) as proxy,
+    ):
+        place = Place(tmp_path, service, url=postgres_url)
+        storm = Storm(place, plan, server=postgres, proxy=proxy)
+
+        storm.blow()
+
+        judge(place, plan, storm.figures)
+        assert storm.figures.crashes >= seconds // 25
+        assert storm.figures.cuts >= seconds // 25
+
+
+def test_four_workers_spend_one_budget_while_their_server_crashes(
+    tmp_path: Path, postgres: PostgresServer, postgres_url: str, seed: int
+) -> None:
+    plan = Plan(
+        seed=seed,
+        seconds=120,
+        workers=4,
+        cap=20,
+        rows=600,
+        affordable=400,
+        batches=1,
+        crash_s=(5.0, 8.0),
+        crashes=3,
+    )
+    with simulator.start_in_thread(service_settings(seed, run_s=(0.5, 2.5))) as service:
+        place = Place(tmp_path, service, url=postgres_url)
+        storm = Storm(place, plan, server=postgres)
+
+        storm.blow()
+
+        judge(place, plan, storm.figures)
+        assert storm.figures.crashes == 3
+        assert service.counters.accepted <= 400
 
 
 def test_eight_kills_in_300_jobs_leave_only_doubts(tmp_path: Path, seed: int) -> None:
