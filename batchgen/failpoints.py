@@ -18,6 +18,7 @@ VARIABLE = "BATCHGEN_FAILPOINT"
 POINTS = {
     "in-expansion": "new jobs are written, and not committed",
     "in-migration": "an old job database is copied; at the next pass migrated, and not committed",
+    "in-start": "a worker shows that it lives; at the next pass it is registered, no more",
     "in-takeover": "a worker is known to be dead; at the next pass its jobs are taken from it",
     "after-claim-commit": "jobs are claimed, their intents durable",
     "before-post": "a paid request is about to be sent",

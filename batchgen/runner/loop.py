@@ -158,15 +158,18 @@ class Session:
         writer = Writer(self.database, on_stuck=on_stuck, worker_id=self.worker_id)
         presence = self.database.backend.enter(self.worker_id)
         try:
+            failpoint("in-start")
+            self._enter()
+            failpoint("in-start")
+            # Not before: nobody would ever take in the file of a worker that nobody knows.
             self._rescue_file = rescue.RescueFile(
                 self.database.backend.base, self.worker_id, say=self.say
             )
-        except StoreError:
+        except BaseException:
             presence.release()
             raise
         shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         try:
-            self._enter()
             writer.start()
             self._carrier = self._new_carrier(writer, self._rescue_file)
             shutdown.install(loop)
@@ -650,7 +653,7 @@ class Session:
             return
         await self._take_in_rescued(writer)
         for worker in await writer.do(_left_traces, self.database.backend):
-            # Whoever buried them died before it could clear up.
+            # Whoever buried them died before it could clear up, or they died unknown.
             self.database.backend.forget(worker)
         await self._take_from_silent(writer)
         for worker in await writer.do(_fallen, _Look(self.database.backend, self.worker_id)):
@@ -779,7 +782,7 @@ def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bo
 
 
 def _left_traces(tx: Transaction, backends: Sequence[Backend]) -> list[list[str]]:
-    return [workers.dead(tx, backend.traces()) for backend in backends]
+    return [workers.not_living(tx, backend.traces()) for backend in backends]
 
 
 def _left_behind(tx: Transaction, backends: Sequence[Backend]) -> list[list[Path]]:

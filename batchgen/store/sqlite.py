@@ -115,7 +115,11 @@ class WorkerLock:
     def __init__(self, database: Path, worker_id: str) -> None:
         self._path = _lock_path(database, worker_id)
         self._file = self._open()
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # others hold it for no longer than a look
+        while not os.fstat(self._file).st_nlink:  # taken for a dead worker's, and removed
+            os.close(self._file)
+            self._file = self._open()
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def _open(self) -> int:
         while True:
@@ -157,8 +161,21 @@ def locks(database: Path) -> list[str]:
 
 
 def forget(database: Path, worker_id: str) -> None:
-    """Remove the lock file of a worker that is known to be dead."""
-    _lock_path(database, worker_id).unlink(missing_ok=True)
+    """Remove the lock file of a worker, unless it lives after all."""
+    path = _lock_path(database, worker_id)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        if os.fstat(file).st_nlink:  # under the lock: one that begins will see it
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(file)
 
 
 def _lock_path(database: Path, worker_id: str) -> Path:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import text
 
 from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
@@ -22,9 +22,6 @@ _REGISTER = text(
 _BEAT = text(
     "UPDATE workers SET seen_ms = :now_ms, expires_ms = :expires_ms "
     "WHERE id = :worker_id AND state = 'live'"
-)
-_DEAD = text("SELECT id FROM workers WHERE state = 'dead' AND id IN :ids ORDER BY id").bindparams(
-    bindparam("ids", expanding=True, type_=Text())
 )
 _OTHERS = text(
     "SELECT id, expires_ms FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id"
@@ -220,9 +217,10 @@ def _held(tx: Transaction) -> dict[str | None, dict[JobState, int]]:
     return found
 
 
-def dead(tx: Transaction, ids: Iterable[str]) -> list[str]:
-    """Return which of these workers are known to be dead."""
-    return [row.id for row in tx.rows(_DEAD, {"ids": list(ids)})]
+def not_living(tx: Transaction, ids: Iterable[str]) -> list[str]:
+    """Return which of these workers are known to be dead, or are not known."""
+    living = {row.id for row in tx.rows(_OTHERS, {"worker_id": ""})}
+    return [worker for worker in ids if worker not in living]
 
 
 def hosts(tx: Transaction) -> set[str]:

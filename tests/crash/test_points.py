@@ -45,6 +45,7 @@ class Crash:
 
 CRASHES = {
     "in-expansion": Crash(ONCE),
+    "in-start": Crash(("kill", "2=kill"), sent=False),
     "after-claim-commit": Crash(LATER, "submitting", sent=False),
     "before-post": Crash(ONCE, "submitting", sent=False),
     "after-send": Crash(LATER, "submitting", sent=True),

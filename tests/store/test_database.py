@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,22 @@ def test_two_that_look_at_once_do_not_take_each_other_for_the_worker(tmp_path: P
     with path.open("r+") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
         assert not sqlite.is_alive(database, "w1")
+
+
+def test_a_lock_that_is_removed_before_it_is_held_is_made_again(tmp_path: Path) -> None:
+    database = tmp_path / "batchgen.db"
+    path = tmp_path / "batchgen.db-workers" / "w1.lock"
+    path.parent.mkdir()
+    path.touch()
+    made: list[sqlite.WorkerLock] = []
+    beginner = threading.Thread(target=lambda: made.append(sqlite.WorkerLock(database, "w1")))
+    with path.open("r+") as clearing:
+        fcntl.flock(clearing, fcntl.LOCK_EX)
+        beginner.start()
+        path.unlink()
+    beginner.join()
+
+    assert sqlite.is_alive(database, "w1")
+    sqlite.forget(database, "w1")
+    assert sqlite.is_alive(database, "w1")
+    made[0].release()

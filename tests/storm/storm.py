@@ -25,10 +25,10 @@ PRICE_MICROS = 250_000
 _TICK_S = 0.05
 _LOOK_S = 0.5  # between two looks at the states of all jobs
 _LEFT_FOR_GOOD = ("succeeded", "failed", "cancelled", "expired")
-# A worker may end by a signal, with everything done, or because of the weather: 1 declared dead
-# by another, 3 jobs of others are still under way, 8 budget, 10 doubts, 11 and 12 no job database.
 _LOCKED = 11
-_EXIT_CODES = frozenset({-signal.SIGKILL, 0, 1, 3, 8, 10, _LOCKED, 12})
+# A worker may end by a signal, with everything done, or because of the weather: 3 jobs of others
+# are still under way, 8 budget, 9 declared dead by another, 10 doubts, 11 no job database.
+_EXIT_CODES = frozenset({-signal.SIGKILL, 0, 3, 8, 9, 10, _LOCKED})
 
 
 def service_settings(seed: int, *, run_s: tuple[float, float] = (0.2, 1.0)) -> Settings:
