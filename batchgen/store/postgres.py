@@ -6,7 +6,6 @@ database is ever shown.
 """
 
 import contextlib
-import hashlib
 import re
 import socket
 from collections.abc import Mapping
@@ -231,11 +230,12 @@ class PostgresServer:
 
     @property
     def base(self) -> Path:
-        """A path in the current folder, another one for each job database."""
-        # The options may name a schema: several job databases can share one PostgreSQL database.
-        named = f"{self.shown} {self._said.get('options') or ''}".strip()
-        digest = hashlib.sha256(named.encode()).hexdigest()[:8]
-        return self.folder / f"batchgen-{digest}"
+        """A path in the current folder.
+
+        The same for each job database: one may be reached by many URLs, and the files beside it
+        bear the names of workers, of which no two are alike.
+        """
+        return self.folder / "batchgen"
 
     def enter(self, worker_id: str) -> "Leased":
         """Do nothing: its lease in the job database shows that a worker lives."""

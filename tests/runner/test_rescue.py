@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 from store.stored_jobs import NOW, Store
 
 from batchgen.domain.errors import UsageError
 from batchgen.runner import rescue
 from batchgen.runner.rescue import RescueFile
+from batchgen.store.database import Database
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
@@ -30,6 +32,23 @@ def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> No
     file.remove()
     with store.database.reading() as tx:
         assert rescue.left_behind(tx, store.database.backend) == []
+    store.close()
+
+
+def test_a_file_is_found_by_whichever_url_the_job_database_is_reached(
+    tmp_path: Path, postgres: PostgresServer, postgres_url: str
+) -> None:
+    store = Store(tmp_path, url=postgres_url)
+    other = Database(postgres.socket_url(postgres_url.rpartition("/")[2]))
+    store.worker("w9")
+    for worker in ("w9", "of another job database"):
+        RescueFile(other.backend.base, worker, say=print).write("a1", "request-1")
+    store.bury("w9")
+
+    with store.database.reading() as tx:
+        found = rescue.left_behind(tx, store.database.backend)
+
+    assert [path.name for path in found] == ["batchgen-rescue-w9"]
     store.close()
 
 
