@@ -42,25 +42,28 @@ def _folder(identity: Identity) -> Path | None:
     return None if home is None else journal.folder_of(home, identity.id)
 
 
-def missed(tx: Transaction) -> str | None:
+def witnesses_of(database: Database) -> tuple[Witness, ...]:
+    """Return the newest purchases that this host has written down, oldest first.
+
+    To be read before the snapshot that they are looked for in: others go on buying.
+    """
+    with database.reading() as tx:
+        folder = _folder(step_back.identity(tx))
+    if folder is None:
+        return ()
+    try:
+        return journal.newest_of(journal.path_of(folder))
+    except OSError:  # a run says so; whoever only looks need not
+        return ()
+
+
+def missed(tx: Transaction, witnesses: Sequence[Witness]) -> str | None:
     """Return who missed which purchase in a job database, None if all is well."""
     said = step_back.identity(tx).stepped_back
     if said is not None:
         return said
-    lost = _lost(tx)
-    return step_back.said_of(lost) if lost else None
-
-
-def _lost(tx: Transaction) -> Witness | None:
-    folder = _folder(step_back.identity(tx))
-    if folder is None:
-        return None
-    try:
-        witnesses = journal.newest_of(journal.path_of(folder))
-    except OSError:  # a run says so; whoever only looks need not
-        return None
     lost = step_back.missing(tx, witnesses)
-    return lost[-1] if lost else None
+    return step_back.said_of(lost[-1]) if lost else None
 
 
 def refuse(database: Database, *, declare: bool) -> None:
@@ -73,14 +76,15 @@ def refuse(database: Database, *, declare: bool) -> None:
     Raises:
         SteppedBack: If it does.
     """
+    witnesses = witnesses_of(database)
     with database.reading() as tx:
-        said = missed(tx)
-        lost = _lost(tx)
+        said = missed(tx, witnesses)
+        lost = step_back.missing(tx, witnesses)
     if said is None:
         return
-    if lost is not None and declare:
+    if lost and declare:
         with database.transaction() as tx:
-            step_back.declare(tx, lost, now_ms=wall_ms())
+            step_back.declare(tx, lost[-1], now_ms=wall_ms())
     raise SteppedBack(step_back.explain(said))
 
 

@@ -33,19 +33,18 @@ class _Standing:
 @common.db_option
 def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
     """Show how many jobs are where, the money, and what stands in the way."""
-    with (
-        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
-        database.reading() as tx,
-    ):
-        batch_id = common.batch_id_of(tx, batch)
-        found = [
-            _standing(tx, summary)
-            for summary in reads.batches(tx)
-            if batch_id in (None, summary.id)
-        ]
-        paused = [account.name for account in accounts.every(tx) if account.paused]
-        live = len(workers.living(tx, database.backend))
-        missed = restored.missed(tx)
+    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        witnesses = restored.witnesses_of(database)
+        with database.reading() as tx:
+            batch_id = common.batch_id_of(tx, batch)
+            found = [
+                _standing(tx, summary)
+                for summary in reads.batches(tx)
+                if batch_id in (None, summary.id)
+            ]
+            paused = [account.name for account in accounts.every(tx) if account.paused]
+            live = len(workers.living(tx, database.backend))
+            missed = restored.missed(tx, witnesses)
     if as_json:
         common.print_json(
             {
