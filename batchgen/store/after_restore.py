@@ -170,7 +170,7 @@ def _forgotten(tx: Transaction, entries: Sequence[Entry]) -> list[tuple[Entry, s
         if row is None:
             if not entry.is_unpaid and not step_back.is_gone(tx, entry.witness):
                 found.append((entry, None))
-        elif _knows_less(row, entry):
+        elif _knows_less(row, entry) and not step_back.is_gone(tx, entry.witness):
             found.append((entry, row.state))
     return found
 

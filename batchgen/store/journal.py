@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ LONGEST_BYTES = 16 * 1024 * 1024
 _TAIL_BYTES = 64 * 1024
 _NAME = "purchases.jsonl"
 _DATABASE_ID = re.compile("[0-9a-f]{16}")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _MOST = 2**62  # no number of ours is larger, and no job database could take it
 
 
@@ -109,7 +110,7 @@ def read(path: Path, *, newest_bytes: int | None = None) -> Contents:
 
 
 def _contents(lines: Iterable[bytes]) -> Contents:
-    entries: dict[str, Entry] = {}
+    entries: dict[str, dict[str, Any]] = {}
     after: Witness | None = None
     unreadable = 0
     for line in lines:
@@ -121,9 +122,8 @@ def _contents(lines: Iterable[bytes]) -> Contents:
         elif said.pop("is_start", False):
             after = after or Witness(said["attempt_id"], said.get("job_id", 0), is_accepted=False)
         else:
-            known = entries.get(said["attempt_id"]) or Entry(said["attempt_id"])
-            entries[known.attempt_id] = replace(known, **said)
-    return Contents(tuple(entries.values()), after, unreadable)
+            entries.setdefault(said["attempt_id"], {}).update(said)
+    return Contents(tuple(Entry(**said) for said in entries.values()), after, unreadable)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -140,11 +140,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_storable(name: str, value: object) -> bool:
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if type(value) is not _TYPES.get(name):
         return False
-    if isinstance(value, int) and abs(value) > _MOST:
-        return False
-    return type(value) is _TYPES.get(name)
+    if isinstance(value, str):
+        return value.isascii() or value.encode("utf-8", "replace").decode() == value
+    return abs(value) <= _MOST if isinstance(value, int) else True
 
 
 class Journal:
@@ -274,7 +274,11 @@ def newest_of(path: Path) -> tuple[Witness, ...]:
         OSError: If it cannot be read.
     """
     found = read(path, newest_bytes=_TAIL_BYTES)
-    paid = [entry.witness for entry in found.entries if entry.key and not entry.is_unpaid]
+    paid = [
+        entry.witness
+        for entry in found.entries
+        if (entry.key or entry.request_id) and not entry.is_unpaid
+    ]
     return (*([found.after] if found.after else []), *paid)
 
 
@@ -284,7 +288,7 @@ def path_of(folder: Path) -> Path:
 
 
 def _line(said: Mapping[str, Any]) -> str:
-    return json.dumps(said, separators=(",", ":")) + "\n"
+    return _encode(said) + "\n"
 
 
 def _start(after: Witness) -> Mapping[str, Any]:

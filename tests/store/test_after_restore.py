@@ -9,7 +9,7 @@ from batchgen.domain.states import ErrorClass
 from batchgen.reconciling import repair
 from batchgen.store import jobs, step_back
 from batchgen.store.after_restore import Became
-from batchgen.store.journal import Contents
+from batchgen.store.journal import Contents, Entry
 from batchgen.store.step_back import Look, Witness
 
 
@@ -162,3 +162,76 @@ def test_every_repair_leaves_a_trace(store: Store) -> None:
 
     events = store.query("SELECT kind FROM events WHERE job_id = :id ORDER BY id", id=job.id)
     assert [event.kind for event in events][-1] == "after_restore"
+
+
+def test_a_request_id_without_a_job_has_no_place(store: Store) -> None:
+    store.fill(1)
+    saved = Contents((Entry("a-saved", request_id="req-1"),))
+
+    done, left = repair(store.database, [saved], write_off=False, now_ms=NOW)
+
+    assert [one.why for one in done.unplaced] == [
+        "only its request id was written down, not its job"
+    ]
+    assert left
+
+
+def test_what_several_journals_tell_of_a_purchase_is_taken_together(store: Store) -> None:
+    store.fill(1)
+    job = store.claim()[0]
+    store.bury("w1")
+    forget(store, job.attempt_id)
+    saved = Contents((Entry(job.attempt_id, request_id="req-1"),))
+    journals = [Contents((told(job),)), saved]
+
+    done, _ = repair(store.database, journals, write_off=False, now_ms=NOW)
+
+    assert [change.became for change in done.changes] == [Became.RUNNING]
+    assert store.attempt(job.attempt_id).request_id == "req-1"
+
+
+def test_a_doubt_whose_request_another_attempt_carries_stays_in_doubt(store: Store) -> None:
+    store.fill(2)
+    one, other = store.running()[0], store.claim()[0]
+    store.do(jobs.record_doubt, doubt(other))
+    carried = store.attempt(one.attempt_id).request_id
+
+    assert put_right(store, told(other, request_id=carried)) == [(other.attempt_id, Became.KNOWN)]
+
+    assert store.state(other.id) == "in_doubt"
+    assert put_right(store, told(other, request_id=carried)) == []
+
+
+def test_a_purchase_beside_a_clip_that_is_there_is_an_extra_one(store: Store) -> None:
+    store.fill(1)
+    job = store.downloading()[0]
+    later = told(job, attempt_id="b1", no=2, intent_ms=NOW + 1, request_id="req-b1")
+
+    assert put_right(store, later) == [("b1", Became.EXTRA)]
+
+    assert store.state(job.id) == "downloading"
+
+
+def test_a_copy_older_than_the_journal_can_be_given_up(store: Store) -> None:
+    store.fill(1)
+    before = Witness("a-before", 5, is_accepted=False)
+    with store.database.transaction() as tx:
+        said = step_back.look(tx, [Look((before,), NOW)])[0]
+    assert said is not None
+    assert "reconcile --after-restore" in step_back.explain(said)
+
+    _, left = repair(store.database, [Contents((), before)], write_off=True, now_ms=NOW)
+
+    assert left == []
+    with store.database.transaction() as tx:
+        assert step_back.look(tx, [Look((before,), NOW)]) == [None]
+
+
+def test_the_newest_purchase_is_where_a_journal_begins(store: Store) -> None:
+    store.fill(2)
+    with store.database.reading() as tx:
+        assert step_back.newest(tx) is None
+    last = store.claim(2)[-1]
+
+    with store.database.reading() as tx:
+        assert step_back.newest(tx) == Witness(last.attempt_id, last.id, is_accepted=False)

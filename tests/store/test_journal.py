@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def entry_of(number: int, **changes: Any) -> Entry:
         **changes,
     }
     return Entry(**values)
+
+
+def test_names_in_any_script_come_back(folder: Path) -> None:
+    one = begin(folder)
+    job = replace(job_of(1), label="北港-é-😀")
+    one.intended([job], account_id=7, now_ms=1_000)
+
+    assert read(folder).entries[0].label == "night/北港-é-😀"
+    assert read(folder).unreadable == 0
 
 
 @pytest.fixture
@@ -125,6 +135,7 @@ def test_a_group_is_one_write_of_whole_lines(folder: Path) -> None:
 
 WRITE_MANY = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from store.test_journal import begin, intend
 one = begin(Path(sys.argv[1]))
@@ -262,6 +273,26 @@ def test_only_the_end_of_a_long_journal_is_read_for_a_look(folder: Path) -> None
     assert found[-1].attempt_id == "a001999"
     assert 100 < len(found) < 1_000
     assert [witness.job_id for witness in found] == list(range(2_000 - len(found), 2_000))
+
+    for number in range(2_000):  # so many answers that their intents are too far back to be seen
+        one.accepted(job_of(number), f"req-{number}")
+
+    assert journal.newest_of(journal.path_of(folder))[-1] == Witness("a001999", 0, is_accepted=True)
+    assert one.recent() == journal.newest_of(journal.path_of(folder))
+
+
+def test_without_a_file_only_the_newest_purchase_is_remembered() -> None:
+    one = Journal()
+    intend(one, 1)
+    intend(one)
+
+    assert one.newest == Witness("a000001", 1, is_accepted=False)
+    assert one.recent() == ()
+    one.close()
+
+
+def test_an_absent_journal_is_empty(folder: Path) -> None:
+    assert read(folder) == Contents()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
