@@ -12,14 +12,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from batchgen.providers.simulator import Entry, Handle
+from batchgen.providers.simulator import Entry, Fault, Handle
 from batchgen.runner import rescue
 
 IMAGE = "https://images.example.com/harbor.jpg"
@@ -165,6 +165,10 @@ class Place:
         """Do `batchgen run` with consent given."""
         return self.start_run(*arguments, env=env).wait()
 
+    def set_faults(self, *faults: Fault) -> None:
+        """Let the service have these faults and no others."""
+        self.service.settings = replace(self.service.settings, faults=faults)
+
     def wait_accepted(self, count: int) -> None:
         """Wait until the service has accepted so many paid requests."""
         self.service.wait_until(lambda seen: seen.accepted >= count)
@@ -268,7 +272,7 @@ class Place:
             open_ended = [a for a in mine if a["state"] in ("intent", "in_doubt", "abandoned")]
             unknown = [entry.id for entry in bought if entry.id not in recorded]
             assert len(unknown) <= len(open_ended), f"{prompt}: {unknown} are lost"
-            abandoned = [a for a in mine if a["state"] == "abandoned"]
+            abandoned = [a for a in mine if a["state"] == "abandoned" or a["extra"]]
             allowed = job["version"] + job["retries_used"] + len(abandoned)
             assert len(bought) <= allowed, f"{prompt} was bought {len(bought)} times"
         for attempt in self.attempts():

@@ -92,6 +92,7 @@ def summarise(
                 ],
                 "jobs": {str(state): count for state, count in tally.items() if count},
                 "submitted": outcome.stats.submitted,
+                "extra_clips": list(outcome.stats.extras),
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
                 "reserved_usd": usd_number(reserved),
@@ -110,6 +111,8 @@ def summarise(
     say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run{too}")
     held = f", {usd(reserved)} reserved" if reserved else ""
     say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
+    for clip in outcome.stats.extras:
+        say(f"bought once too often, and kept: {clip}; `batchgen show` tells why")
     folders = sorted(
         {str(planning.clips_folder(database.folder, one.output_dir)) for one in batches}
     )

@@ -35,7 +35,7 @@ from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
-from batchgen.store import jobs
+from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Conflict, Writer
@@ -96,6 +96,7 @@ class Stats:
     last_problem: str = ""
     warned: set[str] = field(default_factory=set)
     late_costs: int = 0
+    extras: tuple[str, ...] = ()  # clips of extra purchases, below the output root
     troubled_looks: int = 0
 
 
@@ -388,8 +389,31 @@ class Carrier:
 
     # -- wait ------------------------------------------------------------------------------------
 
+    async def carry_extra(self, extra: Job) -> None:
+        """Poll an extra purchase and keep its clip; the job that it was for is not touched."""
+        if self.fetcher is None:
+            return
+        look = await self._until_ended(extra)
+        if look is None:
+            return
+        if look.phase is not Phase.SUCCEEDED or not look.output_urls:
+            await self._ended(extra, look)
+            return
+        files = await self._fetch_all(replace(extra, urls=look.output_urls), self.fetcher)
+        if files is None:
+            return  # still to be polled: the next run tries again
+        result = self._result(extra, look)
+        paths = tuple(str(Path(extra.output_dir) / clip.path) for clip in files)
+        await self.writer.do(extras.keep, extras.Kept(result, paths))
+        self.stats.extras += paths
+
     async def _wait(self, job: Job) -> Job | None:
-        """Look at the job until it has ended; None if there is no clip to fetch, or not now."""
+        """Wait for the end and record it; None if there is no clip to fetch, or not now."""
+        look = await self._until_ended(job)
+        return None if look is None else await self._ended(job, look)
+
+    async def _until_ended(self, job: Job) -> Look | None:
+        """Look at the job until it has ended; None if it rests before."""
         watch = _Watch(job, self)
         tries = 0
         while True:
@@ -418,7 +442,7 @@ class Carrier:
                     )
                 )
                 continue
-            return await self._ended(job, look)
+            return look
 
     @property
     def _interval_s(self) -> float:
@@ -522,19 +546,9 @@ class Carrier:
         return None
 
     async def _generated(self, job: Job, look: Look) -> Job | None:
-        run_ms = self._duration_ms(job, look)
-        mine = await self.writer.do(
-            jobs.record_generated,
-            jobs.Generated(
-                job,
-                worker_id=self.worker_id,
-                urls=look.output_urls,
-                cost_micros=look.cost_micros,
-                run_ms=run_ms,
-                raw=look.raw,
-                now_ms=self.now_ms(),
-            ),
-        )
+        result = self._result(job, look)
+        run_ms = result.run_ms
+        mine = await self.writer.do(jobs.record_generated, result)
         self.limits.good()
         if self.learned is not None and run_ms is not None:
             await self.learned(run_ms)
@@ -551,6 +565,17 @@ class Carrier:
             state=JobState.DOWNLOADING,
             urls=look.output_urls,
             is_costed=look.cost_micros is not None,
+        )
+
+    def _result(self, job: Job, look: Look) -> jobs.Generated:
+        return jobs.Generated(
+            job,
+            worker_id=self.worker_id,
+            urls=look.output_urls,
+            cost_micros=look.cost_micros,
+            run_ms=self._duration_ms(job, look),
+            raw=look.raw,
+            now_ms=self.now_ms(),
         )
 
     def _duration_ms(self, job: Job, look: Look) -> int | None:

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
-from batchgen.store import jobs, sharing, step_back, workers
+from batchgen.store import extras, jobs, sharing, step_back, workers
 from batchgen.store.backend import Backend
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
@@ -121,6 +121,7 @@ class Session:
         self._left = asyncio.Event()  # at once, whatever is under way
         self._left_s = 0.0
         self._is_idle = False  # nothing to do but to wait for other workers
+        self._extras: set[str] = set()  # extra purchases that were taken up, by attempt
         self._rested: frozenset[int] = frozenset()  # given back: another may try its luck
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
@@ -180,6 +181,8 @@ class Session:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
                 await self._cancel_tasks()
+            if self._crash is not None:  # of the last job, or while leaving
+                raise self._crash
             return await self._unless_left(self._end(writer, shutdown))
         finally:
             await self._close(writer)
@@ -307,6 +310,7 @@ class Session:
             if self._crash is not None:
                 raise self._crash
             self._wake.clear()
+            await self._take_up_extras(writer)
             adopted = await self._adopt(writer)
             wanted = self._wanted()
             claim = await self._claim(writer, wanted) if wanted > 0 else None
@@ -473,6 +477,16 @@ class Session:
             watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
         )
 
+    async def _take_up_extras(self, writer: Writer) -> None:
+        """Poll what was bought once too often; no slot and no scope is asked for that."""
+        if not self._orphans or self._fenced or self.fetcher is None:
+            return
+        for extra in await writer.do(extras.waiting, self.account_id):
+            if extra.attempt_id not in self._extras:
+                self._extras.add(extra.attempt_id)
+                await self._remove_parts([replace(extra, state=JobState.DOWNLOADING)])
+                self._start(self._carrier.carry_extra(extra))
+
     async def _adopt(self, writer: Writer) -> int:
         """Take paid jobs that nobody holds, whatever the scope: they must not block the cap."""
         room = _MOST_ADOPTED - len(self._tasks)
@@ -526,7 +540,10 @@ class Session:
         # Registered here, not when the task first runs: the next claim counts it.
         if job.state is not JobState.DOWNLOADING:
             self._held[job.id] = job
-        task = asyncio.create_task(self._carrier.carry(job))
+        self._start(self._carrier.carry(job))
+
+    def _start(self, carrying: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(carrying)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 from runs import Place, rows_of
@@ -13,10 +12,6 @@ from runs import Place, rows_of
 from batchgen.providers.simulator import Fault, Kind
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-def set_faults(place: Place, *faults: Fault) -> None:
-    place.service.settings = replace(place.service.settings, faults=faults)
 
 
 @pytest.mark.parametrize("stops", [6, pytest.param(50, marks=pytest.mark.storm)])
@@ -31,7 +26,7 @@ def test_a_drained_stop_leaves_nothing_in_doubt(place: Place, stops: int) -> Non
         last = bought + chance.randint(2, 10)
         # Two answers are under way when the signal comes, and perhaps others.
         slow = Fault(Kind.SLOW, nth=(last - 1, last), seconds=0.3)
-        set_faults(place, slow, Fault(Kind.SLOW, rate=0.5, seconds=0.1))
+        place.set_faults(slow, Fault(Kind.SLOW, rate=0.5, seconds=0.1))
         run = place.start_run("jobs.csv", "-j", "6", "-o", "out.csv")
         place.wait_accepted(last)
         time.sleep(chance.uniform(0, 0.1))  # any moment will do
@@ -55,7 +50,7 @@ def test_a_drained_stop_leaves_nothing_in_doubt(place: Place, stops: int) -> Non
 def test_the_second_signal_leaves_at_once_and_the_database_is_right(place: Place) -> None:
     place.write(rows_of(10))
     slow = Fault(Kind.SLOW, nth=(3, 4), seconds=30)
-    place.service.settings = replace(place.service.settings, faults=(slow,))
+    place.set_faults(slow)
     run = place.start_run("jobs.csv", "-j", "4", "-o", "out.csv")
     place.wait_accepted(4)
     run.send(signal.SIGINT)
@@ -69,7 +64,7 @@ def test_the_second_signal_leaves_at_once_and_the_database_is_right(place: Place
     assert place.states()["submitting"] == 0
     assert len(place.export()) == 10
     place.check_books()
-    place.service.settings = replace(place.service.settings, faults=())
+    place.set_faults()
 
     second = place.run("jobs.csv", "-j", "20")
 
@@ -80,7 +75,7 @@ def test_the_second_signal_leaves_at_once_and_the_database_is_right(place: Place
 
 def test_the_second_signal_leaves_although_a_stranger_holds_the_job_database(place: Place) -> None:
     place.write(rows_of(8))
-    set_faults(place, Fault(Kind.SLOW, nth=(1, 2, 3), seconds=0.5))
+    place.set_faults(Fault(Kind.SLOW, nth=(1, 2, 3), seconds=0.5))
     run = place.start_run("jobs.csv", "-j", "3")
     place.wait_accepted(3)
     with closing(sqlite3.connect(place.db, isolation_level=None)) as stranger:
@@ -97,7 +92,7 @@ def test_the_second_signal_leaves_although_a_stranger_holds_the_job_database(pla
     assert "locked by another program" not in stopped.err
     assert stopped.code == 11, stopped.err
     assert "Traceback" not in stopped.err
-    set_faults(place)
+    place.set_faults()
     done = place.run("jobs.csv", "-j", "20")
     assert done.code == 0, done.err
     assert place.states() == {"succeeded": 8}
