@@ -57,7 +57,13 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
     if layout.excel_safe:
         _escape(header, to_escape)
         header.append(ESCAPED_MARK)
-    writer.writerow(header)
+    # What reads it again finds the delimiter in the header: other ones there must be quoted.
+    misleading = any(set(name) & set(";\t") for name in header)
+    csv.writer(
+        buffer,
+        lineterminator="\r\n",
+        quoting=csv.QUOTE_ALL if misleading else csv.QUOTE_MINIMAL,
+    ).writerow(header)
     for count, record in enumerate(records, start=1):
         row = [
             *map(record.cells.get, layout.columns),

@@ -148,9 +148,14 @@ def _lines_of(file: TextIO) -> Iterator[str]:
 
 
 def _delimiter(path: str) -> str:
+    header = ""
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         try:
-            header = next((line for line in _lines_of(file) if line.strip()), "")
+            for line in _lines_of(file):
+                header += line
+                # A name in quotes may hold line breaks.
+                if len(header) >= LONGEST_CELL or (header.strip() and header.count('"') % 2 == 0):
+                    break
         except UnicodeDecodeError:
             raise files.undecodable(path) from None
     bare = _QUOTED.sub("", header)

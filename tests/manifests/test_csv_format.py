@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
 
@@ -251,6 +251,7 @@ CELLS = st.text(st.sampled_from("'=+-@\t\r\n,\";é 1"), max_size=6)
 NAMES = CELLS.map(lambda text: f"{text}x").filter(str.strip)
 
 
+@example(table={";;x": "", "\rx": ""}, excel_safe=False, bom=False)
 @given(
     table=st.dictionaries(NAMES, CELLS, max_size=4).filter(
         lambda table: len({name.strip() for name in table}) == len(table)
