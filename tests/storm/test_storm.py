@@ -63,10 +63,10 @@ def test_four_workers_spend_one_budget_while_their_server_crashes(
         rows=600,
         affordable=400,
         batches=1,
-        crash_s=(5.0, 8.0),
+        crash_s=(4.0, 7.0),
         crashes=3,
     )
-    with simulator.start_in_thread(service_settings(seed, run_s=(0.5, 2.5))) as service:
+    with simulator.start_in_thread(service_settings(seed, run_s=(0.3, 1.5))) as service:
         place = Place(tmp_path, service, url=postgres_url)
         storm = Storm(place, plan, server=postgres)
 
