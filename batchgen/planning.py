@@ -6,7 +6,7 @@ writes the decision down. Nothing is stored before the user has seen the plan. `
 """
 
 import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -332,7 +332,7 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
     claimed = {known.id for _, _, known in matched}
     pending = additions.pending(tx, prepared.batch.id) if prepared.batch.id else []
     unclaimed = [job for job in pending if job.id not in claimed]
-    _match_by_inputs(tx, plan, unmatched, claimed=claimed, unpaid=unclaimed)
+    _match_by_inputs(tx, plan, unmatched, claimed=claimed)
     for changes in (plan.new, plan.renamed, plan.held, plan.unchanged):
         changes.sort(key=lambda item: item[0])
     renamed = {known.id for _, _, known in plan.renamed}
@@ -467,7 +467,6 @@ def _match_by_inputs(
     unmatched: Iterable[tuple[int, JobSpec]],
     *,
     claimed: set[int],
-    unpaid: Iterable[Known],
 ) -> None:
     """Match rows that look new to jobs of the same inputs that no other row claims.
 
@@ -477,32 +476,42 @@ def _match_by_inputs(
     rows = list(unmatched)
     wish = plan.prepared.wish
     account = accounts.find(tx, wish.provider, wish.account)
-    paid: dict[str, list[Known]] = defaultdict(list)
+    paid: dict[str, list[Known]] = {}
+    waiting: dict[str, list[Known]] = {}
     earlier: dict[str, list[Known]] = defaultdict(list)
     if account is not None and rows and not wish.new_batch:
-        for job in additions.paid_by_hashes(tx, account.id, (spec.input_hash for _, spec in rows)):
-            if job.id not in claimed:
-                paid[job.input_hash].append(job)
+        hashes = (spec.input_hash for _, spec in rows)
+        known = additions.by_hashes(tx, account.id, plan.batch.id, hashes)
+        free = [job for job in known if job.id not in claimed]
+        paid = _by_hash(job for job in free if job.state is not JobState.PENDING)
+        free.sort(key=lambda job: job.position)
+        waiting = _by_hash(job for job in free if job.state is JobState.PENDING)
         for paid_hash, job in additions.paid_earlier(tx, account.id):
             earlier[paid_hash].append(job)
-    waiting: dict[str, deque[Known]] = defaultdict(deque)
-    for job in unpaid:
-        waiting[job.input_hash].append(job)
     for position, spec in rows:
         # The batch's own job first: it only got an id. Else the file has been renamed.
-        candidates = sorted(paid[spec.input_hash], key=lambda job: job.batch_id != plan.batch.id)
+        candidates = sorted(
+            paid.get(spec.input_hash, ()), key=lambda job: job.batch_id != plan.batch.id
+        )
         if candidates:
             job = candidates[0]
             paid[spec.input_hash].remove(job)
             same_batch = job.batch_id == plan.batch.id
             (plan.renamed if same_batch else plan.held).append((position, spec, job))
-        elif waiting[spec.input_hash]:
-            plan.renamed.append((position, spec, waiting[spec.input_hash].popleft()))
+        elif waiting.get(spec.input_hash):
+            plan.renamed.append((position, spec, waiting[spec.input_hash].pop(0)))
         elif earlier[spec.input_hash]:
             # The clip was bought before its row was edited and replaced; its file is still there.
             plan.held.append((position, spec, earlier[spec.input_hash].pop(0)))
         else:
             plan.new.append((position, spec))
+
+
+def _by_hash(known: Iterable[Known]) -> dict[str, list[Known]]:
+    found: dict[str, list[Known]] = defaultdict(list)
+    for job in known:
+        found[job.input_hash].append(job)
+    return found
 
 
 def _refuse_if_all_held(plan: Plan) -> None:

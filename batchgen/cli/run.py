@@ -154,11 +154,12 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
         with database.transaction() as tx:
             additions.queue(tx)
             account = accounts.ensure(tx, wanted.provider, wanted.account)
-            digest = found.token.digest if found.token else ""
-            accounts.bind(tx, account, origin=found.origin, token_hash=digest)
             scope = _store(tx, wanted, look, began_ms)
             for row in look.again:
                 by_hand.resubmit(tx, row.id, now_ms=began_ms)
+            # Last: from here on every claim of the account waits for the commit.
+            digest = found.token.digest if found.token else ""
+            accounts.bind(tx, account, origin=found.origin, token_hash=digest)
             jobs = _cap(tx, database, account, wanted.jobs)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         with database.reading() as tx:

@@ -65,7 +65,8 @@ class Known:
 
 
 # One manifest is stored at a time, so that two processes with the same one do not both find its
-# rows new. On SQLite the transaction holds the one lock already.
+# rows new, and ids appear in the order in which they were drawn: a scope that ends at the newest
+# one does not grow. On SQLite the transaction holds the one lock already.
 _QUEUE = text("SELECT pg_advisory_xact_lock(7238461204)")
 _WAIT_LONG = text(  # for the one before; then the rows of a large manifest are compared
     "SELECT set_config('lock_timeout', '10min', true), "
@@ -83,7 +84,8 @@ _BY_KEY = text(_KNOWN + "j.key IN :values").bindparams(bindparam("values", expan
 _BY_HASH = text(
     _KNOWN
     + "b.account_id = :account_id AND j.input_hash IN :values "
-    + "AND j.state IN ({}) ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
+    + "AND (j.state IN ({}) OR (j.state = 'pending' AND j.batch_id = :batch_id)) "
+    "ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
 ).bindparams(bindparam("values", expanding=True))
 _EARLIER = text(
     "SELECT j.*, b.name AS batch, a.input_hash AS paid_hash FROM jobs j "
@@ -205,9 +207,14 @@ def by_keys(tx: Transaction, keys: Iterable[str]) -> list[Known]:
     return _in_chunks(tx, _BY_KEY, keys)
 
 
-def paid_by_hashes(tx: Transaction, account_id: int, hashes: Iterable[str]) -> list[Known]:
-    """Return the account's jobs of these inputs that are, or may have been, paid for."""
-    return _in_chunks(tx, _BY_HASH, hashes, account_id=account_id)
+def by_hashes(
+    tx: Transaction, account_id: int, batch_id: int, hashes: Iterable[str]
+) -> list[Known]:
+    """Return the account's jobs of these inputs: paid ones, and of a batch the pending ones too.
+
+    One statement for both: a worker may move a job between them at any time.
+    """
+    return _in_chunks(tx, _BY_HASH, hashes, account_id=account_id, batch_id=batch_id)
 
 
 def paid_earlier(tx: Transaction, account_id: int) -> list[tuple[str, Known]]:

@@ -1,14 +1,16 @@
 """What only a person does to a job: retry, cancel, decide a doubt, download again."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 
 from batchgen.domain.errors import UsageError
 from batchgen.domain.states import USER_MOVES, JobState
 from batchgen.store import jobs
-from batchgen.store.database import Transaction
+from batchgen.store.database import Transaction, locking
 
+_LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _JOB = text(
     "SELECT j.id, j.batch_id, j.state, j.attempt_id, j.files, a.request_id, a.account_id, "
     "a.worker_id, a.est_micros, a.charged_micros FROM jobs j "
@@ -69,11 +71,19 @@ class Outcome:
     was: JobState
 
 
-def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
-    """Make a failed, cancelled or expired job pending: it will be paid for again."""
+def _locked(tx: Transaction, job_id: int) -> Any:
+    """Return a job that no worker changes until the transaction ends."""
+    # Two statements: what one finds once it has waited for the lock, the next one sees whole.
+    tx.row(_LOCK, {"job_id": job_id})
     row = tx.row(_JOB, {"job_id": job_id})
     if row is None:
         raise LookupError(f"job {job_id}")
+    return row
+
+
+def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+    """Make a failed, cancelled or expired job pending: it will be paid for again."""
+    row = _locked(tx, job_id)
     state = JobState(row.state)
     allowed = JobState.PENDING in USER_MOVES[state] and state not in {
         JobState.SUCCEEDED,
@@ -90,9 +100,7 @@ def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
 
 def cancel_pending(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     """Cancel a job that has not been submitted; nothing was paid."""
-    row = tx.row(_JOB, {"job_id": job_id})
-    if row is None:
-        raise LookupError(f"job {job_id}")
+    row = _locked(tx, job_id)
     done = bool(tx.run(_CANCEL, {"job_id": job_id, "now_ms": now_ms}))
     if done:
         tx.moved(row.batch_id, "pending", "cancelled")
@@ -106,9 +114,7 @@ def adopt(tx: Transaction, job_id: int, request_id: str, *, now_ms: int) -> Outc
     Raises:
         UsageError: If another job carries the request id.
     """
-    row = tx.row(_JOB, {"job_id": job_id})
-    if row is None:
-        raise LookupError(f"job {job_id}")
+    row = _locked(tx, job_id)
     if row.state != "in_doubt":
         return Outcome(done=False, was=JobState(row.state))
     carrier = tx.value(_CARRIER, {"account_id": row.account_id, "request_id": request_id})
@@ -133,9 +139,7 @@ def write_off(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
 
 
 def _abandon(tx: Transaction, job_id: int, resolution: str, *, now_ms: int) -> Outcome:
-    row = tx.row(_JOB, {"job_id": job_id})
-    if row is None:
-        raise LookupError(f"job {job_id}")
+    row = _locked(tx, job_id)
     if row.state != "in_doubt":
         return Outcome(done=False, was=JobState(row.state))
     values = {
@@ -159,9 +163,7 @@ def download_again(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
 
     A job that was lost at the service is looked at again.
     """
-    row = tx.row(_JOB, {"job_id": job_id})
-    if row is None:
-        raise LookupError(f"job {job_id}")
+    row = _locked(tx, job_id)
     state = JobState(row.state)
     values = {
         "job_id": job_id,

@@ -162,7 +162,7 @@ _CANDIDATES = _scoped(
     "(SELECT coalesce(max(no), 0) FROM attempts a WHERE a.job_id = j.id) AS attempts "
     "{scope} AND j.not_before_ms <= :now_ms AND j.batch_id NOT IN :skipped "
     "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted",
-    lock=" FOR UPDATE OF j SKIP LOCKED",  # somebody is cancelling it just now
+    lock=" FOR NO KEY UPDATE OF j SKIP LOCKED",  # somebody is cancelling it just now
 ).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
 _NEXT_DUE = _scoped("SELECT min(j.not_before_ms) {scope} AND j.not_before_ms > :now_ms")
 _CLAIMABLE = _scoped("SELECT 1 {scope} LIMIT 1")
@@ -385,11 +385,13 @@ _RUN = text(
     "UPDATE jobs SET state = 'running', updated_ms = :now_ms "
     "WHERE id = :job_id AND attempt_id = :attempt_id AND state = 'submitting'"
 )
-_ATTEMPT = text(
+# The job's row first, as everywhere: what a person decides about it waits for this fact, or this
+# fact sees what was decided.
+_ATTEMPT = locking(
     "SELECT a.id, a.state, a.job_id, a.batch_id, a.account_id, a.worker_id, a.est_micros, "
     "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner, "
     "a.input_hash = j.input_hash AS same_inputs "
-    "FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :attempt_id"
+    "FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :attempt_id"
 )
 _ACCEPT_LATE = text(
     "UPDATE attempts SET state = 'accepted', request_id = :request_id, accepted_ms = :now_ms, "
@@ -423,8 +425,8 @@ def record_accepted(tx: Transaction, facts: Sequence[AcceptedFact]) -> list[None
         }
         for fact in facts
     ]
-    accepted = tx.run_many(_ACCEPT, values)
     running = tx.run_many(_RUN, values)
+    accepted = tx.run_many(_ACCEPT, values)
     if accepted == running == len(facts):
         for fact in facts:
             tx.moved(fact.job.batch_id, "submitting", "running")
@@ -623,8 +625,9 @@ def record_doubt(tx: Transaction, doubts: Sequence[Doubt]) -> list[None]:
             "raw": doubt.raw,
             "now_ms": doubt.now_ms,
         }
+        moved = tx.run(_DOUBT_JOB, values)
         tx.run(_DOUBT, values)
-        if tx.run(_DOUBT_JOB, values):
+        if moved:
             tx.moved(doubt.job.batch_id, "submitting", "in_doubt")
         note(tx, "in_doubt", doubt.job.id, doubt.job.attempt_id, doubt.now_ms, error=doubt.error)
     return [None] * len(doubts)
@@ -728,14 +731,14 @@ def record_generated(tx: Transaction, results: Sequence[Generated]) -> list[bool
         }
         for result in results
     ]
+    moved = tx.run_many(_GENERATED, values)
+    if moved != len(values) and len(values) > 1:
+        raise Regroup
     closed = tx.run_many(_CLOSE, values)
     if closed != len(values) and len(values) > 1:
         raise Regroup
     if closed:
         tx.run_many(_SPEND, values)
-    moved = tx.run_many(_GENERATED, values)
-    if moved != len(values) and len(values) > 1:
-        raise Regroup
     if moved:
         for result in results:
             tx.moved(result.job.batch_id, "running", "downloading")
@@ -813,9 +816,9 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         "retry_at_ms": end.retry_at_ms,
         "now_ms": end.now_ms,
     }
+    moved = tx.run(_END if end.retry_at_ms is None else _AGAIN, values)
     if tx.run(_CLOSE, values) and charged:
         tx.run(_SPEND, values)
-    moved = tx.run(_END if end.retry_at_ms is None else _AGAIN, values)
     if moved:
         tx.moved(end.job.batch_id, "running", job_state)
     note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, error=end.error, code=end.code)
@@ -837,7 +840,7 @@ _COST = text(
     "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL "
     "AND state NOT IN ('intent', 'accepted', 'in_doubt')"
 )
-_CHARGED = text("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
+_CHARGED = locking("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
 
 
 def record_cost(tx: Transaction, costs: Sequence[LateCost]) -> list[None]:

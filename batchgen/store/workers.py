@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
-from batchgen.store.database import ByDialect, Transaction
+from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.jobs import note
 
 _REGISTER = text(
@@ -31,11 +31,11 @@ _BURY = ByDialect(
     # A worker in the middle of a transaction holds its row, and lives.
     text(
         "UPDATE workers SET state = 'dead' WHERE id = (SELECT id FROM workers WHERE id = :dead "
-        "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR UPDATE SKIP LOCKED)"
+        "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR NO KEY UPDATE SKIP LOCKED)"
     ),
 )
 _HOSTS = text("SELECT DISTINCT host FROM workers")
-_DOUBTS = text(
+_DOUBTS = locking(
     "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
     "WHERE j.owner = :dead AND j.state IN ('submitting', 'running', 'downloading') "
     "AND j.state = 'submitting' ORDER BY j.id"

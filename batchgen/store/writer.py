@@ -84,10 +84,12 @@ class Writer:
         on_stuck: Callable[[str], None],
         worker_id: str = "",
         retry_s: float = _RETRY_S,
+        hung_after_s: float = _HUNG_AFTER_S,
     ) -> None:
         self._database = database
         self._worker_id = worker_id
         self._retry_s = retry_s
+        self._hung_after_s = hung_after_s
         self._on_stuck = on_stuck
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
@@ -248,6 +250,7 @@ class Writer:
     def _has_landed(self, mark: str) -> bool:
         """Return whether the transaction whose COMMIT got no answer was committed."""
         while True:
+            self._asked_at_s = time.monotonic()
             try:
                 with self._connected().begin() as transaction:
                     tx = Transaction(transaction.connection)
@@ -276,7 +279,7 @@ class Writer:
         asked_at_s, connection = self._asked_at_s, self._connection
         if asked_at_s is None or connection is None:
             return
-        if time.monotonic() - asked_at_s >= _HUNG_AFTER_S:
+        if time.monotonic() - asked_at_s >= self._hung_after_s:
             self._asked_at_s = None
             self._database.backend.cut(connection)
 

@@ -26,6 +26,16 @@ def sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     made.close()
 
 
+@pytest.fixture
+def postgres_store(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """A job database on a server."""
+    made = _frozen(tmp_path, postgres_url, monkeypatch)
+    yield made
+    made.close()
+
+
 def _frozen(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store(folder, url=url)
     monkeypatch.setattr(Transaction, "now_ms", lambda _: store.now_ms)
