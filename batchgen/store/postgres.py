@@ -192,7 +192,9 @@ class PostgresServer:
         """Return what a driver's error means to a person."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         state = str(getattr(cause, "sqlstate", None) or "")
-        said = str(cause).strip().replace("\n", "; ")
+        # The details of a broken constraint would be the row itself: prompts, URLs, ids.
+        first = getattr(getattr(cause, "diag", None), "message_primary", None)
+        said = str(first or cause).strip().replace("\n", "; ")
         if state == "53100":
             return DiskFull(f"{self.shown}: the server's disk is full; make room")
         if state in ("55P03", "57014", "40P01"):

@@ -385,6 +385,21 @@ def test_a_wrong_password_is_not_shown(postgres_url: str) -> None:
     assert SECRET not in done.err
 
 
+def test_a_broken_constraint_does_not_show_the_row(postgres_url: str) -> None:
+    ok("add", write("jobs.csv", rows("a")), "--db", postgres_url)
+    broken = text("UPDATE jobs SET inputs = :inputs, state = NULL")
+
+    with (
+        closing(Database(postgres_url)) as database,
+        pytest.raises(StoreError, match="violates not-null constraint") as refused,
+        database.transaction() as tx,
+    ):
+        tx.run(broken, {"inputs": SECRET})
+
+    assert SECRET not in str(refused.value)
+    assert "scene a" not in str(refused.value)
+
+
 def test_nothing_that_is_said_or_left_behind_holds_the_password(
     postgres: PostgresServer,
     postgres_url: str,

@@ -78,6 +78,8 @@ def sessions(url: str) -> list[dict[str, str]]:
     found = []
     held = [psycopg.connect(url, prepare_threshold=None) for _ in range(pgbouncer.POOL)]
     for connection in held:
+        prepared = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+        assert prepared == (0,)
         said = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in DEFAULTS}
         found.append({name: row[0] for name, row in said.items() if row is not None})
     for connection in held:
