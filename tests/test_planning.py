@@ -26,10 +26,10 @@ LISTS = ("new", "changed", "reopened", "replaced", "left", "busy", "renamed", "h
 class Desk:
     """A folder with manifests and a job database."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self.database = Database(str(folder / "batchgen.db"))
+        self.database = Database(url or str(folder / "batchgen.db"))
         upgrade.open_current(self.database)
         self._seeds = itertools.count(7_000)
 
@@ -110,9 +110,14 @@ class Desk:
             return list(csv.DictReader(file))
 
 
+# For tests that between them say each of planning's statements: a server takes its time.
+on_both = pytest.mark.parametrize("desk", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path / "desk")
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    is_server = getattr(request, "param", "sqlite") == "postgresql"
+    made = Desk(tmp_path / "desk", request.getfixturevalue("postgres_url") if is_server else "")
     yield made
     made.database.close()
 
@@ -165,6 +170,7 @@ def test_the_same_again_is_nothing_new(desk: Desk, state: JobState) -> None:
     assert desk.rows() == before
 
 
+@on_both
 def test_the_order_follows_the_newest_file(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a", "b", "c"))
     desk.add(path)
@@ -241,6 +247,7 @@ def test_a_reopened_job_keeps_its_reserved_name(desk: Desk) -> None:
         assert tx.value(text(folded)) == before
 
 
+@on_both
 def test_a_third_version_is_named_so(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a"))
     desk.add(path)
@@ -254,6 +261,7 @@ def test_a_third_version_is_named_so(desk: Desk) -> None:
     assert desk.row("a").name == "jobs/a-v3.mp4"
 
 
+@on_both
 def test_pending_jobs_that_are_gone_are_listed_and_left_out(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a", "b", "c"))
     desk.add(path)
@@ -284,6 +292,7 @@ def test_an_id_column_that_is_added_pays_nothing_again(desk: Desk, state: str) -
     assert desk.add(path) == {"unchanged": ["a", "b"]}
 
 
+@on_both
 def test_an_id_column_that_is_added_before_the_run_makes_no_second_job(desk: Desk) -> None:
     path = desk.write("jobs.csv", without_ids(rows("a", "b")))
     desk.add(path)
@@ -340,6 +349,7 @@ def test_a_renamed_file_is_refused(desk: Desk) -> None:
     assert desk.add(path, batch="jobs") == {"unchanged": ["a", "b"]}
 
 
+@on_both
 def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> None:
     desk.add(desk.write("jobs.csv", rows("a", "b")))
     desk.move("succeeded")
@@ -426,6 +436,7 @@ def test_an_id_and_a_new_signature_at_once(desk: Desk) -> None:
 # Seeds, takes, names, budgets.
 
 
+@on_both
 def test_takes_keep_the_seeds_that_were_drawn(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a", repeat="2"))
     desk.add(path)
@@ -448,6 +459,7 @@ def test_names_are_unique_without_regard_to_case(desk: Desk) -> None:
     assert [row.name for row in desk.rows()] == ["jobs/Fox.mp4", "jobs/fox-2.mp4", "jobs/FOX-3.mp4"]
 
 
+@on_both
 def test_names_are_unique_over_batches_that_share_a_folder(desk: Desk) -> None:
     first = desk.write("one.csv", rows("a"))
     second = desk.write("two.csv", rows("A", "b"))
@@ -540,6 +552,7 @@ jobs:
     assert list(desk.add(str(desk.folder / "jobs.yaml"))) == ["unchanged"]
 
 
+@on_both
 def test_an_edited_export_is_an_edit(desk: Desk) -> None:
     desk.add(desk.write("jobs.csv", rows("a", "b", "c", client="acme")))
     desk.move("succeeded", "a")
@@ -697,6 +710,7 @@ def test_no_edit_of_a_file_buys_its_clips_again(
         desk.database.close()
 
 
+@on_both
 def test_a_dropped_column_stays_in_the_export_of_jobs_that_are_gone(desk: Desk) -> None:
     desk.add(desk.write("jobs.csv", rows("a", "b", client="acme")))
     desk.move("succeeded")
