@@ -153,6 +153,15 @@ def test_a_silent_network_is_noticed_and_the_server_can_tell_who_is_connected(
     assert (name, keeps, idle_s) == ("batchgen", 1, 15)
 
 
+def test_the_environment_may_name_the_program(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGAPPNAME", "night")
+
+    with closing(Database(postgres_url)) as database, database.reading() as tx:
+        assert tx.value(text("SHOW application_name")) == "night"
+
+
 def test_what_the_url_says_of_the_connection_is_kept(postgres_url: str) -> None:
     said = f"{postgres_url}?application_name=night&keepalives_idle=7"
 
