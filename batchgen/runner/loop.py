@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
-from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError, UsageError
+from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
@@ -23,8 +23,8 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
+from batchgen.runner.takeover import Takeover
 from batchgen.store import extras, jobs, sharing, step_back, workers
-from batchgen.store.backend import Backend
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
 from batchgen.store.journal import Journal
@@ -38,7 +38,6 @@ _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
 _LEASE_SHARE = 0.8  # of a lease that is trusted: clocks drift, and a request takes a moment
 _PAUSED_LOOK_S = 2.0
-_SILENT_MS = 5 * 60_000  # then its paid jobs may go on elsewhere, although it lives
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
@@ -134,7 +133,13 @@ class Session:
         self._held: dict[int, Job] = {}
         self._was_moved: DatabaseMoved | None = None
         self._rescue_file: rescue.RescueFile
-        self._kept_rescues: set[Path] = set()  # told already
+        self._takeover = Takeover(
+            self.database.backend,
+            self.worker_id,
+            doubt_slot_ms=lambda: self._doubt_slot_ms,
+            now_ms=lambda: self.now_ms(),
+            say=self.say,
+        )
         self._lease_ends_s = math.inf  # of a lock: it lasts as long as the process
         self._carrier: Carrier
 
@@ -305,7 +310,7 @@ class Session:
 
     async def _work(self, writer: Writer) -> None:
         await self._look_back(writer)
-        await self._bury_dead(writer)
+        await self._take_over(writer)
         while not self._leaving:
             if self._crash is not None:
                 raise self._crash
@@ -320,7 +325,7 @@ class Session:
                 if not await self._others_work(writer):
                     return
                 await self._wait(_PAUSED_LOOK_S)
-                await self._bury_dead(writer)
+                await self._take_over(writer)
                 self._orphans = True
                 continue
             await self._wait(self._wait_s(claim))
@@ -601,7 +606,7 @@ class Session:
                 self._orphans = True
                 self._wake.set()
                 await self._look_back(writer)
-                await self._bury_dead(writer)
+                await self._take_over(writer)
         except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
             self._crash = error
             self._wake.set()
@@ -641,66 +646,12 @@ class Session:
         self.stats.last_problem = ""
         self.limits.go_online()
 
-    async def _take_in_rescued(self, writer: Writer) -> None:
-        """Record the request ids that dead workers could not, before their jobs come in doubt."""
-        for path in await writer.do(_left_behind, self.database.backend):
-            if path in self._kept_rescues:
-                continue
-            try:
-                contents = rescue.read(path)
-            except UsageError as error:
-                self._kept_rescues.add(path)
-                self.say(str(error))
-                continue
-            taken = await writer.do(_take_in, _Rescued(contents.pairs, self.now_ms()))
-            if taken.recorded:
-                self._orphans = True
-                self.say(
-                    f"{path}: {len(taken.recorded)} request id(s) that a worker could not record "
-                    "before it died are recorded now: nothing of them is paid for again"
-                )
-            if said := rescue.trouble(path, contents, taken):
-                self._kept_rescues.add(path)
-                self.say(said)
-            else:
-                path.unlink(missing_ok=True)
-
-    async def _bury_dead(self, writer: Writer) -> None:
+    async def _take_over(self, writer: Writer) -> None:
         if not self._in_place():  # looking would be at another file
             return
-        await self._take_in_rescued(writer)
-        for worker in await writer.do(_left_traces, self.database.backend):
-            # Whoever buried them died before it could clear up, or they died unknown.
-            self.database.backend.forget(worker)
-        await self._take_from_silent(writer)
-        for worker in await writer.do(_fallen, _Look(self.database.backend, self.worker_id)):
-            failpoint("in-takeover")
-            doubts = await writer.do(_bury, _Burial(worker, self._doubt_slot_ms, self.now_ms()))
-            failpoint("in-takeover")
-            if doubts is None:
-                continue
-            self.database.backend.forget(worker)
+        if await self._takeover.from_others(writer):
             self._orphans = True
-            if doubts:
-                self.say(
-                    f"{doubts} job(s) of a worker that died are in doubt: they may have been "
-                    "paid for; `batchgen reconcile --list` shows them"
-                )
             self._wake.set()
-
-    async def _take_from_silent(self, writer: Writer) -> None:
-        """Free the paid jobs of workers that live and do nothing, as one that was suspended."""
-        if self.database.backend.is_remote:  # the lease says who lives
-            return
-        freed = await writer.do(
-            sharing.take_from_silent, sharing.Silence(self.worker_id, _SILENT_MS)
-        )
-        if freed:
-            self._orphans = True
-            self.say(
-                f"another worker has been silent for {_SILENT_MS // 60_000} min: {freed} of its "
-                "paid job(s) go on here"
-            )
 
     # -- leaving ---------------------------------------------------------------------------------
 
@@ -763,48 +714,5 @@ class Session:
         return Outcome(reasons, self.stats)
 
 
-@dataclass(frozen=True)
-class _Look:
-    backend: Backend
-    but: str
-
-
-def _fallen(tx: Transaction, looks: Sequence[_Look]) -> list[list[str]]:
-    return [workers.fallen(tx, look.backend, but=look.but) for look in looks]
-
-
-@dataclass(frozen=True)
-class _Burial:
-    worker_id: str
-    slot_ms: int
-    now_ms: int
-
-
-def _bury(tx: Transaction, burials: Sequence[_Burial]) -> list[int | None]:
-    """Take dead workers' jobs from them."""
-    return [
-        workers.bury(tx, burial.worker_id, slot_ms=burial.slot_ms, now_ms=burial.now_ms)
-        for burial in burials
-    ]
-
-
-@dataclass(frozen=True)
-class _Rescued:
-    pairs: tuple[rescue.Pair, ...]
-    now_ms: int
-
-
 def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bool]:
     return [jobs.has_claimable(tx, request) for request in requests]
-
-
-def _left_traces(tx: Transaction, backends: Sequence[Backend]) -> list[list[str]]:
-    return [workers.not_living(tx, backend.traces()) for backend in backends]
-
-
-def _left_behind(tx: Transaction, backends: Sequence[Backend]) -> list[list[Path]]:
-    return [rescue.left_behind(tx, backend) for backend in backends]
-
-
-def _take_in(tx: Transaction, files: Sequence[_Rescued]) -> list[rescue.Taken]:
-    return [rescue.take_in(tx, file.pairs, now_ms=file.now_ms) for file in files]
