@@ -229,6 +229,10 @@ class Storm:
     # -- what strikes ----------------------------------------------------------------------------
 
     def _strike(self) -> None:
+        if "succeeded" not in self._states.values():
+            # Until one generation has been seen, doubts keep their slots for ten minutes.
+            self._after(_LOOK_S, self._strike)
+            return
         awake = [one for one in self._workers if not one.is_stopped and not one.is_cut_off]
         worker = self._random.choice(awake or self._workers)
         is_stop = self._random.random() < self._plan.stopped
