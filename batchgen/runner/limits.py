@@ -115,7 +115,7 @@ class Limits:
     def throttle_s(self, retry_after_s: float | None, message: str) -> float | None:
         """Return how long everybody waits after a plain refusal; None if the run pauses instead."""
         self._throttled += 1
-        if retry_after_s is None:
+        if not retry_after_s:  # nor does a time that has passed say how long
             wait_s = backoff_s(
                 self._throttled, first_s=_FIRST_THROTTLE_S, longest_s=_LONGEST_THROTTLE_S
             )
