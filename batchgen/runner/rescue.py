@@ -6,6 +6,8 @@ full disk does not matter. Whatever a dead worker left is taken in by the next r
 `batchgen reconcile --from-rescue`; taking a file in twice changes nothing.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import zlib
@@ -47,6 +49,9 @@ class RescueFile:
         self._used = len(header)
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A lease tells of the job database only: whose lease has ended may yet write here.
+            with contextlib.suppress(OSError):  # no locks on this file system
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._fill(header.ljust(_SIZE_BYTES, b"\n"), 0)
             sync_folder(self.path.parent)
         except OSError as error:
@@ -113,11 +118,29 @@ def left_behind(tx: Transaction, backend: Backend) -> list[Path]:
 
 
 def is_in_use(tx: Transaction, backend: Backend, path: Path) -> bool:
-    """Return whether a rescue file belongs to a worker of this database that still lives."""
+    """Return whether a worker may yet write a rescue file: its process or its lease lives."""
+    if _is_held(path):
+        return True
     worker_id = path.name.removeprefix(_path(backend.base, "").name)
     return path.parent.resolve() == backend.base.parent.resolve() and not workers.has_ended(
         tx, backend, worker_id
     )
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # gone, or `read` tells why
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks on this file system
+        return False
+    finally:
+        os.close(file)
+    return False
 
 
 def read(path: Path) -> Contents:

@@ -19,9 +19,12 @@ def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> No
     base = store.database.backend.base
     file = RescueFile(base, "w9", say=said.append)
 
-    file.write("a1", "request-1")
-    file.write("a2", "request-2")
-    file.write("a1", "request-1")
+    file.keep("a1", "request-1")
+    file.keep("a2", "request-2")
+    file.keep("a1", "request-1")
+    with store.database.reading() as tx:
+        assert rescue.left_behind(tx, store.database.backend) == []  # it may yet write
+    file.remove()
 
     with store.database.reading() as tx:
         [path] = rescue.left_behind(tx, store.database.backend)
@@ -29,9 +32,6 @@ def test_ids_survive_the_worker_that_could_not_record_them(tmp_path: Path) -> No
     assert len(said) == 2
     assert "request-1" in said[0]
     assert "a2" in said[1]
-    file.remove()
-    with store.database.reading() as tx:
-        assert rescue.left_behind(tx, store.database.backend) == []
     store.close()
 
 
@@ -42,13 +42,34 @@ def test_a_file_is_found_by_whichever_url_the_job_database_is_reached(
     other = Database(postgres.socket_url(postgres_url.rpartition("/")[2]))
     store.worker("w9")
     for worker in ("w9", "of another job database"):
-        RescueFile(other.backend.base, worker, say=print).write("a1", "request-1")
+        file = RescueFile(other.backend.base, worker, say=print)
+        file.keep("a1", "request-1")
+        file.remove()
     store.bury("w9")
 
     with store.database.reading() as tx:
         found = rescue.left_behind(tx, store.database.backend)
 
     assert [path.name for path in found] == ["batchgen-rescue-w9"]
+    store.close()
+
+
+def test_the_file_of_a_worker_whose_lease_has_ended_stays_while_it_may_write(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    store = Store(tmp_path, url=postgres_url)
+    store.worker("w9")
+    file = RescueFile(store.database.backend.base, "w9", say=print)
+    store.bury("w9")
+
+    def left() -> list[Path]:
+        with store.database.reading() as tx:
+            return rescue.left_behind(tx, store.database.backend)
+
+    assert left() == []
+    file.keep("a1", "request-1")
+    file.remove()
+    assert left() == [file.path]
     store.close()
 
 
