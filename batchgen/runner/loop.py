@@ -311,6 +311,7 @@ class Session:
     async def _work(self, writer: Writer) -> None:
         await self._look_back(writer)
         await self._take_over(writer)
+        seen_alone = False
         while not self._leaving:
             if self._crash is not None:
                 raise self._crash
@@ -323,7 +324,12 @@ class Session:
                 continue
             if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
-                    return
+                    if seen_alone:
+                        return
+                    # Between the two looks another may have given back what it had in hand.
+                    seen_alone = True
+                    continue
+                seen_alone = False
                 await self._wait(_PAUSED_LOOK_S)
                 await self._take_over(writer)
                 self._orphans = True
