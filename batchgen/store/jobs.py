@@ -80,6 +80,7 @@ class ClaimRequest:
     watch: step_back.Watch = step_back.NOTHING_BOUGHT
 
 
+_LOCKED_LOOK_MS = 1_000
 LONGEST_FREEZE_MS = 3_600_000
 """The longest that a service can make everybody wait; what asks for more pauses the run."""
 
@@ -165,6 +166,9 @@ _CANDIDATES = _scoped(
     lock=" FOR NO KEY UPDATE OF j SKIP LOCKED",  # somebody is cancelling it just now
 ).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
 _NEXT_DUE = _scoped("SELECT min(j.not_before_ms) {scope} AND j.not_before_ms > :now_ms")
+_DUE = _scoped(
+    "SELECT 1 {scope} AND j.not_before_ms <= :now_ms AND j.batch_id NOT IN :skipped LIMIT 1"
+).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
 _CLAIMABLE = _scoped("SELECT 1 {scope} LIMIT 1")
 _TAKE = text(
     "UPDATE jobs SET state = 'submitting', owner = :worker_id, epoch = epoch + 1, "
@@ -218,7 +222,7 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
             return Claim((), live, gate.cap, bucket.next_ms)
     taken, over_budget = _affordable(tx, request, room)
     if not taken:
-        return Claim((), live, gate.cap, _next_due(tx, request), over_budget)
+        return Claim((), live, gate.cap, _next_due(tx, request, over_budget), over_budget)
     jobs = _intend(tx, request, taken)
     if bucket is not None:
         key["empty_ms"] = bucket.after(len(jobs))
@@ -286,8 +290,12 @@ def _affordable(
     return taken, frozenset(over_budget)
 
 
-def _next_due(tx: Transaction, request: ClaimRequest) -> int:
-    return tx.value(_NEXT_DUE, _scope_values(request)) or 0
+def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
+    values = _scope_values(request)
+    if tx.row(_DUE, {**values, "skipped": list(over_budget)}) is not None:
+        # Somebody has it locked, and may leave it as it is: a manifest is being stored, say.
+        return request.now_ms + _LOCKED_LOOK_MS
+    return tx.value(_NEXT_DUE, values) or 0
 
 
 def _scope_values(request: ClaimRequest) -> dict[str, Any]:

@@ -236,6 +236,26 @@ def test_a_job_that_is_being_cancelled_is_not_claimed(two: Store) -> None:
     assert [job.id for job in claim.jobs] == [first_id + 1]
 
 
+def test_a_claim_that_finds_every_job_locked_is_told_to_come_again(postgres_store: Store) -> None:
+    batch_id = postgres_store.fill(1)
+    poor = postgres_store.batch("poor", budget_micros=0)
+    postgres_store.add(poor, [spec_of("p1")])
+
+    outcome, claim = collide(
+        postgres_store,
+        deciding(by_hand.cancel_pending, min_id(postgres_store)),
+        claiming(postgres_store, "w1"),
+        waits=False,
+    )
+
+    assert outcome.done
+    assert claim.jobs == ()
+    assert claim.wait_until_ms == NOW + 1_000
+    after = postgres_store.try_claim()
+    assert (after.jobs, after.wait_until_ms) == ((), 0)
+    assert after.over_budget == {poor} != {batch_id}
+
+
 def test_a_job_that_is_being_claimed_is_not_cancelled(two: Store) -> None:
     claim, outcome = collide(
         two, claiming(two, "w1"), deciding(by_hand.cancel_pending, min_id(two))
