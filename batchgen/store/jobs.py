@@ -574,7 +574,7 @@ class Refusal:
 _FAIL = text(
     "UPDATE jobs SET state = 'failed', owner = NULL, error_class = :error_class, error = :error, "
     "finished_ms = :now_ms, updated_ms = :now_ms WHERE id = :job_id AND attempt_id = :attempt_id "
-    "AND state IN ('submitting', 'in_doubt', 'running')"
+    "AND state IN ('submitting', 'in_doubt')"
 )
 
 

@@ -577,6 +577,20 @@ def test_a_worker_thought_dead_may_still_record_a_refusal(store: Store) -> None:
     assert store.reserved() == 0
 
 
+def test_a_late_refusal_leaves_the_request_alone_that_a_person_adopted(store: Store) -> None:
+    store.fill(1)
+    [job] = store.claim()
+    store.bury("w1")
+    store.by_hand(by_hand.adopt, job.id, "req-1")
+
+    store.do(jobs.record_refused, refusal(job))
+
+    store.check()
+    assert store.state(job.id) == "running"
+    store.worker("w2")
+    assert [again.request_id for again in store.adopt(worker="w2")] == ["req-1"]
+
+
 def test_leaving_ends_the_session_and_gives_the_jobs_up(store: Store) -> None:
     store.fill(2)
     store.running()
