@@ -10,6 +10,7 @@ from typing import Any
 
 import postgres as postgres_server
 import pytest
+from hypothesis import settings
 
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("runs", "store.stored_jobs", "storm.storm")
@@ -18,6 +19,10 @@ _PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG")
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _refused: list[str] = []
+
+
+# `--hypothesis-profile=thorough`: as many orders of events as a minute or two allows.
+settings.register_profile("thorough", max_examples=200)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
