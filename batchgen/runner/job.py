@@ -8,7 +8,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -279,6 +279,11 @@ class Carrier:
         del self._unrecorded[job.attempt_id]
         self.journal.accepted(job, accepted.request_id)
         return True
+
+    @property
+    def unrecorded(self) -> Mapping[str, str]:
+        """The request ids, by attempt, whose commit nobody has seen yet."""
+        return self._unrecorded
 
     def rescue_unrecorded(self) -> None:
         """Keep the request ids whose commit is still awaited elsewhere too."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,8 +176,8 @@ class Session:
             raise
         shutdown = Shutdown(on_first=self._asked_to_stop, on_second=self._leave)
         try:
-            writer.start()
             self._carrier = self._new_carrier(writer, self._rescue_file)
+            writer.start()
             shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
             try:
@@ -227,8 +227,20 @@ class Session:
             self.database.let_go()
             self._carrier.keep_unrecorded()
             return
-        if writer.stuck:
+        if writer.stuck or not self._has_recorded(self._carrier.unrecorded):
             self._carrier.keep_unrecorded()
+
+    def _has_recorded(self, pairs: Mapping[str, str]) -> bool:
+        """Whether commits have landed that nobody waited for any more."""
+        if not pairs:
+            return True
+        try:
+            with self.database.reading() as tx:
+                found = [jobs.recorded_as(tx, *pair) for pair in pairs.items()]
+        except StoreError as error:
+            self.say(str(error))
+            return False
+        return set(found) == {jobs.Recorded.SO}
 
     def _enter(self) -> None:
         info = workers.WorkerInfo(

@@ -1,19 +1,25 @@
-"""Whether a session goes on, where only the order of two looks decides it."""
+"""What a session does where only the order of two things decides it."""
 
 import asyncio
+import signal
+import sqlite3
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from store.stored_jobs import Store, put_back
 
 from batchgen.domain.errors import Rejected
-from batchgen.providers.interface import Provider
+from batchgen.providers.interface import Accepted, Provider
+from batchgen.runner import rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
 from batchgen.store import jobs, sharing
 from batchgen.store.database import Transaction
+from batchgen.store.writer import Writer
 
 
 class Refusing:
@@ -25,6 +31,20 @@ class Refusing:
     async def submit(self, model: str, inputs: dict[str, Any]) -> None:
         self.submits += 1
         raise Rejected("no")
+
+
+def session_of(store: Store, service: object) -> Session:
+    return Session(
+        database=store.database,
+        provider=cast(Provider, service),
+        fetcher=None,
+        account_id=store.account.id,
+        scope=jobs.Scope(None, 10**9),
+        settings=Settings(),
+        output_root=store.path.parent,
+        free_bytes=lambda: 2**40,
+        say=print,
+    )
 
 
 def test_what_another_worker_gives_back_between_two_looks_is_not_left(
@@ -42,19 +62,51 @@ def test_what_another_worker_gives_back_between_two_looks_is_not_left(
 
     monkeypatch.setattr(sharing, "elsewhere", elsewhere)
     service = Refusing()
-    session = Session(
-        database=store.database,
-        provider=cast(Provider, service),
-        fetcher=None,
-        account_id=store.account.id,
-        scope=jobs.Scope(None, 10**9),
-        settings=Settings(),
-        output_root=tmp_path,
-        free_bytes=lambda: 2**40,
-        say=print,
-    )
 
-    asyncio.run(session.run())
+    asyncio.run(session_of(store, service).run())
 
     assert service.submits == 1
+    store.close()
+
+
+class Accepting:
+    """Accepts every submit."""
+
+    async def submit(self, model: str, inputs: dict[str, Any]) -> Accepted:
+        return Accepted("request-1", "{}")
+
+
+@pytest.mark.parametrize("lands", [False, True], ids=["given up", "landed"])
+def test_an_id_whose_commit_is_given_up_stays_in_the_rescue_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, lands: bool
+) -> None:
+    store = Store(tmp_path)
+    store.fill(1)
+    given_up = threading.Event()
+    give_up, record = Writer.give_up, jobs.record_accepted
+
+    def give_up_and_tell(writer: Writer) -> None:
+        give_up(writer)
+        given_up.set()
+
+    def locked(tx: Transaction, facts: Sequence[jobs.AcceptedFact]) -> list[None]:
+        if not given_up.is_set():
+            for _ in range(2):  # told to leave at once, before the first try has failed
+                signal.raise_signal(signal.SIGINT)
+            assert given_up.wait(30)
+        if lands:
+            return record(tx, facts)
+        raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(Writer, "give_up", give_up_and_tell)
+    monkeypatch.setattr(jobs, "record_accepted", locked)
+
+    asyncio.run(session_of(store, Accepting()).run())
+
+    kept = [rescue.read(path).pairs for path in tmp_path.glob("*-rescue-*")]
+    [attempt] = store.query("SELECT id, request_id FROM attempts")
+    if lands:
+        assert (kept, attempt.request_id) == ([], "request-1")
+    else:
+        assert (kept, attempt.request_id) == ([((attempt.id, "request-1"),)], None)
     store.close()
