@@ -15,7 +15,7 @@ from sqlalchemy import Text, bindparam, text
 
 from batchgen.domain.states import JobState
 from batchgen.store import jobs, step_back
-from batchgen.store.database import Transaction, chunks
+from batchgen.store.database import Transaction, chunks, locking
 from batchgen.store.journal import Entry
 from batchgen.store.step_back import Witness
 
@@ -68,6 +68,9 @@ _JOB = (
     "b.account_id, a.state AS attempt_state, a.est_micros FROM jobs j "
     "JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id WHERE "
 )
+# Workers go on with what is paid for meanwhile.
+_LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
+_BY_ID = text(_JOB + "j.id = :job_id")
 _BY_KEY = text(_JOB + "j.key = :key")
 _BY_HASH = text(
     _JOB + "j.input_hash = :input_hash AND j.state = 'pending' AND b.account_id = :account_id "
@@ -103,7 +106,8 @@ _MOVE = text(
     "WHERE id = :job_id"
 )
 _RETRIED = text("UPDATE jobs SET retries_used = retries_used + 1 WHERE id = :job_id")
-_DROP = text("DELETE FROM attempts WHERE id = :attempt_id")
+_OF_ATTEMPT = text("SELECT job_id FROM attempts WHERE id = :attempt_id")
+_DROP = text("DELETE FROM attempts WHERE id = :attempt_id AND state IN ('intent', 'in_doubt')")
 
 
 def merged(journals: Iterable[Sequence[Entry]]) -> list[Entry]:
@@ -208,15 +212,22 @@ class _Work:
         self._note(entry, row.job_id, Became.RUNNING if runs else Became.EXTRA)
 
     def _put_back(self, entry: Entry) -> None:
-        row = self._job_of(entry)
-        self._tx.run(_DROP, {"attempt_id": entry.attempt_id})
+        key = {"attempt_id": entry.attempt_id}
+        row = self._locked(self._tx.value(_OF_ATTEMPT, key))
+        if not self._tx.run(_DROP, key):
+            return  # its worker lives, and has just said the same
         if row.attempt_id == entry.attempt_id and row.state in ("submitting", "in_doubt"):
             self._move(row, JobState.PENDING, None)
         self._note(entry, row.id, Became.PUT_BACK, kind=step_back.PUT_BACK)
 
-    def _job_of(self, entry: Entry) -> Any:
-        statement = text(_JOB + "j.id = (SELECT job_id FROM attempts WHERE id = :attempt_id)")
-        return self._tx.row(statement, {"attempt_id": entry.attempt_id})
+    def _locked(self, job_id: int) -> Any:
+        """Return a job that no worker changes until the transaction ends."""
+        # Two statements: what one finds once it has waited for the lock, the next one sees whole.
+        self._tx.row(_LOCK, {"job_id": job_id})
+        row = self._tx.row(_BY_ID, {"job_id": job_id})
+        if row is None:
+            raise LookupError(f"job {job_id}")
+        return row
 
     def place(self, key: str, group: Sequence[Entry]) -> bool:
         """Give the forgotten attempts of one job back to it; return whether the job is there."""
@@ -241,9 +252,7 @@ class _Work:
             self._place(job_id, entry, is_last=entry is group[-1])
 
     def _place(self, job_id: int, entry: Entry, *, is_last: bool) -> None:
-        row = self._tx.row(text(_JOB + "j.id = :job_id"), {"job_id": job_id})
-        if row is None:
-            raise LookupError(f"job {job_id}")
+        row = self._locked(job_id)
         if entry.request_id is not None and self._carrier(row.account_id, entry) is not None:
             self._settle(entry, Became.KNOWN)
             return

@@ -16,16 +16,21 @@ from store.stored_jobs import (
     Store,
     accepted,
     doubt,
+    ended,
     finish,
     generated,
     put_back,
+    refusal,
     spec_of,
 )
+from store.test_step_back import told
 
 from batchgen import planning
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, additions, by_hand, jobs, reads, workers
+from batchgen.store import accounts, additions, after_restore, by_hand, jobs, reads, workers
+from batchgen.store.after_restore import Became
 from batchgen.store.database import Database, Transaction
+from batchgen.store.journal import Entry
 
 T = TypeVar("T")
 Step = Callable[[Transaction], T]
@@ -625,3 +630,29 @@ def test_a_job_that_is_put_back_while_a_manifest_is_compared_is_not_stored_twice
     assert (len(plan.new), len(plan.renamed)) == (0, 1)
     assert postgres_store.query("SELECT count(*) FROM jobs")[0][0] == 1
     postgres_store.check()
+
+
+def repairing(entry: Entry) -> Step[after_restore.Repair]:
+    return lambda tx: after_restore.repair(
+        tx, [entry], write_off=False, slot_ms=SLOT_MS, now_ms=NOW
+    )
+
+
+def test_a_repair_waits_for_the_worker_that_polls_the_purchase_before(two: Store) -> None:
+    [job] = two.running()
+    later = told(job, attempt_id="b1", no=2, intent_ms=NOW + 1, request_id="req-b1")
+
+    _, done = collide(two, doing(jobs.record_ended, ended(job, retry_at_ms=0)), repairing(later))
+
+    assert [change.became for change in done.changes] == [Became.RUNNING]
+    assert (two.state(job.id), two.attempt(job.attempt_id).state) == ("running", "failed")
+
+
+def test_a_repair_leaves_a_refusal_alone_that_its_worker_has_just_recorded(two: Store) -> None:
+    [job] = two.claim()
+    unpaid = told(job, is_unpaid=True)
+
+    _, done = collide(two, doing(jobs.record_refused, refusal(job)), repairing(unpaid))
+
+    assert done.changes == []
+    assert (two.state(job.id), two.attempt(job.attempt_id).state) == ("failed", "rejected")
