@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
@@ -226,9 +226,11 @@ class PostgresServer:
 
     def cut(self, connection: Connection) -> None:
         """End a connection whose server does not answer, under the thread that waits for it."""
-        raw: Any = connection.connection.driver_connection
-        with socket.socket(fileno=socket.dup(raw.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
+        # It may end by itself at this very moment: then nobody waits for it any more.
+        with contextlib.suppress(OSError, InvalidRequestError, self._psycopg.Error):
+            raw: Any = connection.connection.driver_connection
+            with socket.socket(fileno=socket.dup(raw.fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
 
     @property
     def base(self) -> Path:

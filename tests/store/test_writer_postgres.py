@@ -410,3 +410,16 @@ def test_an_answer_with_a_nul_is_recorded(postgres_store: Store) -> None:
         asyncio.run(main(writer))
 
     assert store.attempt(job.attempt_id).submit_raw == '{"a":\N{REPLACEMENT CHARACTER}"b\\u0000"}'
+
+
+def test_a_connection_that_has_ended_by_itself_needs_no_cut(postgres_store: Store) -> None:
+    """Else the task that frees the store thread would end, and free it no more."""
+    database = postgres_store.database
+    connection = database.connect_writer()
+    raw: Any = connection.connection.driver_connection
+
+    for end in (lambda: database.backend.cut(connection), raw.close, connection.close):
+        end()
+        database.backend.cut(connection)
+
+    assert raw.closed
