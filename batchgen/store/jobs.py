@@ -292,7 +292,8 @@ def _affordable(
 
 def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
     values = _scope_values(request)
-    if tx.row(_DUE, {**values, "skipped": list(over_budget)}) is not None:
+    skipped = {"skipped": list(over_budget)}
+    if tx.is_postgresql and tx.row(_DUE, {**values, **skipped}) is not None:
         # Somebody has it locked, and may leave it as it is: a manifest is being stored, say.
         return request.now_ms + _LOCKED_LOOK_MS
     return tx.value(_NEXT_DUE, values) or 0
