@@ -70,6 +70,7 @@ _RETURNED = text(  # slots that come back with a late answer, after time had fre
 _HELD_SLOTS = text(
     "SELECT count(*) FROM attempts WHERE state IN ('intent', 'accepted') AND slot_until_ms IS NULL"
 )
+_DOUBTS = "SELECT attempt_id FROM jobs WHERE state = 'in_doubt' ORDER BY id"
 _JOBS = text("SELECT id, state, owner, epoch, error_class, files FROM jobs ORDER BY id")
 
 
@@ -110,7 +111,9 @@ class AnyOrder(RuleBasedStateMachine):
         return self.store.do(operation, request)[0]
 
     def pick(self, data: Any) -> tuple[str, jobs.Job]:
-        index: int = data.draw(st.integers(0, len(self.held) - 1))
+        """Return a job as it was handed out: mostly of late, where who lost it may still speak."""
+        oldest = data.draw(st.sampled_from([max(0, len(self.held) - 4), 0]))
+        index: int = data.draw(st.integers(oldest, len(self.held) - 1))
         return self.held[index]
 
     def pick_live(self, data: Any) -> str:
@@ -149,8 +152,24 @@ class AnyOrder(RuleBasedStateMachine):
         """The service accepted, which is recorded: at once, late, or told twice."""
         _, job = self.pick(data)
         if self.fates.get(job.attempt_id) == "accepted":
-            self.do(jobs.record_accepted, accepted(job))
-            assert self.attempt_state(job) not in ("intent", "in_doubt", "abandoned", None)
+            self.tell_accepted(job)
+
+    def tell_accepted(self, job: jobs.Job) -> None:
+        self.do(jobs.record_accepted, accepted(job))
+        assert self.attempt_state(job) in ("accepted", "succeeded", "failed", "cancelled")
+
+    @precondition(lambda self: self.held)
+    @rule(move=st.sampled_from(["resubmit", "write_off"]))
+    def too_late(self, move: str) -> None:
+        """A person gives a doubt up, and then its answer comes."""
+        doubts = {row.attempt_id for row in self.store.query(_DOUBTS)}
+        for job in [job for _, job in self.held if job.attempt_id in doubts][:1]:
+            self.by_hand(job.id, move)
+            if self.fates.setdefault(job.attempt_id, "late") == "late":
+                self.fates[job.attempt_id] = "accepted"
+                self.bought[job.id] += 1
+            if self.fates[job.attempt_id] == "accepted":
+                self.tell_accepted(job)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), kind=st.sampled_from(["put back", "kept", "refused"]))
@@ -232,7 +251,7 @@ class AnyOrder(RuleBasedStateMachine):
                     self.fates[job.attempt_id] = "accepted"
                     self.bought[job.id] += 1
                 if self.fates[job.attempt_id] == "accepted":
-                    self.do(jobs.record_accepted, accepted(job))
+                    self.tell_accepted(job)
             elif state == JobState.RUNNING:
                 self.do(jobs.record_generated, generated(job, worker=worker))
             else:
@@ -280,6 +299,8 @@ class AnyOrder(RuleBasedStateMachine):
         if is_over:
             self.lose(dead)
         self.adopt(data)
+        if is_over and data.draw(st.booleans()):
+            self.wake_up()
 
     @precondition(lambda self: len(self.leases) > 1)
     @rule(data=st.data())
@@ -301,9 +322,22 @@ class AnyOrder(RuleBasedStateMachine):
         self.held += [(worker, job) for job in adopted]
         assert worker in self.leases or not adopted
 
+    @precondition(lambda self: self.gone and self.held)
+    @rule()
+    def wake_up(self) -> None:
+        """Those who were declared dead go on where they were, as after a suspension."""
+        for worker, job in [one for one in self.held if one[0] in self.gone][-6:]:
+            if self.fates.get(job.attempt_id) == "accepted":
+                self.tell_accepted(job)
+                self.do(jobs.record_generated, generated(job, worker=worker))
+            self.tell_finished(worker, job)
+
     @rule(data=st.data())
     def let_go(self, data: Any) -> None:
-        self.do(sharing.let_go, self.pick_live(data))
+        worker = self.pick_live(data)
+        freed = self.do(sharing.let_go, worker)
+        for job in [job for name, job in self.held if name == worker and job.id in freed]:
+            self.tell_finished(worker, job)  # too late
 
     @rule(far=st.booleans())
     def time_passes(self, *, far: bool) -> None:
