@@ -151,7 +151,13 @@ def adopt(tx: Transaction, adoptions: Sequence[Adoption], *, now_ms: int) -> Non
     for adoption in adoptions:
         _must(
             adoption.row,
-            by_hand.adopt(tx, adoption.row.id, adoption.request_id, now_ms=now_ms),
+            by_hand.adopt(
+                tx,
+                adoption.row.id,
+                adoption.request_id,
+                now_ms=now_ms,
+                attempt_id=adoption.row.attempt_id,
+            ),
         )
 
 
@@ -162,7 +168,7 @@ def resubmit(tx: Transaction, rows: Sequence[JobRow], *, now_ms: int) -> None:
         UsageError: If a job has been decided meanwhile.
     """
     for row in rows:
-        _must(row, by_hand.resubmit(tx, row.id, now_ms=now_ms))
+        _must(row, by_hand.resubmit(tx, row.id, now_ms=now_ms, attempt_id=row.attempt_id))
 
 
 def write_off(tx: Transaction, rows: Sequence[JobRow], *, now_ms: int) -> None:
@@ -172,14 +178,16 @@ def write_off(tx: Transaction, rows: Sequence[JobRow], *, now_ms: int) -> None:
         UsageError: If a job has been decided meanwhile.
     """
     for row in rows:
-        _must(row, by_hand.write_off(tx, row.id, now_ms=now_ms))
+        _must(row, by_hand.write_off(tx, row.id, now_ms=now_ms, attempt_id=row.attempt_id))
 
 
 def _must(row: JobRow, outcome: by_hand.Outcome) -> None:
-    if not outcome.done:
-        raise UsageError(
-            f"{row.batch}/{row.label} is {outcome.was} by now, not in doubt. Nothing was changed"
-        )
+    if outcome.done:
+        return
+    now = f"is {outcome.was} by now, not in doubt"
+    if outcome.was is JobState.IN_DOUBT:
+        now = "has been bought again meanwhile, and it is that request which is in doubt now"
+    raise UsageError(f"{row.batch}/{row.label} {now}. Nothing was changed")
 
 
 def repair(

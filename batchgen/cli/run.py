@@ -156,7 +156,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             account = accounts.ensure(tx, wanted.provider, wanted.account)
             scope = _store(tx, wanted, look, began_ms)
             for row in look.again:
-                by_hand.resubmit(tx, row.id, now_ms=began_ms)
+                by_hand.resubmit(tx, row.id, now_ms=began_ms, attempt_id=row.attempt_id)
             # Last: from here on every claim of the account waits for the commit.
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)

@@ -108,14 +108,23 @@ def cancel_pending(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     return Outcome(done, JobState(row.state))
 
 
-def adopt(tx: Transaction, job_id: int, request_id: str, *, now_ms: int) -> Outcome:
+def adopt(
+    tx: Transaction, job_id: int, request_id: str, *, now_ms: int, attempt_id: str | None = None
+) -> Outcome:
     """Say that a job in doubt is this request of the service; nothing is paid.
+
+    Args:
+        tx: A writing transaction.
+        job_id: The job.
+        request_id: As the service calls it.
+        now_ms: Epoch milliseconds.
+        attempt_id: The doubt that was shown; None is whichever the job has.
 
     Raises:
         UsageError: If another job carries the request id.
     """
     row = _locked(tx, job_id)
-    if row.state != "in_doubt":
+    if row.state != "in_doubt" or attempt_id not in (None, row.attempt_id):
         return Outcome(done=False, was=JobState(row.state))
     carrier = tx.value(_CARRIER, {"account_id": row.account_id, "request_id": request_id})
     if carrier is not None:
@@ -125,22 +134,29 @@ def adopt(tx: Transaction, job_id: int, request_id: str, *, now_ms: int) -> Outc
     return Outcome(done=True, was=JobState.IN_DOUBT)
 
 
-def resubmit(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
+def resubmit(
+    tx: Transaction, job_id: int, *, now_ms: int, attempt_id: str | None = None
+) -> Outcome:
     """Give up a doubtful request and make its job pending: it may be paid for twice.
 
-    The estimate of the abandoned request counts as spent.
+    The estimate of the abandoned request counts as spent. A doubt other than `attempt_id`, that
+    which was shown, is left alone: nobody has said anything about it.
     """
-    return _abandon(tx, job_id, "resubmit", now_ms=now_ms)
+    return _abandon(tx, job_id, "resubmit", now_ms=now_ms, attempt_id=attempt_id)
 
 
-def write_off(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
-    """Give up a doubtful request and its job."""
-    return _abandon(tx, job_id, "write_off", now_ms=now_ms)
+def write_off(
+    tx: Transaction, job_id: int, *, now_ms: int, attempt_id: str | None = None
+) -> Outcome:
+    """Give up a doubtful request, that which was shown if one is named, and its job."""
+    return _abandon(tx, job_id, "write_off", now_ms=now_ms, attempt_id=attempt_id)
 
 
-def _abandon(tx: Transaction, job_id: int, resolution: str, *, now_ms: int) -> Outcome:
+def _abandon(
+    tx: Transaction, job_id: int, resolution: str, *, now_ms: int, attempt_id: str | None
+) -> Outcome:
     row = _locked(tx, job_id)
-    if row.state != "in_doubt":
+    if row.state != "in_doubt" or attempt_id not in (None, row.attempt_id):
         return Outcome(done=False, was=JobState(row.state))
     values = {
         "job_id": job_id,

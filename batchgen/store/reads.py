@@ -18,7 +18,7 @@ _ROW = (
     "j.inputs, j.cells, j.seed, j.name, b.output_dir, j.version, j.urls, j.files, j.error_class, "
     "j.error, j.remote_state, j.queue_position, j.owner, j.est_micros, j.retries_used, "
     "j.not_before_ms, j.updated_ms, j.finished_ms, j.position, "
-    "a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
+    "j.attempt_id, a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
     "(SELECT count(*) FROM attempts c WHERE c.job_id = j.id AND c.accepted_ms IS NOT NULL) "
     "AS accepted, "
     # Without CAST, PostgreSQL's sum is a decimal number.
@@ -68,6 +68,7 @@ class JobRow:
     not_before_ms: int
     updated_ms: int
     finished_ms: int | None
+    attempt_id: str | None
     request_id: str | None
     intent_ms: int | None
     accepted_ms: int | None

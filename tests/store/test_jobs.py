@@ -21,9 +21,11 @@ from store.stored_jobs import (
     trouble,
 )
 
+from batchgen import reconciling
 from batchgen.domain.errors import UsageError
 from batchgen.domain.states import ErrorClass
-from batchgen.store import by_hand, jobs, workers
+from batchgen.reconciling import Adoption
+from batchgen.store import by_hand, jobs, reads, workers
 from batchgen.store.database import Transaction
 
 
@@ -575,6 +577,34 @@ def test_a_worker_thought_dead_may_still_record_a_refusal(store: Store) -> None:
     store.check()
     assert (store.state(first.id), store.state(second.id)) == ("pending", "failed")
     assert store.reserved() == 0
+
+
+@pytest.mark.parametrize("decision", ["adopt", "resubmit", "write_off"])
+def test_what_a_person_says_of_a_doubt_is_not_said_of_the_next_one(
+    store: Store, decision: str
+) -> None:
+    store.fill(1)
+    [job] = store.claim()
+    store.do(jobs.record_doubt, doubt(job))
+    with store.database.reading() as tx:
+        shown = reads.job_row(tx, job.id)
+    assert shown is not None
+    store.by_hand(by_hand.resubmit, job.id)  # somebody else, while the first is being asked
+    store.do(jobs.record_doubt, doubt(store.claim()[0]))
+    decide: Callable[[Transaction], None] = {
+        "adopt": lambda tx: reconciling.adopt(tx, [Adoption(shown, "req-1")], now_ms=NOW),
+        "resubmit": lambda tx: reconciling.resubmit(tx, [shown], now_ms=NOW),
+        "write_off": lambda tx: reconciling.write_off(tx, [shown], now_ms=NOW),
+    }[decision]
+
+    with (
+        pytest.raises(UsageError, match="bought again meanwhile"),
+        store.database.transaction() as tx,
+    ):
+        decide(tx)
+
+    store.check()
+    assert store.state(job.id) == "in_doubt"
 
 
 def test_a_late_refusal_leaves_the_request_alone_that_a_person_adopted(store: Store) -> None:
