@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import os
 import secrets
 import socket
@@ -21,6 +20,7 @@ from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
+from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
@@ -36,7 +36,6 @@ T = TypeVar("T")
 
 _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
-_LEASE_SHARE = 0.8  # of a lease that is trusted: clocks drift, and a request takes a moment
 _PAUSED_LOOK_S = 2.0
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
@@ -140,7 +139,7 @@ class Session:
             now_ms=lambda: self.now_ms(),
             say=self.say,
         )
-        self._lease_ends_s = math.inf  # of a lock: it lasts as long as the process
+        self._lease = Lease(steady_s, time.time)
         self._carrier: Carrier
 
     @property
@@ -250,13 +249,13 @@ class Session:
             version=__version__,
             lease_ms=self._lease_ms,
         )
-        asked_at_s = steady_s()
+        asked = self._lease.asked()
         with self.database.transaction() as tx:
             now_ms = tx.now_ms()
             workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
-        self._lives(asked_at_s, now_ms)
+        self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
         self._doubt_slot_ms = 2 * longest_ms if longest_ms else _UNKNOWN_RUN_MS
 
@@ -270,16 +269,16 @@ class Session:
     def _lease_ms(self) -> int:
         return int(self.settings.lease_s * 1000)
 
-    def _lives(self, asked_at_s: float, now_ms: int) -> None:
+    def _lives(self, asked: tuple[float, float], now_ms: int) -> None:
         """Note that the job database has renewed the lease of this worker."""
         if self.database.backend.is_remote:
-            self._lease_ends_s = asked_at_s + self.settings.lease_s * _LEASE_SHARE
+            self._lease.renewed(asked, self.settings.lease_s)
             # One clock for all workers, whatever this machine's wall clock does.
-            self.now_ms = carried_on(now_ms, asked_at_s)
+            self.now_ms = carried_on(now_ms, asked[0])
 
     def _may_pay(self) -> bool:
         """Whether this worker surely holds its lease: asked just before money is spent."""
-        return not self._fenced and steady_s() < self._lease_ends_s
+        return not self._fenced and self._lease.holds()
 
     async def _learn(self, ran_ms: int) -> None:
         """Bound the slots of doubts by the longest generation seen, also those held already."""
@@ -630,10 +629,10 @@ class Session:
             self._wake.set()
 
     async def _renew(self, writer: Writer) -> None:
-        asked_at_s = steady_s()
+        asked = self._lease.asked()
         pulse = await writer.do(workers.beat, workers.Beat(self.worker_id, self._lease_ms))
         if pulse.alive:
-            self._lives(asked_at_s, pulse.now_ms)
+            self._lives(asked, pulse.now_ms)
         else:
             self._fence()
 
