@@ -370,3 +370,10 @@ def test_the_architecture_page_shows_every_move() -> None:
         _, _, runner, person = rows[state]
         assert set(code(runner)) == set(RUNNER_MOVES[state])
         assert set(code(person)) == set(USER_MOVES[state])
+
+
+def test_every_test_that_the_promises_name_exists() -> None:
+    named = [path for row in table("docs/reliability.md", "promise") for path in code(row[1])]
+
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).is_file()] == []
