@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PROBE_S = 0.25
 LONGEST_PROBE_S = 60.0
 _FIRST_THROTTLE_S = 5.0
+_SOON_S = 0.25
 _LONGEST_THROTTLE_S = 300.0
 _LONGEST_RETRY_AFTER_S = 3600.0
 _DOUBTS_BEFORE_ONE_BY_ONE = 3
@@ -115,10 +116,10 @@ class Limits:
     def throttle_s(self, retry_after_s: float | None, message: str) -> float | None:
         """Return how long everybody waits after a plain refusal; None if the run pauses instead."""
         self._throttled += 1
-        if not retry_after_s:  # nor does a time that has passed say how long
-            wait_s = backoff_s(
-                self._throttled, first_s=_FIRST_THROTTLE_S, longest_s=_LONGEST_THROTTLE_S
-            )
+        if not retry_after_s:
+            # A stated time that has passed means soon, yet not as fast as the network.
+            first_s = _FIRST_THROTTLE_S if retry_after_s is None else _SOON_S
+            wait_s = backoff_s(self._throttled, first_s=first_s, longest_s=_LONGEST_THROTTLE_S)
             self._say_throttled(wait_s, message)
             return wait_s
         if retry_after_s > _LONGEST_RETRY_AFTER_S:

@@ -122,10 +122,10 @@ def test_what_the_service_asks_for_wins() -> None:
     assert not limits.paused
 
 
-def test_a_wait_that_is_over_already_is_none_that_was_asked_for() -> None:
+def test_a_wait_that_is_over_already_is_short_but_grows() -> None:
     limits, _ = make_limits()
 
-    assert [limits.throttle_s(0.0, "429") for _ in range(2)] == [5, 10]
+    assert [limits.throttle_s(0.0, "429") for _ in range(3)] == [0.25, 0.5, 1]
 
 
 def test_a_wait_of_more_than_an_hour_ends_the_session() -> None:
