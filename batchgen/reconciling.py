@@ -1,7 +1,7 @@
 """Jobs in doubt: what is known of them, and whether a request of the service is one of them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -224,17 +224,3 @@ def repair(
         if not left:
             step_back.clear(tx)
     return done, left
-
-
-def as_json(row: JobRow) -> Mapping[str, Any]:
-    """Return a job in doubt as data."""
-    return {
-        "key": row.key,
-        "batch": row.batch,
-        "id": row.row_id,
-        "variant": row.variant,
-        "model": row.model,
-        "sent_ms": row.intent_ms,
-        "reserved_usd": None if row.est_micros is None else row.est_micros / 1_000_000,
-        "error": row.error,
-    }

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -184,7 +185,7 @@ def _rows(tx: Transaction, words: Sequence[str], batch: str | None) -> list[JobR
 
 def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
     if as_json:
-        common.print_json({"in_doubt": [reconciling.as_json(row) for row in rows]})
+        common.print_json({"in_doubt": [_json(row) for row in rows]})
         return
     if not rows:
         click.echo("no job is in doubt", err=True)
@@ -276,7 +277,7 @@ def _accept(reservations: Sequence[str], *, yes: bool) -> None:
 
 def _print(rows: Sequence[JobRow], word: str, *, as_json: bool) -> None:
     if as_json:
-        common.print_json({word.replace(" ", "_"): [reconciling.as_json(row) for row in rows]})
+        common.print_json({word.replace(" ", "_"): [_json(row) for row in rows]})
         return
     for row in rows:
         click.echo(f"{row.batch}/{row.label}: {word}")
@@ -284,3 +285,16 @@ def _print(rows: Sequence[JobRow], word: str, *, as_json: bool) -> None:
         click.echo("no job is in doubt", err=True)
     elif word != "written off":
         click.echo("`batchgen run` goes on with them", err=True)
+
+
+def _json(row: JobRow) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "batch": row.batch,
+        "id": row.row_id,
+        "variant": row.variant,
+        "model": row.model,
+        "sent_at": common.iso(row.intent_ms),
+        "reserved_usd": common.usd_number(row.est_micros),
+        "error": row.error,
+    }

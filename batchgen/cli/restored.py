@@ -182,5 +182,5 @@ def _json(entry: Entry) -> dict[str, object]:
         "attempt_id": entry.attempt_id,
         "request_id": entry.request_id,
         "estimate_usd": common.usd_number(entry.est_micros),
-        "sent_ms": entry.intent_ms or None,
+        "sent_at": common.iso(entry.intent_ms or None),
     }

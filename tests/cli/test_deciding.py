@@ -3,6 +3,7 @@ import pty
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,7 @@ def test_doubts_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "jobs/a" in ok("reconcile").out
     listed = ok("reconcile", "--list", "--json").said["in_doubt"]
     assert [(job["id"], job["reserved_usd"]) for job in listed] == [("a", 0.25)]
+    assert datetime.fromisoformat(listed[0]["sent_at"]).tzinfo is not None
 
 
 def test_an_adopted_job_is_not_paid_again(monkeypatch: pytest.MonkeyPatch) -> None:
