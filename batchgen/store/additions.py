@@ -15,7 +15,7 @@ from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import PAID, JobState
 from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, chunks
-from batchgen.store.jobs import note
+from batchgen.store.events import note
 
 _CHUNK = 500
 

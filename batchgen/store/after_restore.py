@@ -16,6 +16,7 @@ from sqlalchemy import Text, bindparam, text
 from batchgen.domain.states import JobState
 from batchgen.store import jobs, step_back
 from batchgen.store.database import Transaction, chunks, locking
+from batchgen.store.events import note
 from batchgen.store.journal import Entry
 from batchgen.store.step_back import Witness
 
@@ -361,7 +362,7 @@ class _Work:
         self, entry: Entry, job_id: int | None, became: Became, *, kind: str = "after_restore"
     ) -> None:
         self.done.changes.append(Change(entry, became))
-        jobs.note(
+        note(
             self._tx,
             kind,
             job_id,
@@ -391,7 +392,7 @@ def is_reached(tx: Transaction, after: Witness, entries: Sequence[Entry]) -> boo
 def write_off(tx: Transaction, lost: Witness, *, now_ms: int) -> None:
     """Give up a purchase of which nothing but its attempt id is known."""
     became = str(Became.WRITTEN_OFF)
-    jobs.note(tx, step_back.SETTLED, None, lost.attempt_id, now_ms, became=became)
+    note(tx, step_back.SETTLED, None, lost.attempt_id, now_ms, became=became)
 
 
 def unaccounted(tx: Transaction) -> list[str]:

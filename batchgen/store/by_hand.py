@@ -9,6 +9,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.states import USER_MOVES, JobState
 from batchgen.store import jobs
 from batchgen.store.database import Transaction, locking
+from batchgen.store.events import note
 
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _JOB = text(
@@ -94,7 +95,7 @@ def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     )
     if done:
         tx.moved(row.batch_id, row.state, "pending")
-        jobs.note(tx, "retried", job_id, None, now_ms, was=row.state)
+        note(tx, "retried", job_id, None, now_ms, was=row.state)
     return Outcome(done, state)
 
 
@@ -104,7 +105,7 @@ def cancel_pending(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     done = bool(tx.run(_CANCEL, {"job_id": job_id, "now_ms": now_ms}))
     if done:
         tx.moved(row.batch_id, "pending", "cancelled")
-        jobs.note(tx, "cancelled", job_id, None, now_ms)
+        note(tx, "cancelled", job_id, None, now_ms)
     return Outcome(done, JobState(row.state))
 
 
@@ -130,7 +131,7 @@ def adopt(
     if carrier is not None:
         raise UsageError(f"request {request_id} belongs to another job already; nothing changed")
     jobs.accept_late(tx, row.attempt_id, request_id, None, now_ms)
-    jobs.note(tx, "adopted", job_id, row.attempt_id, now_ms, request_id=request_id)
+    note(tx, "adopted", job_id, row.attempt_id, now_ms, request_id=request_id)
     return Outcome(done=True, was=JobState.IN_DOUBT)
 
 
@@ -170,7 +171,7 @@ def _abandon(
     again = resolution == "resubmit"
     tx.run(_RESUBMIT if again else _WRITE_OFF, values)
     tx.moved(row.batch_id, "in_doubt", "pending" if again else "failed")
-    jobs.note(tx, resolution, job_id, row.attempt_id, now_ms)
+    note(tx, resolution, job_id, row.attempt_id, now_ms)
     return Outcome(done=True, was=JobState.IN_DOUBT)
 
 
@@ -190,7 +191,7 @@ def download_again(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     if JobState.DOWNLOADING in USER_MOVES[state] and row.attempt_id is not None:
         tx.run(_AGAIN, values)
         tx.moved(row.batch_id, row.state, "downloading")
-        jobs.note(tx, "download_again", job_id, row.attempt_id, now_ms, was=row.state)
+        note(tx, "download_again", job_id, row.attempt_id, now_ms, was=row.state)
         return Outcome(done=True, was=state)
     if state is JobState.FAILED and row.request_id is not None and tx.run(_LOOK_AGAIN, values):
         # Its end booked money; the new end will book it again.

@@ -15,7 +15,8 @@ from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
 from batchgen.store import jobs
 from batchgen.store.database import Transaction
-from batchgen.store.jobs import Generated, Job, note
+from batchgen.store.events import note
+from batchgen.store.jobs import Generated, Job
 
 _OPEN = text(
     "SELECT a.id AS attempt_id, a.no, a.request_id, a.accepted_ms, a.started_ms, a.model, "

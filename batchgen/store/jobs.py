@@ -18,6 +18,7 @@ from batchgen.domain.identity import job_label
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import step_back
 from batchgen.store.database import ByDialect, Transaction, locking
+from batchgen.store.events import note
 
 
 @dataclass(frozen=True)
@@ -1044,33 +1045,6 @@ def shorten_doubts(tx: Transaction, requests: Sequence[ShortenDoubts]) -> list[i
         tx.run(_SHORTEN, {"account_id": request.account_id, "slot_ms": request.slot_ms})
         for request in requests
     ]
-
-
-_EVENT = text(
-    "INSERT INTO events (job_id, attempt_id, at_ms, kind, data) "
-    "VALUES (:job_id, :attempt_id, :at_ms, :kind, :data)"
-)
-
-
-def note(
-    tx: Transaction,
-    kind: str,
-    job_id: int | None,
-    attempt_id: str | None,
-    at_ms: int,
-    **data: Any,
-) -> None:
-    """Append to the audit trail."""
-    tx.run(
-        _EVENT,
-        {
-            "job_id": job_id,
-            "attempt_id": attempt_id,
-            "at_ms": at_ms,
-            "kind": kind,
-            "data": json.dumps(data) if data else None,
-        },
-    )
 
 
 def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, bindparam, text
 
+from batchgen.store import workers
 from batchgen.store.database import Transaction
-from batchgen.store.jobs import Scope, note
+from batchgen.store.events import note
+from batchgen.store.jobs import Scope
 
 # "state IN (three) AND state <> 'submitting'" lets the planner use the index of held jobs.
 _PAID = "state IN ('submitting', 'running', 'downloading') AND state <> 'submitting'"
@@ -24,9 +26,6 @@ _ELSEWHERE = text(
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 ).bindparams(bindparam("batch_ids", expanding=True, type_=BigInteger()))
 _OWN = text(f"SELECT id FROM jobs WHERE owner = :worker_id AND {_PAID}")
-_RELEASE = text(
-    f"UPDATE jobs SET owner = NULL, epoch = epoch + 1 WHERE owner = :worker_id AND {_PAID}"
-)
 _SILENT = text(
     "SELECT id FROM workers WHERE state = 'live' AND seen_ms < :before_ms AND id <> :worker_id "
     "AND EXISTS (SELECT 1 FROM jobs WHERE owner = workers.id "
@@ -75,7 +74,7 @@ def let_go(tx: Transaction, worker_ids: Sequence[str]) -> list[frozenset[int]]:
     for worker_id in worker_ids:
         mine = frozenset(row.id for row in tx.rows(_OWN, {"worker_id": worker_id}))
         if mine:
-            tx.run(_RELEASE, {"worker_id": worker_id})
+            workers.release(tx, worker_id)
         freed.append(mine)
     return freed
 
@@ -98,7 +97,7 @@ def _take_from_silent(tx: Transaction, silence: Silence) -> int:
     values = {"worker_id": silence.worker_id, "before_ms": now_ms - silence.for_ms}
     freed = 0
     for row in tx.rows(_SILENT, values):
-        count = tx.run(_RELEASE, {"worker_id": row.id})
+        count = workers.release(tx, row.id)
         note(tx, "taken_from_silent", None, None, now_ms, worker=row.id, jobs=count)
         freed += count
     return freed

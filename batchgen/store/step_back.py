@@ -16,6 +16,7 @@ from sqlalchemy import Text, bindparam, text
 
 from batchgen.domain.errors import StoreError
 from batchgen.store.database import Transaction, chunks
+from batchgen.store.events import note
 from batchgen.store.stamp import stamp_of
 
 _CHUNK = 500
@@ -94,10 +95,6 @@ _GONE = text(
 )
 _NEWEST = text("SELECT id, job_id FROM attempts ORDER BY id DESC LIMIT 1")
 _DECLARE = text("UPDATE job_database SET stepped_back = :said WHERE stepped_back IS NULL")
-_EVENT = text(
-    "INSERT INTO events (job_id, attempt_id, at_ms, kind, data) "
-    f"VALUES (:job_id, :attempt_id, :now_ms, '{_STEPPED_BACK}', :data)"
-)
 _DECLARED = text(
     f"SELECT DISTINCT job_id, attempt_id, data FROM events WHERE kind = '{_STEPPED_BACK}'"
 )
@@ -190,8 +187,7 @@ def declare(tx: Transaction, lost: Witness, *, now_ms: int) -> str:
     host = socket.gethostname()
     tx.run(_DECLARE, {"said": said_of(lost)})
     if lost.attempt_id not in {row.attempt_id for row in tx.rows(_DECLARED)}:
-        values = {"job_id": lost.job_id or None, "attempt_id": lost.attempt_id, "now_ms": now_ms}
-        tx.run(_EVENT, {**values, "data": json.dumps({"host": host})})
+        note(tx, _STEPPED_BACK, lost.job_id or None, lost.attempt_id, now_ms, host=host)
     return identity(tx).stepped_back or ""
 
 

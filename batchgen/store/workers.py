@@ -13,7 +13,7 @@ from sqlalchemy import text
 from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
 from batchgen.store.database import ByDialect, Transaction, locking
-from batchgen.store.jobs import note
+from batchgen.store.events import note
 
 _REGISTER = text(
     "INSERT INTO workers (id, host, pid, version, state, started_ms, seen_ms, expires_ms) "
@@ -50,7 +50,7 @@ _DOUBT_JOB = text(
 )
 _RELEASE = text(
     "UPDATE jobs SET owner = NULL, epoch = epoch + 1 "
-    "WHERE owner = :dead AND state IN ('submitting', 'running', 'downloading') "
+    "WHERE owner = :worker_id AND state IN ('submitting', 'running', 'downloading') "
     "AND state <> 'submitting'"
 )
 _LONGEST = text(
@@ -263,8 +263,13 @@ def bury(
         doubts += 1
         tx.moved(row.batch_id, "submitting", "in_doubt")
         note(tx, "in_doubt", row.id, row.attempt_id, now_ms, error=_CRASHED, worker=dead)
-    tx.run(_RELEASE, {"dead": dead})
+    release(tx, dead)
     return doubts
+
+
+def release(tx: Transaction, worker_id: str) -> int:
+    """Free the paid jobs of a worker for adoption, its decisions void; return how many."""
+    return tx.run(_RELEASE, {"worker_id": worker_id})
 
 
 @dataclass(frozen=True)
