@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen.domain.errors import ProviderError, RequestLost, UsageError
 from batchgen.domain.identity import canonical
+from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Look, Provider
 from batchgen.store import after_restore, by_hand, reads, step_back
@@ -22,7 +23,6 @@ EARLIER = timedelta(seconds=60)
 LATER = timedelta(minutes=10)
 """How much later than the intent a request may have been made."""
 
-_DOUBT_SLOT_MS = 600_000
 _TOO_OLD = (
     "the job database is older than the journal: what was bought before the journal begins may be "
     "missing too. Restore a newer copy, or pass older journals with --journal"
@@ -213,7 +213,7 @@ def repair(
         for one in unreached:
             after_restore.write_off(tx, one, now_ms=now_ms)
         done = after_restore.repair(
-            tx, entries, write_off=write_off, slot_ms=_DOUBT_SLOT_MS, now_ms=now_ms
+            tx, entries, write_off=write_off, slot_ms=doubt_slot_ms(0), now_ms=now_ms
         )
         left = [f"{len(done.unplaced)} purchases have no job"] if done.unplaced else []
         left += [

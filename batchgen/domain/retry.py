@@ -7,6 +7,9 @@ RETRIED_CODES = ("INTERNAL", "INPUT_PREPROCESSING.INTERNAL", "THIRD_PARTY.UNAVAI
 
 RETRIED_PREFIXES = ("INTERNAL.BAD_OUTPUT",)
 
+_UNKNOWN_RUN_MS = 600_000
+_SHORTEST_DOUBT_MS = 1_000
+
 
 def failure_class(code: str | None) -> ErrorClass:
     """Return the class of a failed generation from the provider's failure code."""
@@ -30,3 +33,8 @@ def is_retried(error_class: ErrorClass, *, retries_used: int, retries: int) -> b
 def backoff_s(tries: int, *, first_s: float, longest_s: float) -> float:
     """Return the wait after `tries` failures in a row (at least 1): doubling, bounded."""
     return min(longest_s, first_s * 2.0 ** min(tries - 1, 60))
+
+
+def doubt_slot_ms(longest_ms: int) -> int:
+    """Return how long a doubt holds its slot: twice the longest generation seen, 0 if none was."""
+    return max(2 * longest_ms, _SHORTEST_DOUBT_MS) if longest_ms else _UNKNOWN_RUN_MS

@@ -87,12 +87,10 @@ class Stats:
     failed: int = 0
     cancelled: int = 0
     in_doubt: int = 0
-    retried: int = 0
     downloading: int = 0
     waiting_downloads: int = 0
     charged_micros: int = 0
     estimates: int = 0  # clips whose cost the service has not stated
-    overdue: int = 0
     last_problem: str = ""
     warned: set[str] = field(default_factory=set)
     late_costs: int = 0
@@ -598,7 +596,6 @@ class Carrier:
         """Record a generation that gave no clip, and count what it means for the session."""
         await self.writer.do(jobs.record_ended, end)
         if end.retry_at_ms is not None:
-            self.stats.retried += 1
             self._problem(end.job, f"failed, to be bought again: {end.error}")
         elif end.state == "cancelled":
             self.stats.cancelled += 1
@@ -625,7 +622,6 @@ class Carrier:
         )
 
     async def _overdue(self, job: Job) -> None:
-        self.stats.overdue += 1
         self._problem(job, "still running after --job-timeout: a later run looks again")
         await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from batchgen import __version__
 from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
+from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
@@ -40,8 +41,6 @@ _PAUSED_LOOK_S = 2.0
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
-_UNKNOWN_RUN_MS = 600_000
-_SHORTEST_DOUBT_MS = 1_000
 _KEPT_FREE_BYTES = 1024**3
 
 
@@ -126,7 +125,6 @@ class Session:
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
-        self._doubt_slot_ms = _UNKNOWN_RUN_MS
         self._longest_ms = 0
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
@@ -257,7 +255,10 @@ class Session:
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
-        self._doubt_slot_ms = 2 * longest_ms if longest_ms else _UNKNOWN_RUN_MS
+
+    @property
+    def _doubt_slot_ms(self) -> int:
+        return doubt_slot_ms(self._longest_ms)
 
     @property
     def _keep_s(self) -> float:
@@ -286,7 +287,6 @@ class Session:
             return
         first = self._longest_ms == 0
         self._longest_ms = ran_ms
-        self._doubt_slot_ms = max(2 * ran_ms, _SHORTEST_DOUBT_MS)
         if first:
             request = jobs.ShortenDoubts(self.account_id, self._doubt_slot_ms)
             await self._carrier.writer.do(jobs.shorten_doubts, request)

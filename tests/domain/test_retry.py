@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.domain.retry import RETRIED_CODES, backoff_s, failure_class, is_retried
+from batchgen.domain.retry import RETRIED_CODES, backoff_s, doubt_slot_ms, failure_class, is_retried
 from batchgen.domain.states import ErrorClass
 
 
@@ -64,3 +64,12 @@ def test_the_wait_never_shrinks(tries: int, first_s: float, longest_s: float) ->
     waits = [backoff_s(n, first_s=first_s, longest_s=longest_s) for n in range(tries, tries + 5)]
 
     assert all(first <= second <= longest_s for first, second in pairwise(waits))
+
+
+@pytest.mark.parametrize(
+    ("longest_ms", "slot_ms"), [(0, 600_000), (1, 1_000), (600, 1_200), (30_000, 60_000)]
+)
+def test_a_doubt_holds_its_slot_for_twice_the_longest_generation(
+    longest_ms: int, slot_ms: int
+) -> None:
+    assert doubt_slot_ms(longest_ms) == slot_ms
