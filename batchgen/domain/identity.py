@@ -41,6 +41,26 @@ def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def settings_of(inputs: Mapping[str, Any], schema: Mapping[str, Any], *, seed: str | None) -> str:
+    """Return, as JSON, the inputs that decide what a clip costs and how long it takes.
+
+    Those are numbers, flags and choices; not texts, not media, not the seed. Values equal to
+    the schema's default are left out, so naming a default changes nothing.
+    """
+    properties = schema.get("properties", {})
+    chosen = {}
+    for name, value in inputs.items():
+        said = properties.get(name, {})
+        if name != seed and (isinstance(value, int | float) or "enum" in said):
+            chosen[name] = canonical(value)
+    relevant = {
+        name: value
+        for name, value in chosen.items()
+        if not _is_default(value, properties.get(name, {}))
+    }
+    return _encode(relevant)
+
+
 def canonical(value: Any) -> Any:
     """Return a value as it is hashed: LF line ends, URLs without signatures, 5.0 as 5."""
     if isinstance(value, str):

@@ -27,6 +27,7 @@ class JobSpec:
         result_key: The key an exported row came with, if any.
         est_micros: Estimated price in micro-dollars, None if the price is unknown.
         draw_seed: Whether a seed is to be drawn when stored (`repeat`).
+        settings: `identity.settings_of` the inputs: what decides price and time.
     """
 
     file: str
@@ -43,6 +44,7 @@ class JobSpec:
     result_key: str | None = None
     est_micros: int | None = None
     draw_seed: bool = False
+    settings: str = "{}"
 
     @property
     def place(self) -> str:

@@ -20,7 +20,7 @@ from batchgen.domain.expansion import (
     occurrence_key,
     variants,
 )
-from batchgen.domain.identity import input_hash
+from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
@@ -509,6 +509,7 @@ class _Checker:
         pairs = self._pairs(row, bound, None)
         inputs = self._typed(row, bound, pairs, changed)
         base = self._hash(model, inputs)
+        settings = settings_of(inputs, model.schema, seed=model.seed)
         row_id = _text(row.id)
         key = row.result_key if self.use_keys else None
         names = (
@@ -538,6 +539,7 @@ class _Checker:
                 else names | {str(model.seed)},
                 result_key=key,
                 est_micros=estimate_micros(model, sent),
+                settings=settings,
                 draw_seed=variant.kind == "take"
                 and model.seed is not None
                 and model.seed not in inputs,

@@ -17,6 +17,8 @@ class Account:
         cap: Jobs in flight over all workers.
         origin: The API's origin; None until the first run fixes it.
         token_hash: To warn when the token changes.
+        rate_per_s: Submits a second over all workers; None has no bound.
+        auto_max: The cap moves by itself up to this; None keeps it as it is.
     """
 
     id: int
@@ -26,9 +28,13 @@ class Account:
     origin: str | None
     token_hash: str | None
     paused: bool
+    rate_per_s: float | None = None
+    auto_max: int | None = None
 
 
-_ALL = "SELECT id, provider, name, cap, origin, token_hash, paused FROM accounts"
+_ALL = (
+    "SELECT id, provider, name, cap, origin, token_hash, paused, rate_per_s, auto_max FROM accounts"
+)
 _FIND = text(f"{_ALL} WHERE provider = :provider AND name = :name")
 _EVERY = text(f"{_ALL} ORDER BY id")
 _ADD = text(
@@ -40,7 +46,9 @@ _TOKEN = text(  # locks the gate of all workers only if it has to
     "UPDATE accounts SET token_hash = :token_hash WHERE id = :id "
     "AND (token_hash IS NULL OR token_hash <> :token_hash)"
 )
-_CAP = text("UPDATE accounts SET cap = :cap WHERE id = :id")
+_CAP = text("UPDATE accounts SET cap = :cap, auto_max = NULL, adapting = NULL WHERE id = :id")
+_AUTO = text("UPDATE accounts SET auto_max = :auto_max WHERE id = :id")
+_RATE = text("UPDATE accounts SET rate_per_s = :rate_per_s WHERE id = :id")
 _PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
 
 
@@ -57,7 +65,15 @@ def every(tx: Transaction) -> list[Account]:
 
 def _account(row: Any) -> Account:
     return Account(
-        row.id, row.provider, row.name, row.cap, row.origin, row.token_hash, bool(row.paused)
+        row.id,
+        row.provider,
+        row.name,
+        row.cap,
+        row.origin,
+        row.token_hash,
+        bool(row.paused),
+        row.rate_per_s,
+        row.auto_max,
     )
 
 
@@ -91,8 +107,18 @@ def bind(tx: Transaction, account: Account, *, origin: str, token_hash: str) -> 
 
 
 def set_cap(tx: Transaction, account: Account, cap: int) -> None:
-    """Store how many jobs may be in flight over all workers."""
+    """Store how many jobs may be in flight over all workers; the cap is fixed from then on."""
     tx.run(_CAP, {"id": account.id, "cap": cap})
+
+
+def set_auto(tx: Transaction, account: Account, auto_max: int) -> None:
+    """Let the cap move by itself, from where it is, up to `auto_max`."""
+    tx.run(_AUTO, {"id": account.id, "auto_max": auto_max})
+
+
+def set_rate(tx: Transaction, account: Account, rate_per_s: float | None) -> None:
+    """Store how many submits a second all workers may make; None takes the bound away."""
+    tx.run(_RATE, {"id": account.id, "rate_per_s": rate_per_s})
 
 
 def set_paused(tx: Transaction, account: Account, *, paused: bool) -> None:

@@ -115,19 +115,21 @@ _RENEW_BATCH = text(
 )
 _ADD_JOB = text(
     "INSERT INTO jobs (batch_id, key, row_id, has_id, variant_kind, variant, position, model, "
-    "inputs, input_hash, cells, seed, name, name_folded, est_micros, state, updated_ms) VALUES "
-    "(:batch_id, :key, :row_id, :has_id, :variant_kind, :variant, :position, :model, :inputs, "
-    ":input_hash, :cells, :seed, :name, :name_folded, :est_micros, 'pending', :now_ms)"
+    "inputs, input_hash, cells, seed, name, name_folded, est_micros, settings, state, updated_ms) "
+    "VALUES (:batch_id, :key, :row_id, :has_id, :variant_kind, :variant, :position, :model, "
+    ":inputs, :input_hash, :cells, :seed, :name, :name_folded, :est_micros, :settings, "
+    "'pending', :now_ms)"
 )
 _CHANGE = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
-    "seed = :seed, est_micros = :est_micros, position = :position, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = 'pending'"
+    "seed = :seed, est_micros = :est_micros, settings = :settings, position = :position, "
+    "updated_ms = :now_ms WHERE id = :job_id AND state = 'pending'"
 )
 _REOPEN = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
-    "seed = :seed, est_micros = :est_micros, position = :position, state = 'pending', "
-    "retries_used = 0, not_before_ms = 0, error = NULL, error_class = NULL, finished_ms = NULL, "
+    "seed = :seed, est_micros = :est_micros, settings = :settings, position = :position, "
+    "state = 'pending', retries_used = 0, policy_retries_used = 0, not_before_ms = 0, "
+    "error = NULL, error_class = NULL, finished_ms = NULL, "
     "attempt_id = NULL, urls = NULL, files = NULL, version = :version, "
     "name = coalesce(:name, name), name_folded = coalesce(:name_folded, name_folded), "
     "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
@@ -338,6 +340,7 @@ def _of_spec(spec: JobSpec, inputs: Mapping[str, Any], seed: int | None) -> dict
         "cells": _json(dict(spec.cells)),
         "seed": seed,
         "est_micros": spec.est_micros,
+        "settings": spec.settings,
     }
 
 

@@ -18,7 +18,8 @@ _JOB = text(
     "LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.id = :job_id"
 )
 _RETRY = text(
-    "UPDATE jobs SET state = 'pending', retries_used = 0, not_before_ms = 0, attempt_id = NULL, "
+    "UPDATE jobs SET state = 'pending', retries_used = 0, policy_retries_used = 0, "
+    "not_before_ms = 0, attempt_id = NULL, "
     "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = :state"
 )

@@ -7,6 +7,7 @@ epoch under which the worker holds it, and change nothing once another worker ha
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -58,6 +59,8 @@ class Job:
     retries_used: int
     est_micros: int
     input_hash: str = ""
+    settings: str = ""  # JSON of the inputs that decide price and time; "" is not known
+    policy_retries_used: int = 0
     no: int = 0  # which attempt of the job its newest is, if it was just claimed
     request_id: str | None = None
     urls: tuple[str, ...] = ()
@@ -132,7 +135,7 @@ _BUDGETS = text(
 _COLUMNS = (
     "j.id, j.key, j.batch_id, b.name AS batch, j.row_id, j.variant, j.model, j.inputs, j.name, "
     "b.output_dir, j.version, j.state, j.epoch, j.attempt_id, j.retries_used, j.est_micros, "
-    "j.input_hash, j.urls, j.remote_state"
+    "j.input_hash, j.urls, j.remote_state, j.settings, j.policy_retries_used"
 )
 _EXCLUDED = {
     "sqlite": "(SELECT value FROM json_each(:excluded))",
@@ -180,9 +183,9 @@ _TAKE = text(
 _SPEND_TOKENS = text("UPDATE accounts SET empty_ms = :empty_ms WHERE id = :account_id")
 _INTEND = text(
     "INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_id, model, "
-    "inputs, input_hash, state, est_micros, intent_ms) VALUES (:attempt_id, :job_id, :no, "
-    ":version, :account_id, :batch_id, :worker_id, :model, :inputs, :input_hash, 'intent', "
-    ":est_micros, :now_ms)"
+    "inputs, input_hash, settings, state, est_micros, intent_ms) VALUES (:attempt_id, :job_id, "
+    ":no, :version, :account_id, :batch_id, :worker_id, :model, :inputs, :input_hash, :settings, "
+    "'intent', :est_micros, :now_ms)"
 )
 
 
@@ -235,10 +238,10 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
 class _Bucket:
     """The submits that an account's rate allows now.
 
-    Kept as one moment: when the bucket was last empty. It holds a second's worth.
+    Kept as one moment: when the bucket was last empty. It holds a second's worth, at least one.
     """
 
-    rate_per_s: int
+    rate_per_s: float
     empty_ms: int
     now_ms: int
 
@@ -248,11 +251,12 @@ class _Bucket:
             return None
         # Empty in the future is what a clock that was set back leaves.
         empty_ms = min(gate.empty_ms or 0, now_ms)
-        return cls(gate.rate_per_s, max(empty_ms, now_ms - 1000), now_ms)
+        full_ms = max(1000, math.ceil(1000 / gate.rate_per_s))
+        return cls(gate.rate_per_s, max(empty_ms, now_ms - full_ms), now_ms)
 
     @property
     def tokens(self) -> int:
-        return max(0, (self.now_ms - self.empty_ms) * self.rate_per_s // 1000)
+        return max(0, math.floor((self.now_ms - self.empty_ms) * self.rate_per_s / 1000))
 
     @property
     def next_ms(self) -> int:
@@ -260,7 +264,7 @@ class _Bucket:
         return self.after(1)
 
     def after(self, taken: int) -> int:
-        return self.empty_ms + -(-1000 * taken // self.rate_per_s)
+        return self.empty_ms + math.ceil(1000 * taken / self.rate_per_s)
 
 
 def _affordable(
@@ -327,6 +331,7 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
             "model": row.model,
             "inputs": row.inputs,
             "input_hash": row.input_hash,
+            "settings": row.settings,
             "est_micros": row.est_micros or 0,
         }
         for row, attempt_id in zip(rows, request.attempt_ids, strict=False)
@@ -365,6 +370,8 @@ def _job(row: Any, **changes: Any) -> Job:
         "retries_used": row.retries_used,
         "est_micros": row.est_micros or 0,
         "input_hash": row.input_hash,
+        "settings": row.settings or "",
+        "policy_retries_used": row.policy_retries_used,
         "urls": tuple(json.loads(row.urls)) if row.urls else (),
         "remote_state": row.remote_state,
     }

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -59,11 +60,12 @@ accounts = Table(
     Column("origin", Text),  # of the API; fixed by the first run
     Column("token_hash", Text),
     Column("cap", Integer, nullable=False, server_default="4"),  # jobs in flight, all workers
-    Column("rate_per_s", Integer),
     Column("empty_ms", BigInteger),  # when the token bucket of submits was last empty
     Column("frozen_until_ms", BigInteger, nullable=False, server_default="0"),
-    Column("refusals", Integer, nullable=False, server_default="0"),  # throttled in a row
     Column("paused", Boolean, nullable=False, server_default=text("false")),
+    Column("rate_per_s", Float),  # submits, all workers; NULL: as fast as slots are free
+    Column("auto_max", Integer),  # `-j auto` moves the cap up to this; NULL: the cap is fixed
+    Column("adapting", Text),  # JSON: what `-j auto` has learned of the service's limits
     UniqueConstraint("provider", "name"),
 )
 
@@ -134,6 +136,8 @@ jobs = Table(
     Column("error", Text),
     Column("updated_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
+    Column("settings", Text),  # JSON: the inputs that decide price and time
+    Column("policy_retries_used", Integer, nullable=False, server_default="0"),
     UniqueConstraint("batch_id", "row_id", "variant_kind", "variant"),
     CheckConstraint(_one_of(JobState), name="state"),
     Index(
@@ -197,6 +201,8 @@ attempts = Table(
     Column("submit_raw", Text),
     Column("status_raw", Text),
     Column("result_raw", Text),
+    Column("settings", Text),  # as of the job when it was sent
+    Column("cancel_ms", BigInteger),  # when a person asked the service to cancel it
     UniqueConstraint("job_id", "no"),
     UniqueConstraint("account_id", "request_id"),
     CheckConstraint(_one_of(AttemptState), name="state"),
@@ -207,6 +213,14 @@ attempts = Table(
         sqlite_where=text(f"{_LIVE} AND NOT extra"),
         postgresql_where=text(f"{_LIVE} AND NOT extra"),
     ),
+    Index(  # what finished jobs of a model took and cost, the newest first
+        "ix_attempts_closed",
+        "account_id",
+        "model",
+        "id",
+        sqlite_where=text("state IN ('succeeded', 'failed')"),
+        postgresql_where=text("state IN ('succeeded', 'failed')"),
+    ),
     Index(
         "ix_attempts_live",
         "account_id",
@@ -214,6 +228,16 @@ attempts = Table(
         sqlite_where=text(_LIVE),
         postgresql_where=text(_LIVE),
     ),
+)
+
+prices = Table(  # what the service's catalog said last
+    "prices",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("unit_micros", BigInteger, nullable=False),
+    Column("unit", Text, nullable=False),  # second | output
+    Column("seen_ms", BigInteger, nullable=False),
 )
 
 spending = Table(

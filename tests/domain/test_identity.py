@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.domain.identity import canonical, input_hash, job_key, unsigned_url
+from batchgen.domain.identity import (
+    canonical,
+    input_hash,
+    job_key,
+    settings_of,
+    unsigned_url,
+)
 
 SCHEMA = {"properties": {"duration": {"default": 5}, "sound": {"default": True}}}
 BASE = {"promptText": "a fox", "promptImage": "https://images.example.com/a.jpg"}
@@ -168,3 +174,31 @@ def test_a_key_is_short_safe_and_starts_with_a_letter(batch: str, row: str, salt
     assert key[0] == "j"
     assert len(key) == 21
     assert key.isalnum()
+
+
+CHOICES = {
+    "properties": {
+        "duration": {"type": "integer", "default": 5},
+        "ratio": {"type": "string", "enum": ["16:9", "9:16"], "default": "16:9"},
+        "promptText": {"type": "string"},
+        "sound": {"type": "boolean", "default": True},
+        "seed": {"type": "integer"},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        pytest.param(BASE, "{}", id="texts-and-media-do-not-count"),
+        pytest.param({**BASE, "seed": 7}, "{}", id="nor-does-the-seed"),
+        pytest.param({"duration": 5, "ratio": "16:9", "sound": True}, "{}", id="nor-defaults"),
+        pytest.param(
+            {"ratio": "9:16", "duration": 10.0, "sound": False},
+            '{"duration":10,"ratio":"9:16","sound":false}',
+            id="choices-numbers-and-flags-do-in-one-order",
+        ),
+    ],
+)
+def test_settings_are_what_decides_price_and_time(inputs: dict[str, Any], expected: str) -> None:
+    assert settings_of(inputs, CHOICES, seed="seed") == expected

@@ -47,7 +47,8 @@ DEFINITIONS = text(
     "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL "
     "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
     "WHERE connamespace = 'public'::regnamespace UNION ALL "
-    "SELECT table_name, column_name, concat_ws(' ', ordinal_position, data_type, is_nullable, "
+    "SELECT table_name, column_name, concat_ws(' ', row_number() OVER "
+    "(PARTITION BY table_name ORDER BY ordinal_position), data_type, is_nullable, "
     "column_default) FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2, 3"
 )
 
