@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
+from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import JobState
 from batchgen.store import accounts, jobs, reads, upgrade, workers
 from batchgen.store.database import Database
@@ -151,8 +152,8 @@ def test_without_a_database_every_row_is_new(desk: Desk) -> None:
     plan = planning.decide(None, planning.prepare(None, wish))
 
     assert [spec.row_id for _, spec in plan.new] == ["a", "b"]
-    assert plan.estimate_micros == 2 * 250_000
-    assert plan.unpriced == 0
+    assert plan.estimate.micros == 2 * 250_000
+    assert plan.estimate.unpriced == 0
     assert plan.batch.name == "jobs"
 
 
@@ -478,8 +479,13 @@ def test_a_budget_without_a_known_price_is_refused(desk: Desk, monkeypatch: Any)
     models = manifests.load_models()
     unpriced = {name: replace(model, price_micros=None) for name, model in models.items()}
     monkeypatch.setattr(manifests, "load_models", lambda: unpriced)
-    with pytest.raises(UsageError, match="known price"):
-        desk.add(path, budget_micros=5)
+    plan = desk.plan(path, budget_micros=5)
+    with pytest.raises(UsageError, match=r"known price.*gen-4"):
+        planning.check_budget(plan)
+
+    planning.check_budget(
+        desk.plan(path, budget_micros=5, catalog={plan.batch.model: UnitPrice(1, "second")})
+    )
 
 
 def test_a_batch_belongs_to_its_account(desk: Desk) -> None:

@@ -41,6 +41,8 @@ class Flags:
     job_timeout: float
     poll_interval: float | None
     budget_micros: int | None
+    min_balance_micros: int | None
+    wait_for_balance: bool
     halt: int
     max_outage: float
     lease: float
@@ -168,6 +170,17 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         metavar="S",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
+    ),
+    click.option(
+        "--min-balance",
+        "min_balance_micros",
+        type=Usd(),
+        help="Pay for nothing that would leave the account with less than this.",
+    ),
+    click.option(
+        "--wait-for-balance",
+        is_flag=True,
+        help="Without money, wait until the account is topped up instead of ending.",
     ),
     click.option(
         "--halt",

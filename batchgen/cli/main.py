@@ -31,6 +31,7 @@ COMMANDS = {
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
     "export": "Write the result table as CSV or JSON Lines.",
+    "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
     "db": "Check or upgrade the job database.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from batchgen import exporters, planning, results
+from batchgen import exporters, manifests, planning, results
 from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
@@ -17,11 +17,13 @@ from batchgen.cli.flags import Flags, flags
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.loop import steady_s, wall_ms
+from batchgen.runner.purse import Purse
 from batchgen.settings import Token, database_url, find_token
-from batchgen.store import accounts, additions, by_hand, reads, upgrade, workers
+from batchgen.store import accounts, additions, by_hand, costs, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -93,6 +95,8 @@ def _check_output(database: Database, wanted: Flags) -> None:
 
 
 def _show_dry_run(look: Look, wanted: Flags) -> int:
+    for plan in look.plans:
+        planning.check_budget(plan)
     if wanted.as_json:
         print_json(
             {
@@ -160,6 +164,9 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             # Last: from here on every claim of the account waits for the commit.
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
+            if look.catalog:
+                costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
+                costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
             jobs = _cap(tx, database, account, wanted.jobs)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         with database.reading() as tx:
@@ -175,6 +182,13 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
+                purse=Purse(
+                    steady_s,
+                    min_micros=wanted.min_balance_micros,
+                    waits=wanted.wait_for_balance,
+                    unit_micros=look.unit_micros,
+                    balance_micros=look.balance_micros,
+                ),
             )
         )
     with database.reading() as tx:
@@ -223,6 +237,7 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     to_pay = 0
     for draft in look.drafts:
         plan = planning.decide_anew(tx, draft)
+        planning.check_budget(plan)
         to_pay += len(plan.to_pay)
         stored = planning.store(tx, plan, now_ms=now_ms, draw=random.SystemRandom().randint)
         batch_id = stored.batch_id

@@ -5,7 +5,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -20,7 +20,8 @@ from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
-from batchgen.runner.loop import Outcome, Session
+from batchgen.runner.loop import Outcome, Session, steady_s
+from batchgen.runner.purse import Purse
 from batchgen.store import reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Scope
@@ -41,6 +42,7 @@ class Errand:
         quiet: Show no progress.
         command: For the record.
         renew_token: Gives the provider a newer token, if there is one.
+        purse: What the account holds, and what must be left of it.
     """
 
     database: Database
@@ -53,6 +55,7 @@ class Errand:
     quiet: bool = False
     command: str = "run"
     renew_token: Callable[[Provider], bool] = lambda _: False
+    purse: Purse = field(default_factory=lambda: Purse(steady_s))
 
 
 def work(errand: Errand) -> Outcome:
@@ -95,6 +98,7 @@ async def _work(errand: Errand) -> Outcome:
             command=errand.command,
             journal=journal,
             renew_token=lambda: errand.renew_token(provider),
+            purse=errand.purse,
         )
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from batchgen.cli import common, restored
+from batchgen.domain.prices import Estimate, Prices, whole_cents
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, reads, step_back, workers
+from batchgen.store import accounts, costs, reads, step_back, workers
 from batchgen.store.database import Transaction
-from batchgen.store.reads import BatchSummary, Waiting
+from batchgen.store.reads import BatchSummary
 
 _MOST_CLASSED = 20_000  # failed jobs whose classes are counted one by one
 
@@ -22,7 +23,7 @@ class _Standing:
     """A batch with what its stored counters do not tell."""
 
     summary: BatchSummary
-    waiting: Waiting
+    waiting: Estimate
     classes: Mapping[str, int]
     spent_is_estimate: bool
 
@@ -37,12 +38,14 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         witnesses = restored.witnesses_of(database)
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
+            known = accounts.every(tx)
+            prices = {account.id: costs.prices(tx, account.id) for account in known}
             found = [
-                _standing(tx, summary)
+                _standing(tx, summary, prices[summary.account_id])
                 for summary in reads.batches(tx)
                 if batch_id in (None, summary.id)
             ]
-            paused = [account.name for account in accounts.every(tx) if account.paused]
+            paused = [account.name for account in known if account.paused]
             live = len(workers.living(tx, database.backend))
             missed = restored.missed(tx, witnesses)
     if as_json:
@@ -70,10 +73,11 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         click.echo(step_back.explain(missed), err=True)
 
 
-def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:
-    waiting = Waiting(0, 0, 0)
+def _standing(tx: Transaction, summary: BatchSummary, prices: Prices) -> _Standing:
+    waiting = Estimate()
     if summary.counts.get(JobState.PENDING):
-        waiting = reads.waiting(tx, summary.account_id, [summary.id])
+        for kind in reads.waiting(tx, summary.account_id, [summary.id]):
+            waiting.add(prices, kind.model, kind.settings, listed=kind.listed, jobs=kind.jobs)
     classes: Counter[str] = Counter()
     if 0 < summary.counts.get(JobState.FAILED, 0) <= _MOST_CLASSED:
         failed = reads.job_rows(tx, batch_id=summary.id, states=[JobState.FAILED])
@@ -96,6 +100,7 @@ def _json(standing: _Standing) -> dict[str, Any]:
         "budget_usd": common.usd_number(summary.budget_micros),
         "waiting_estimate_usd": common.usd_number(waiting.micros),
         "waiting_unpriced": waiting.unpriced,
+        "waiting_basis": waiting.basis(()),
     }
 
 
@@ -119,10 +124,13 @@ def _in_the_way(standing: _Standing) -> list[str]:
     counts, waiting, name = standing.summary.counts, standing.waiting, standing.summary.name
     lines = []
     if waiting.jobs:
-        price = f"about {common.usd(waiting.micros)}"
+        price = f"about {common.usd(whole_cents(waiting.micros))}"
         if waiting.unpriced:
             price += f" and {waiting.unpriced:,} of unknown price"
-        lines.append(f"  {waiting.jobs:,} to be paid for ({price}): batchgen run --batch {name}")
+        basis = f", by {waiting.basis(())}" if waiting.learned else ""
+        lines.append(
+            f"  {waiting.jobs:,} to be paid for ({price}{basis}): batchgen run --batch {name}"
+        )
     if counts.get(JobState.IN_DOUBT):
         lines.append(
             f"  {counts[JobState.IN_DOUBT]:,} in doubt, maybe paid for: batchgen reconcile --list"

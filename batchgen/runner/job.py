@@ -29,6 +29,7 @@ from batchgen.domain.errors import (
     Unsent,
 )
 from batchgen.domain.jobs import Clip
+from batchgen.domain.prices import Prices
 from batchgen.domain.retry import backoff_s, failure_class, is_retried
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.failpoints import failpoint
@@ -50,7 +51,8 @@ _DOWNLOAD_LONGEST_S = 600.0
 _EXPIRED_AFTER_S = 3600.0
 _MISROUTED_WAIT_MS = 5_000
 _RESCUE_AFTER_S = 2.0
-_LATE_COSTS_TRIED = 3
+_LATE_COSTS_TRIED = 3  # in vain, one after the other
+_MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
 _OUTAGE_AFTER_LOOKS = 5
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
@@ -137,6 +139,9 @@ class Carrier:
     downloads: asyncio.Semaphore
     journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
+    prices: Prices = field(default_factory=Prices)  # learns what finished requests cost
+    lacks_money: Callable[[str], bool] = lambda _: False  # whether the run waits for more
+    spent: Callable[[int], None] = lambda _: None  # told what each ended request cost
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
@@ -145,6 +150,7 @@ class Carrier:
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
+    _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
 
     async def carry(self, job: Job) -> None:
         """Take one job through every step that is still to do."""
@@ -503,6 +509,8 @@ class Carrier:
                 self._tokens += 1
             if tokens != self._tokens:
                 return False
+        if error.exit_code is Exit.NO_BALANCE and self.lacks_money(str(error)):
+            return False
         said = (
             f"the token was refused ({error}): set a good one in RUNCOMFY_TOKEN, then run again"
             if error.exit_code is Exit.TOKEN
@@ -553,6 +561,11 @@ class Carrier:
         run_ms = result.run_ms
         mine = await self.writer.do(jobs.record_generated, result)
         self.limits.good()
+        self.spent(job.est_micros if look.cost_micros is None else look.cost_micros)
+        if look.cost_micros is not None:
+            self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
+        elif len(self._uncosted) < _MOST_UNCOSTED:
+            self._uncosted[job.attempt_id] = _Uncosted(job, is_counted=True)
         if self.learned is not None and run_ms is not None:
             await self.learned(run_ms)
         self.stats.charged_micros += (
@@ -595,6 +608,11 @@ class Carrier:
     async def _closed(self, end: jobs.Ended) -> None:
         """Record a generation that gave no clip, and count what it means for the session."""
         await self.writer.do(jobs.record_ended, end)
+        self.spent(end.job.est_micros if end.cost_micros is None else end.cost_micros)
+        if end.cost_micros is not None and end.state == "failed":
+            is_end = end.retry_at_ms is None
+            job = end.job
+            self.prices.add(job.model, job.settings, end.cost_micros, is_clip=False, is_end=is_end)
         if end.retry_at_ms is not None:
             self._problem(end.job, f"failed, to be bought again: {end.error}")
         elif end.state == "cancelled":
@@ -655,7 +673,11 @@ class Carrier:
         )
         if finished:
             self.stats.succeeded += 1
-            await self._late_cost(job)
+            if not job.is_costed:
+                # One that an earlier session generated is not among this one's estimates.
+                self._uncosted.setdefault(job.attempt_id, _Uncosted(job, is_counted=False))
+            if self.stats.late_costs < _LATE_COSTS_TRIED:
+                await self._late_cost(job)
 
     async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
         fresh = False
@@ -729,9 +751,16 @@ class Carrier:
             return None
         return replace(job, urls=look.output_urls)
 
+    async def settle_costs(self) -> None:
+        """Ask once more for the costs that came neither with the result nor with the clip."""
+        for one in list(self._uncosted.values()):
+            await self._late_cost(one.job)
+            if self.stats.late_costs >= 2 * _LATE_COSTS_TRIED:
+                return  # this service states them later still, or never
+
     async def _late_cost(self, job: Job) -> None:
         """Read a cost again that was not stated with the result; costs may come late."""
-        if job.is_costed or job.request_id is None or self.stats.late_costs >= _LATE_COSTS_TRIED:
+        if job.attempt_id not in self._uncosted or job.request_id is None:
             return
         self.stats.late_costs += 1
         try:
@@ -740,9 +769,12 @@ class Carrier:
             logger.debug("the cost of %s could not be read: %s", job.key, error)
             return
         if look.cost_micros is not None:
+            was_counted = self._uncosted.pop(job.attempt_id).is_counted
             self.stats.late_costs = 0
-            self.stats.charged_micros += look.cost_micros - job.est_micros
-            self.stats.estimates -= 1
+            if was_counted:
+                self.stats.charged_micros += look.cost_micros - job.est_micros
+                self.stats.estimates -= 1
+            self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
             await self.writer.do(
                 jobs.record_cost,
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
@@ -755,6 +787,18 @@ class Carrier:
     def _problem(self, job: Job, said: str) -> None:
         self.stats.last_problem = f"{job.batch}/{job.label}: {said}"
         logger.info("%s", self.stats.last_problem)
+
+
+@dataclass(frozen=True)
+class _Uncosted:
+    """A clip whose cost the service has not stated yet.
+
+    Attributes:
+        is_counted: Whether its estimate is among the session's numbers.
+    """
+
+    job: Job
+    is_counted: bool
 
 
 def names_of(job: Job) -> list[str]:

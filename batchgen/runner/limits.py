@@ -53,6 +53,7 @@ class Limits:
     _offline_total_s: float = 0.0
     _online: asyncio.Event = field(default_factory=asyncio.Event)
     _outage: asyncio.Event = field(default_factory=asyncio.Event)
+    _lacks_money: bool = False
     _wake: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -78,6 +79,21 @@ class Limits:
         if model not in self.held_models:
             self.held_models.add(model)
             self.reasons.append(Held(Exit.HALTED, message))
+        self._wake()
+
+    @property
+    def lacks_money(self) -> bool:
+        """Whether this session waits for the account to be topped up."""
+        return self._lacks_money
+
+    def wait_for_money(self) -> None:
+        """Submit nothing until `has_money`; what was paid for goes on."""
+        self._lacks_money = True
+        self._wake()
+
+    def has_money(self) -> None:
+        """Note that the account can pay again."""
+        self._lacks_money = False
         self._wake()
 
     def good(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
-from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
+from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderError, StoreError
+from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import remove_orphans
@@ -23,11 +24,12 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
-from batchgen.store import extras, jobs, sharing, step_back, workers
+from batchgen.store import costs, extras, jobs, sharing, step_back, workers
 from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
+from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NearlySpent, Scope
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Writer
 
@@ -38,6 +40,7 @@ T = TypeVar("T")
 _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
 _PAUSED_LOOK_S = 2.0
+_BETWEEN_BALANCES_S = 2.0
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
@@ -87,6 +90,7 @@ class Session:
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
+        purse: What the account holds, and what must be left of it.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
     """
 
@@ -101,6 +105,7 @@ class Session:
     say: Callable[[str], None]
     command: str = "run"
     journal: Journal = field(default_factory=Journal)
+    purse: Purse = field(default_factory=lambda: Purse(steady_s))
     renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
@@ -125,6 +130,8 @@ class Session:
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
+        self._warned_of: set[int] = set()  # batches whose budget comes to its end
+        self._prices = Prices()
         self._longest_ms = 0
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
@@ -253,6 +260,7 @@ class Session:
             workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
+            self._prices = costs.prices(tx, self.account_id)
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
 
@@ -315,6 +323,9 @@ class Session:
             learned=self._learn,
             in_place=self._in_place,
             journal=self.journal,
+            prices=self._prices,
+            lacks_money=self._lacks_money,
+            spent=self.purse.spent,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -336,6 +347,7 @@ class Session:
             if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
                     if seen_alone:
+                        await self._carrier.settle_costs()
                         return
                     # Between the two looks another may have given back what it had in hand.
                     seen_alone = True
@@ -351,6 +363,8 @@ class Session:
         """Whether something may yet be submitted, although nothing is in flight here."""
         if self.limits.paused or self._fenced:
             return False
+        if self.limits.lacks_money or self.purse.is_asked:
+            return await self._has_pending(writer)
         if claim is None:
             return self.limits.offline or bool(self._carrier.writer.stuck)
         if claim.paused or claim.wait_until_ms:  # the moment may have come since the claim
@@ -447,6 +461,7 @@ class Session:
         self.journal.intended(claim.jobs, account_id=self.account_id, now_ms=self.now_ms())
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
+        self._warn_of_budgets(claim.nearly_spent)
         self._tell_pause(claim.paused)
         if claim.fenced:
             self._fence()
@@ -454,6 +469,16 @@ class Session:
         for job in claim.jobs:
             self._spawn(job)
         return claim
+
+    def _warn_of_budgets(self, batches: Sequence[NearlySpent]) -> None:
+        for one in batches:
+            if one.batch_id not in self._warned_of:
+                self._warned_of.add(one.batch_id)
+                used, budget = one.used_micros / 1_000_000, one.budget_micros / 1_000_000
+                self.say(
+                    f"batch {one.batch} has used ${used:,.2f} of its budget of ${budget:,.2f}, "
+                    "what is reserved included: `batchgen set budget` raises it"
+                )
 
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
@@ -477,6 +502,8 @@ class Session:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""
         if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
             return 0
+        if self.limits.lacks_money:
+            return 0
         in_flight = len(self._held)
         wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
         if self.settings.limit is not None:
@@ -485,7 +512,17 @@ class Session:
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)
+        room = self.purse.room(self._reserved_micros)
+        if room is not None and wanted > 0:
+            wanted = min(wanted, room)
+            if not room:
+                self.purse.ask()
         return wanted
+
+    @property
+    def _reserved_micros(self) -> int:
+        """What this worker has in flight, as estimated."""
+        return sum(job.est_micros for job in self._held.values())
 
     def _request(self, wanted: int) -> ClaimRequest:
         now_ms = self.now_ms()
@@ -497,6 +534,7 @@ class Session:
             held_models=frozenset(self.limits.held_models),
             now_ms=now_ms,
             watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
+            prices=self._prices,
         )
 
     async def _take_up_extras(self, writer: Writer) -> None:
@@ -581,6 +619,7 @@ class Session:
         """Renew the lease, look for the dead, the disk and the service."""
         beats = asyncio.create_task(self._beat(writer))
         watch = asyncio.create_task(self._watch(writer))
+        purse = asyncio.create_task(self._mind_purse())
         try:
             while not self._leaving:
                 if self.limits.offline:
@@ -593,7 +632,8 @@ class Session:
         finally:
             beats.cancel()
             watch.cancel()
-            await asyncio.gather(beats, watch, return_exceptions=True)
+            purse.cancel()
+            await asyncio.gather(beats, watch, purse, return_exceptions=True)
 
     async def _watch(self, writer: Writer) -> None:
         """Free the store thread from a server that has gone silent; a beat waits behind it."""
@@ -662,6 +702,53 @@ class Session:
             self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
         self.stats.last_problem = ""
         self.limits.go_online()
+
+    async def _mind_purse(self) -> None:
+        """Look at the balance where it is asked for; react when it falls too low, or rises."""
+        while self.purse.is_minded:
+            await self.purse.next_look()
+            self.purse.looking()
+            try:
+                balance = await self.provider.balance_micros()
+            except ProviderError as error:
+                logger.info("the balance could not be read: %s", error)
+                balance = None
+            self.purse.looked(balance)
+            self._judge_purse()
+            self._wake.set()
+            await self.sleep(_BETWEEN_BALANCES_S)
+
+    def _judge_purse(self) -> None:
+        reserved = self._reserved_micros
+        if self.limits.lacks_money:
+            if self.purse.is_filled(reserved):
+                self.say("the account can pay again: going on")
+                self.limits.has_money()
+            return
+        # What is in flight may have been taken already: only without it is the answer plain.
+        if self.purse.room(reserved) == 0 and not self._held:
+            least = (self.purse.min_micros or 0) / 1_000_000
+            left = (self.purse.balance_micros or 0) / 1_000_000
+            said = f"the balance is ${left:,.2f}, and --min-balance keeps ${least:,.2f} of it"
+            if not self._lacks_money(said):
+                self.limits.pause(
+                    Exit.NO_BALANCE,
+                    f"{said}: top it up or lower --min-balance, then run again; nothing that was "
+                    "paid for is lost",
+                )
+
+    def _lacks_money(self, said: str) -> bool:
+        """Wait for more money, if the user wants that; return whether the run does."""
+        if not self.purse.waits:
+            return False
+        if not self.limits.lacks_money:
+            self.say(
+                f"no money to go on ({said}): waiting until the account is topped up; what is paid "
+                "for goes on"
+            )
+            self.purse.emptied()
+            self.limits.wait_for_money()
+        return True
 
     async def _take_over(self, writer: Writer) -> None:
         if not self._in_place():  # looking would be at another file

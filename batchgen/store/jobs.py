@@ -9,13 +9,14 @@ epoch under which the worker holds it, and change nothing once another worker ha
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, text
 
 from batchgen.domain.identity import job_label
+from batchgen.domain.prices import Prices, is_nearly_spent
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import step_back
 from batchgen.store.database import ByDialect, Transaction, locking
@@ -82,11 +83,26 @@ class ClaimRequest:
     held_models: frozenset[str]
     now_ms: int
     watch: step_back.Watch = step_back.NOTHING_BOUGHT
+    prices: Prices = field(default_factory=Prices)  # what the worker has learned
 
 
 _LOCKED_LOOK_MS = 1_000
 LONGEST_FREEZE_MS = 3_600_000
 """The longest that a service can make everybody wait; what asks for more pauses the run."""
+
+
+@dataclass(frozen=True)
+class NearlySpent:
+    """A batch that has used most of its budget; money in micro-dollars.
+
+    Attributes:
+        used_micros: Spent and reserved.
+    """
+
+    batch_id: int
+    batch: str
+    used_micros: int
+    budget_micros: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,7 @@ class Claim:
         cap: The account's cap.
         wait_until_ms: Nothing can be claimed before (a freeze, or jobs that are not due yet).
         over_budget: Batches of which a job would not fit any more.
+        nearly_spent: Batches whose budget comes to its end.
         paused: The account is paused by a person.
         fenced: This worker has been declared dead: it must not pay for anything.
         stepped_back: Purchases are missing from the job database: nobody may pay.
@@ -112,6 +129,7 @@ class Claim:
     paused: bool = False
     fenced: bool = False
     stepped_back: str | None = None
+    nearly_spent: tuple[NearlySpent, ...] = ()
 
 
 _GATE = locking(
@@ -126,7 +144,7 @@ _LIVE = text(
     "AND ((slot_until_ms IS NULL AND state <> 'in_doubt') OR slot_until_ms > :now_ms)"
 )
 _BUDGETS = text(
-    "SELECT b.id, b.budget_micros, "
+    "SELECT b.id, b.name, b.budget_micros, "
     "(SELECT coalesce(sum(spent_micros), 0) FROM spending s WHERE s.batch_id = b.id) AS spent, "
     "(SELECT coalesce(sum(est_micros), 0) FROM attempts a WHERE a.account_id = :account_id "
     " AND a.batch_id = b.id AND a.state IN ('intent', 'accepted', 'in_doubt')) AS reserved "
@@ -224,14 +242,20 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
         room = bucket.tokens
         if room <= 0:
             return Claim((), live, gate.cap, bucket.next_ms)
-    taken, over_budget = _affordable(tx, request, room)
+    taken, budgets = _affordable(tx, request, room)
+    over_budget, nearly_spent = budgets.exceeded, budgets.nearly_spent
     if not taken:
-        return Claim((), live, gate.cap, _next_due(tx, request, over_budget), over_budget)
+        wait_until_ms = _next_due(tx, request, over_budget)
+        return Claim(
+            (), live, gate.cap, wait_until_ms, over_budget=over_budget, nearly_spent=nearly_spent
+        )
     jobs = _intend(tx, request, taken)
     if bucket is not None:
         key["empty_ms"] = bucket.after(len(jobs))
         tx.run(_SPEND_TOKENS, key)
-    return Claim(jobs, live + len(jobs), gate.cap, over_budget=over_budget)
+    return Claim(
+        jobs, live + len(jobs), gate.cap, over_budget=over_budget, nearly_spent=nearly_spent
+    )
 
 
 @dataclass(frozen=True)
@@ -267,32 +291,67 @@ class _Bucket:
         return self.empty_ms + math.ceil(1000 * taken / self.rate_per_s)
 
 
-def _affordable(
-    tx: Transaction, request: ClaimRequest, room: int
-) -> tuple[list[Any], frozenset[int]]:
-    left = {
-        row.id: int(row.budget_micros - row.spent - row.reserved)
-        for row in tx.rows(_BUDGETS, {"account_id": request.account_id})
-    }
-    taken: list[Any] = []
-    over_budget: set[int] = set()
+class _Budgets:
+    """What the budgets of an account's batches leave, while jobs are taken."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = {row.id: row for row in rows}
+        self._left = {row.id: int(row.budget_micros - row.spent - row.reserved) for row in rows}
+        self._exceeded: set[int] = set()
+
+    @property
+    def exceeded(self) -> frozenset[int]:
+        """Batches of which a job would not fit."""
+        return frozenset(self._exceeded)
+
+    @property
+    def nearly_spent(self) -> tuple[NearlySpent, ...]:
+        """Batches whose budget comes to its end."""
+        used = {key: int(row.budget_micros) - self._left[key] for key, row in self._rows.items()}
+        return tuple(
+            NearlySpent(key, row.name, used[key], int(row.budget_micros))
+            for key, row in self._rows.items()
+            if is_nearly_spent(used[key], int(row.budget_micros))
+        )
+
+    def takes(self, batch_id: int, micros: int) -> bool:
+        """Reserve the price of one more job, if it fits."""
+        if batch_id in self._exceeded:
+            return False
+        if batch_id in self._left:
+            if micros > self._left[batch_id]:
+                self._exceeded.add(batch_id)
+                return False
+            self._left[batch_id] -= micros
+        return True
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A job that a claim takes, and what is reserved for it."""
+
+    row: Any
+    est_micros: int
+
+
+def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list[_Taken], _Budgets]:
+    budgets = _Budgets(tx.rows(_BUDGETS, {"account_id": request.account_id}))
+    taken: list[_Taken] = []
     values = _scope_values(request)
     while len(taken) < room:
-        blocked = len(over_budget)
-        seen = {row.id for row in taken}
-        for row in tx.rows(_CANDIDATES, {**values, "wanted": room, "skipped": list(over_budget)}):
-            if row.id in seen or row.batch_id in over_budget or len(taken) == room:
+        blocked = len(budgets.exceeded)
+        seen = {one.row.id for one in taken}
+        wanted = {**values, "wanted": room, "skipped": list(budgets.exceeded)}
+        for row in tx.rows(_CANDIDATES, wanted):
+            if row.id in seen or len(taken) == room:
                 continue
-            if row.batch_id in left:
-                # A budget without a known price is refused when it is set.
-                if (row.est_micros or 0) > left[row.batch_id]:
-                    over_budget.add(row.batch_id)
-                    continue
-                left[row.batch_id] -= row.est_micros or 0
-            taken.append(row)
-        if len(over_budget) == blocked:
+            # A budget without a known price is refused when it is set.
+            est_micros = request.prices.of_request(row.model, row.settings, row.est_micros) or 0
+            if budgets.takes(row.batch_id, est_micros):
+                taken.append(_Taken(row, est_micros))
+        if len(budgets.exceeded) == blocked:
             break
-    return taken, frozenset(over_budget)
+    return taken, budgets
 
 
 def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
@@ -317,7 +376,8 @@ def _scope_values(request: ClaimRequest) -> dict[str, Any]:
     }
 
 
-def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tuple[Job, ...]:
+def _intend(tx: Transaction, request: ClaimRequest, taken: Sequence[_Taken]) -> tuple[Job, ...]:
+    rows = [one.row for one in taken]
     values = [
         {
             "job_id": row.id,
@@ -332,9 +392,9 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
             "inputs": row.inputs,
             "input_hash": row.input_hash,
             "settings": row.settings,
-            "est_micros": row.est_micros or 0,
+            "est_micros": one.est_micros,
         }
-        for row, attempt_id in zip(rows, request.attempt_ids, strict=False)
+        for one, row, attempt_id in zip(taken, rows, request.attempt_ids, strict=False)
     ]
     tx.run_many(_TAKE, values)
     tx.run_many(_INTEND, values)
@@ -347,6 +407,7 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
             epoch=row.epoch + 1,
             attempt_id=value["attempt_id"],
             no=value["no"],
+            est_micros=value["est_micros"],
         )
         for row, value in zip(rows, values, strict=True)
     )
@@ -1060,7 +1121,8 @@ def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None
 
 
 _OWNED = locking(
-    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros "
+    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros, "
+    "a.est_micros AS reserved_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
     "AND j.state IN ('submitting', 'running', 'downloading') "
@@ -1120,6 +1182,7 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
                 _job(
                     row,
                     epoch=row.epoch + 1,
+                    est_micros=row.reserved_micros,
                     request_id=row.request_id,
                     accepted_ms=row.accepted_ms,
                     started_ms=row.started_ms,

@@ -19,6 +19,7 @@ from batchgen.domain.errors import (
     Unavailable,
 )
 from batchgen.domain.jobs import Clip
+from batchgen.domain.prices import UnitPrice
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.runner.job import Carrier, Settings, Stats
 from batchgen.runner.limits import Limits
@@ -59,7 +60,10 @@ class Service:
     async def cancel(self, request_id: str) -> bool:
         return False
 
-    async def balance_micros(self) -> int | None:
+    async def balance_micros(self) -> int:
+        return 0
+
+    async def price(self, model: str) -> UnitPrice | None:
         return None
 
     async def is_reachable(self) -> bool:
