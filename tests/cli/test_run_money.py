@@ -59,18 +59,19 @@ def test_the_catalog_gives_the_price_that_is_shown_and_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with service(monkeypatch, Settings(catalog_per_s_micros=70_000)):
-        ok("add", write("jobs.csv", rows("a", "b")))
-        assert ok("status", "--json").said["batches"][0]["waiting_estimate_usd"] == 0.5
+        short, long = rows("a", "b")
+        ok("add", write("jobs.csv", [{**short, "duration": "5"}, {**long, "duration": "10"}]))
+        assert ok("status", "--json").said["batches"][0]["waiting_estimate_usd"] == 0.75
 
         run = call("run", "jobs.csv", "-y", "--limit", "1", "--poll-interval", "0")
 
         assert run.code == 0, run.err
-        assert "about $0.70 (the service's catalog)" in run.err
-        assert "1 job to pay for (--limit): about $0.35, at worst $0.70" in run.err
-        ok("add", write("more.csv", [{**row, "duration": "10"} for row in rows("c")]))
+        assert "about $1.05 (the service's catalog)" in run.err
+        assert "1 job to pay for (--limit): about $0.70, at worst $1.40" in run.err
+        ok("add", write("more.csv", rows("c")))
         batches = ok("status", "--json").said["batches"]
-    # One by what its like has cost; the other, of twice the length, by the catalog.
-    assert [batch["waiting_estimate_usd"] for batch in batches] == [0.25, 0.7]
+    # Of the length that was bought, by what that cost; of twice the length, by the catalog.
+    assert [batch["waiting_estimate_usd"] for batch in batches] == [0.7, 0.25]
 
 
 def test_a_service_without_a_catalog_leaves_the_list_price(
