@@ -8,7 +8,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, Seconds, Usd
+from batchgen.cli.options import Halt, NextTimeOfDay, Seconds, Usd
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -43,6 +43,8 @@ class Flags:
     budget_micros: int | None
     halt: int
     max_outage: float
+    max_duration: float | None
+    until_s: float | None
     lease: float
     download: bool
     download_jobs: int
@@ -82,8 +84,8 @@ class Flags:
             allow_private_inputs=self.allow_private_inputs,
         )
 
-    def settings(self, jobs: int) -> Settings:
-        """Return what was chosen for the session, with its share of the cap."""
+    def settings(self, jobs: int | None) -> Settings:
+        """Return what was chosen for the session, with its share of the cap, None for all."""
         default_poll_s = _SIMULATED_POLL_S if self.simulate else _POLL_S
         return Settings(
             jobs=jobs,
@@ -96,6 +98,8 @@ class Flags:
             streak=self.halt,
             max_outage_s=self.max_outage,
             lease_s=self.lease,
+            max_duration_s=self.max_duration,
+            until_s=self.until_s,
         )
 
 
@@ -183,6 +187,19 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         show_default=True,
         metavar="TIME",
         help="How long to wait for a service that cannot be reached.",
+    ),
+    click.option(
+        "--max-duration",
+        type=Seconds(shortest_s=1),
+        metavar="TIME",
+        help="Stop submitting after so long (8h), and finish what is paid for.",
+    ),
+    click.option(
+        "--until",
+        "until_s",
+        type=NextTimeOfDay(),
+        metavar="HH:MM",
+        help="The same when the clock shows this, today or tomorrow.",
     ),
     click.option(
         "--lease",

@@ -1,11 +1,14 @@
 """Kinds of option values that several commands take."""
 
+import datetime as clock
 import re
-from datetime import time
+import time
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
+
+from batchgen.runner.deadline import in_words, next_moment
 
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
@@ -79,35 +82,24 @@ def seconds_of(text: str) -> float | None:
     )
 
 
-def in_words(seconds: float) -> str:
-    """Return a time as it may be typed: `90` becomes `1m30s`."""
-    whole, rest_s = divmod(seconds, 60)
-    parts = []
-    for unit_s, unit in ((1440, "d"), (60, "h"), (1, "m")):
-        count, whole = divmod(whole, unit_s)
-        if count:
-            parts.append(f"{count:.0f}{unit}")
-    if rest_s or not parts:
-        parts.append(f"{rest_s:g}s")
-    return "".join(parts)
-
-
-class TimeOfDay(click.ParamType[time]):
-    """A time on the clock of this machine: `07:00`."""
+class NextTimeOfDay(click.ParamType[float]):
+    """A time on the clock of this machine, `07:00`; the next such moment inside."""
 
     name = "HH:MM"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> time:
-        """Return the hour and the minute."""
-        if isinstance(value, time):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return epoch seconds."""
+        if isinstance(value, float):
             return value
         found = _HOUR_AND_MINUTE.fullmatch(str(value))
-        if found is None or int(found[1]) > 23 or int(found[2]) > 59:
+        if found is None:
             self.fail(f"{value!r} is no time of day such as 07:00 or 23:30", param, ctx)
-        return time(int(found[1]), int(found[2]))
+        return next_moment(clock.time(int(found[1]), int(found[2])), time.time())
 
 
-_HOUR_AND_MINUTE = re.compile("([0-9]{1,2}):([0-9]{2})")
+_HOUR_AND_MINUTE = re.compile("([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 
 class OrElse(click.ParamType[Any]):
