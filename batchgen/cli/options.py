@@ -1,6 +1,7 @@
 """Kinds of option values that several commands take."""
 
 import datetime as clock
+import math
 import re
 import time
 from decimal import Decimal, InvalidOperation
@@ -100,6 +101,22 @@ class NextTimeOfDay(click.ParamType[float]):
 
 
 _HOUR_AND_MINUTE = re.compile("([01]?[0-9]|2[0-3]):([0-5][0-9])")
+
+
+class PerSecond(click.FloatRange):
+    """How many a second: above nothing, and a number."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0.0001, max=10_000)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return how many."""
+        rate: float = super().convert(value, param, ctx)
+        if math.isnan(rate):  # it is in every range, as comparisons go
+            self.fail(f"{value!r} is not a number such as 2 or 0.5", param, ctx)
+        return rate
 
 
 class OrElse(click.ParamType[Any]):

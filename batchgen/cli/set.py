@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common
-from batchgen.cli.options import OrElse, Usd
+from batchgen.cli.options import OrElse, PerSecond, Usd
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.runner.loop import wall_ms
 from batchgen.store import accounts, control, reads
@@ -17,7 +17,6 @@ from batchgen.store.reads import JobRow
 
 _MOST_JOBS = 10**9
 _AUTO_MAX = 32
-_SLOWEST, _FASTEST = 0.0001, 10_000.0  # submits a second
 
 
 @click.group("set")
@@ -91,7 +90,7 @@ def _say(changed: str, live: int) -> None:
 
 
 @command.command("rate")
-@click.argument("rate", metavar="N|none", type=OrElse(click.FloatRange(_SLOWEST, _FASTEST), "none"))
+@click.argument("rate", metavar="N|none", type=OrElse(PerSecond(), "none"))
 @common.account_option
 @common.json_option
 @common.db_option
