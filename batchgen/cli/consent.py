@@ -21,6 +21,7 @@ from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_cents
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import check_writable
+from batchgen.runner.deadline import in_words
 from batchgen.settings import is_database_named
 from batchgen.store import accounts, costs, reads, upgrade
 from batchgen.store.accounts import Account
@@ -290,6 +291,11 @@ def price(found: Look, flags: Flags) -> list[str]:
         for plan in found.plans
         if plan.batch.budget_micros is not None
     ]
+    if flags.max_duration is not None:
+        lines.append(f"submits for {in_words(flags.max_duration)} at most (--max-duration)")
+    if flags.until_s is not None:
+        until = datetime.fromtimestamp(flags.until_s, UTC).astimezone()
+        lines.append(f"submits until {until:%Y-%m-%d %H:%M} at most (--until)")
     return lines
 
 

@@ -8,7 +8,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, Seconds, Usd
+from batchgen.cli.options import Halt, NextTimeOfDay, Seconds, Usd
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -45,6 +45,8 @@ class Flags:
     wait_for_balance: bool
     halt: int
     max_outage: float
+    max_duration: float | None
+    until_s: float | None
     lease: float
     download: bool
     download_jobs: int
@@ -84,8 +86,8 @@ class Flags:
             allow_private_inputs=self.allow_private_inputs,
         )
 
-    def settings(self, jobs: int) -> Settings:
-        """Return what was chosen for the session, with its share of the cap."""
+    def settings(self, jobs: int | None) -> Settings:
+        """Return what was chosen for the session, with its share of the cap, None for all."""
         default_poll_s = _SIMULATED_POLL_S if self.simulate else _POLL_S
         return Settings(
             jobs=jobs,
@@ -98,6 +100,8 @@ class Flags:
             streak=self.halt,
             max_outage_s=self.max_outage,
             lease_s=self.lease,
+            max_duration_s=self.max_duration,
+            until_s=self.until_s,
         )
 
 
@@ -162,13 +166,13 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         default=3600,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="Let a job rest that runs longer; a later run looks again.",
     ),
     click.option(
         "--poll-interval",
         type=_SECONDS,
-        metavar="S",
+        metavar="TIME",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
     ),
     click.option(
@@ -194,15 +198,28 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         default=6 * 3600,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="How long to wait for a service that cannot be reached.",
     ),
     click.option(
+        "--max-duration",
+        type=Seconds(shortest_s=1),
+        metavar="TIME",
+        help="Stop submitting after so long (8h), and finish what is paid for.",
+    ),
+    click.option(
+        "--until",
+        "until_s",
+        type=NextTimeOfDay(),
+        metavar="HH:MM",
+        help="The same when the clock shows this, today or tomorrow.",
+    ),
+    click.option(
         "--lease",
-        type=click.FloatRange(min=1, max=3600),
+        type=Seconds(shortest_s=1, longest_s=3600),
         default=30,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="PostgreSQL: how long a silent worker keeps its jobs.",
     ),
     click.option("--download/--no-download", default=True, help="Fetch the clips (default)."),

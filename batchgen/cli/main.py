@@ -28,6 +28,7 @@ COMMANDS = {
     "retry": "Let failed, cancelled or expired jobs be paid for again.",
     "pause": "Submit nothing more, in live runs and new ones, until unpause.",
     "unpause": "Let an account's jobs be submitted again.",
+    "set": "Change jobs in flight, rate, budget or priority, also under live runs.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
     "export": "Write the result table as CSV or JSON Lines.",

@@ -256,20 +256,19 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int:
-    """Return this worker's share of the cap, storing `-j` if no other worker lives."""
+def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int | None:
+    """Return this worker's share of the cap, None for all, storing `-j` if no other lives."""
     if jobs is None:
-        return account.cap
+        return None
     living = workers.living(tx, database.backend)
     if living:
-        share = min(jobs, account.cap)
         say(
             f"{plural(len(living), 'other worker')} at work: the cap stays {account.cap}, this "
-            f"one takes at most {share}"
+            f"one takes at most {min(jobs, account.cap)}"
         )
-        return share
+        return jobs
     accounts.set_cap(tx, account, jobs)
-    return jobs
+    return None
 
 
 def _unfinished(tally: Counter[JobState]) -> int:

@@ -8,7 +8,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,9 +102,15 @@ class Stats:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose for a session; times in seconds."""
+    """What the user chose for a session; times in seconds.
 
-    jobs: int = 4
+    Attributes:
+        jobs: This worker's share of the account's cap; None is all of it, whatever it becomes.
+        max_duration_s: Submits end so long after the session began.
+        until_s: They end at this moment, epoch seconds.
+    """
+
+    jobs: int | None = None
     retries: int = 1
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
@@ -114,6 +120,8 @@ class Settings:
     streak: int = 10
     max_outage_s: float = 6 * 3600.0
     lease_s: float = 30.0
+    max_duration_s: float | None = None
+    until_s: float | None = None
 
 
 @dataclass
@@ -151,6 +159,7 @@ class Carrier:
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
     _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
+    _asked: dict[str, asyncio.Event] = field(default_factory=dict)  # for a look, by attempt
 
     async def carry(self, job: Job) -> None:
         """Take one job through every step that is still to do."""
@@ -421,8 +430,21 @@ class Carrier:
         look = await self._until_ended(job)
         return None if look is None else await self._ended(job, look)
 
+    def look_now(self, attempt_ids: Iterable[str]) -> None:
+        """Look at once at those of these attempts that are watched, whenever the next look is."""
+        for attempt_id in attempt_ids:
+            if attempt_id in self._asked:
+                self._asked[attempt_id].set()
+
     async def _until_ended(self, job: Job) -> Look | None:
         """Look at the job until it has ended; None if it rests before."""
+        asked = self._asked[job.attempt_id] = asyncio.Event()
+        try:
+            return await self._watch(job, asked)
+        finally:
+            del self._asked[job.attempt_id]
+
+    async def _watch(self, job: Job, asked: asyncio.Event) -> Look | None:
         watch = _Watch(job, self)
         tries = 0
         while True:
@@ -434,11 +456,11 @@ class Carrier:
                     await self._overdue(job)
                     return None
                 tries += 1
-                await self._pause(after_trouble_s(tries, shortest_s=self._interval_s))
+                await self._pause(after_trouble_s(tries, shortest_s=self._interval_s), asked)
                 continue
             tries = 0
             if watch.is_success_without_output(look):
-                await self._pause(after_trouble_s(1, shortest_s=self._interval_s))
+                await self._pause(after_trouble_s(1, shortest_s=self._interval_s), asked)
                 continue
             if look.phase in (Phase.QUEUED, Phase.IN_PROGRESS):
                 await watch.note(look)
@@ -448,7 +470,8 @@ class Carrier:
                 await self._pause(
                     wait_s(
                         watch.age_s(), shortest_s=self.settings.poll_interval_s, random=self.random
-                    )
+                    ),
+                    asked,
                 )
                 continue
             return look
@@ -457,10 +480,23 @@ class Carrier:
     def _interval_s(self) -> float:
         return self.settings.poll_interval_s
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float, asked: asyncio.Event | None = None) -> None:
+        """Wait, no longer than until a look is asked for."""
         if seconds > 0:
-            await self.sleep(seconds)
+            await (self.sleep(seconds) if asked is None else self._sleep_until(asked, seconds))
         await self.limits.online()
+
+    async def _sleep_until(self, asked: asyncio.Event, seconds: float) -> None:
+        sleep = asyncio.ensure_future(self.sleep(seconds))
+        wanted = asyncio.create_task(asked.wait())
+        try:
+            await asyncio.wait({sleep, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            if sleep.done():
+                sleep.result()
+        finally:
+            sleep.cancel()
+            wanted.cancel()
+        asked.clear()
 
     async def _look(self, watch: "_Watch") -> Look | None:
         job = watch.job

@@ -21,13 +21,16 @@ from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
+from batchgen.runner.deadline import Deadline
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.listener import Listener, changes
 from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
-from batchgen.store import costs, extras, jobs, sharing, step_back, workers
+from batchgen.store import control, costs, extras, jobs, sharing, step_back, workers
+from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NearlySpent, Scope
 from batchgen.store.journal import Journal
@@ -41,6 +44,7 @@ _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
 _PAUSED_LOOK_S = 2.0
 _BETWEEN_BALANCES_S = 2.0
+_CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
@@ -145,6 +149,12 @@ class Session:
             say=self.say,
         )
         self._lease = Lease(steady_s, time.time)
+        self._deadline = Deadline(
+            self.settings.max_duration_s, self.settings.until_s, steady_s, time.time
+        )
+        self._known: Snapshot
+        self._cap = 0
+        self._out_of_time: Reason | None = None
         self._carrier: Carrier
 
     @property
@@ -184,11 +194,14 @@ class Session:
             writer.start()
             shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
+            listener = self._new_listener()
+            listener.start()
             try:
                 await self._unless_left(self._work(writer))
             finally:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
+                await listener.end()
                 await self._cancel_tasks()
             if self._crash is not None:  # of the last job, or while leaving
                 raise self._crash
@@ -261,6 +274,8 @@ class Session:
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
             self._prices = costs.prices(tx, self.account_id)
+            self._known = control.snapshot(tx, self.account_id)
+        self._cap = self._known.cap
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
 
@@ -462,6 +477,7 @@ class Session:
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
         self._warn_of_budgets(claim.nearly_spent)
+        self._cap = claim.cap or self._cap
         self._tell_pause(claim.paused)
         if claim.fenced:
             self._fence()
@@ -505,7 +521,7 @@ class Session:
         if self.limits.lacks_money:
             return 0
         in_flight = len(self._held)
-        wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
+        wanted = min(self._share - in_flight, _LARGEST_CLAIM)
         if self.settings.limit is not None:
             payments = self._new_payments - self.stats.unpaid
             wanted = min(wanted, self.settings.limit - payments)
@@ -523,6 +539,11 @@ class Session:
     def _reserved_micros(self) -> int:
         """What this worker has in flight, as estimated."""
         return sum(job.est_micros for job in self._held.values())
+
+    @property
+    def _share(self) -> int:
+        """How many of the account's jobs may be in flight through this worker."""
+        return self._cap if self.settings.jobs is None else min(self.settings.jobs, self._cap)
 
     def _request(self, wanted: int) -> ClaimRequest:
         now_ms = self.now_ms()
@@ -613,6 +634,46 @@ class Session:
             self._crash = self._crash or task.exception()
         self._wake.set()
 
+    # -- control ---------------------------------------------------------------------------------
+
+    def _new_listener(self) -> Listener:
+        return Listener(
+            self.database,
+            self.account_id,
+            self._known,
+            heard=self._heard,
+            failed=self._has_crashed,
+        )
+
+    def _heard(self, was: Snapshot, now: Snapshot) -> None:
+        """Go by what somebody has changed, and say so."""
+        self._cap = now.cap
+        for line in changes(was, now):
+            self.say(line)
+        if was.paused != now.paused:
+            self._tell_pause(now.paused)
+        self._carrier.look_now(now.cancels.keys() - was.cancels.keys())
+        self._wake.set()
+
+    async def _watch_clock(self) -> None:
+        """End submitting when the time has come; what is paid for goes on to its end."""
+        while (left_s := self._deadline.left_s) is not None:
+            said = self._deadline.reached()
+            if said is not None:
+                said += (
+                    ": nothing more is submitted, what is paid for is finished; run again to go on "
+                    "with the rest"
+                )
+                self.say(said)
+                self._out_of_time = Reason(Exit.BUDGET, said)
+                self.limits.pause(Exit.BUDGET, said)
+                return
+            await self.sleep(min(max(left_s, 0.01), _CLOCK_S))
+
+    def _has_crashed(self, error: BaseException) -> None:
+        self._crash = self._crash or error
+        self._wake.set()
+
     # -- keeping ---------------------------------------------------------------------------------
 
     async def _keep(self, writer: Writer) -> None:
@@ -620,6 +681,7 @@ class Session:
         beats = asyncio.create_task(self._beat(writer))
         watch = asyncio.create_task(self._watch(writer))
         purse = asyncio.create_task(self._mind_purse())
+        clock = asyncio.create_task(self._watch_clock())
         try:
             while not self._leaving:
                 if self.limits.offline:
@@ -633,7 +695,8 @@ class Session:
             beats.cancel()
             watch.cancel()
             purse.cancel()
-            await asyncio.gather(beats, watch, purse, return_exceptions=True)
+            clock.cancel()
+            await asyncio.gather(beats, watch, purse, clock, return_exceptions=True)
 
     async def _watch(self, writer: Writer) -> None:
         """Free the store thread from a server that has gone silent; a beat waits behind it."""
@@ -798,6 +861,8 @@ class Session:
 
     async def _end(self, writer: Writer, shutdown: Shutdown) -> Outcome:
         reasons = list(self.limits.reasons)
+        if self._out_of_time in reasons and not await self._has_pending(writer):
+            reasons.remove(self._out_of_time)  # there was nothing more to submit
         if shutdown.exit_code is not None:
             reasons.append(Reason(shutdown.exit_code, "stopped by a signal"))
         if self._over_budget and not self._leaving:
