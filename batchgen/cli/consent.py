@@ -215,7 +215,7 @@ def price(found: Look, flags: Flags) -> list[str]:
             "been paid for already"
         )
     micros = found.most_micros(payments)
-    worst = micros * (1 + flags.retries)
+    worst = micros * (1 + flags.retries + flags.policy_retries)
     known = f", and {found.unpriced:,} without a known price" if found.unpriced else ""
     everything = found.to_pay + len(found.again) + found.still_in_doubt
     limited = " (--limit)" if payments < everything else ""

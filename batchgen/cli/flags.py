@@ -38,6 +38,8 @@ class Flags:
     name_template: str | None
     output: str | None
     retries: int
+    policy_retries: int
+    new_seed_on_retry: bool
     job_timeout: float
     poll_interval: float | None
     budget_micros: int | None
@@ -88,6 +90,8 @@ class Flags:
         return Settings(
             jobs=jobs,
             retries=self.retries,
+            policy_retries=self.policy_retries,
+            new_seed_on_retry=self.new_seed_on_retry,
             job_timeout_s=self.job_timeout,
             poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
             download=self.download,
@@ -154,6 +158,17 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         default=1,
         show_default=True,
         help="New paid attempts after a transient generation failure.",
+    ),
+    click.option(
+        "--policy-retries",
+        type=click.IntRange(min=0, max=100),
+        default=0,
+        show_default=True,
+        help="New paid attempts, each with a new seed, after a refusal by moderation. Repeats can "
+        "get the account suspended.",
+    ),
+    click.option(
+        "--new-seed-on-retry", is_flag=True, help="Let the attempts of --retries take a new seed."
     ),
     click.option(
         "--job-timeout",

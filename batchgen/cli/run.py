@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from batchgen import exporters, planning, results
+from batchgen import exporters, manifests, planning, results
 from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
@@ -173,6 +174,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 settings=wanted.settings(jobs),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
+                reseed=Reseed(manifests.load_models),
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
             )

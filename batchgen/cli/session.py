@@ -23,7 +23,7 @@ from batchgen.runner.job import Settings
 from batchgen.runner.loop import Outcome, Session
 from batchgen.store import reads
 from batchgen.store.database import Database
-from batchgen.store.jobs import Scope
+from batchgen.store.jobs import Job, NewSeed, Scope
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class Errand:
         scope: What may be paid for.
         settings: What the user chose.
         allow_private: Whether clips may come from private addresses (a loopback service).
-        total: How many jobs the display counts to.
+        total: How many jobs of the scope are not at rest: the display counts to it.
         quiet: Show no progress.
         command: For the record.
         renew_token: Gives the provider a newer token, if there is one.
+        reseed: Gives a job that is bought again another seed; None if its model takes none.
     """
 
     database: Database
@@ -53,6 +54,7 @@ class Errand:
     quiet: bool = False
     command: str = "run"
     renew_token: Callable[[Provider], bool] = lambda _: False
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None
 
 
 def work(errand: Errand) -> Outcome:
@@ -94,6 +96,8 @@ async def _work(errand: Errand) -> Outcome:
             say=say,
             command=errand.command,
             journal=journal,
+            total=errand.total,
+            reseed=errand.reseed,
             renew_token=lambda: errand.renew_token(provider),
         )
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))

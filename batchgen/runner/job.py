@@ -29,14 +29,15 @@ from batchgen.domain.errors import (
     Unsent,
 )
 from batchgen.domain.jobs import Clip
-from batchgen.domain.retry import backoff_s, failure_class, is_retried
+from batchgen.domain.moderation import explain_refusal
+from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
 from batchgen.store import extras, jobs
-from batchgen.store.jobs import Job
+from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Conflict, Writer
 
@@ -104,6 +105,8 @@ class Settings:
 
     jobs: int = 4
     retries: int = 1
+    policy_retries: int = 0
+    new_seed_on_retry: bool = False
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
     download: bool = True
@@ -142,6 +145,7 @@ class Carrier:
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
@@ -531,22 +535,44 @@ class Carrier:
                 end, state="cancelled", error_class=None, error="cancelled at the service"
             )
         elif look.phase is Phase.FAILED:
-            error_class = failure_class(look.error_code)
-            again = is_retried(
-                error_class, retries_used=job.retries_used, retries=self.settings.retries
-            )
-            end = replace(
-                end,
-                error_class=error_class,
-                error=look.error_text
-                or look.error_code
-                or "the service says failed, without a reason",
-                # Due before anything new: else a service that fails everything would be paid
-                # for every job of the batch once before the first verdict counts in the streak.
-                retry_at_ms=0 if again else None,
-            )
+            end = self._failed(end, look)
         await self._closed(end)
         return None
+
+    def _failed(self, end: jobs.Ended, look: Look) -> jobs.Ended:
+        """Return why a generation failed, and whether its job is bought again by itself."""
+        job, chosen = end.job, self.settings
+        error_class = failure_class(look.error_code)
+        said = look.error_text or look.error_code or "the service says failed, without a reason"
+        if error_class is ErrorClass.MODERATION:
+            said = explain_refusal(look.error_code, said, inputs=job.inputs, settings=job.settings)
+        transient = is_retried(error_class, retries_used=job.retries_used, retries=chosen.retries)
+        refused = is_policy_retried(
+            error_class, retries_used=job.policy_retries_used, retries=chosen.policy_retries
+        )
+        wants_seed = refused or (transient and chosen.new_seed_on_retry)
+        new_seed = self._new_seed(job) if wants_seed else None
+        again = transient or (refused and new_seed is not None)
+        return replace(
+            end,
+            error_class=error_class,
+            error=said,
+            # Due before anything new: else a service that fails everything would be paid
+            # for every job of the batch once before the first verdict counts in the streak.
+            retry_at_ms=0 if again else None,
+            new_seed=new_seed,
+        )
+
+    def _new_seed(self, job: Job) -> NewSeed | None:
+        new_seed = self.reseed(job)
+        if new_seed is None and f"seed {job.model}" not in self.stats.warned:
+            self.stats.warned.add(f"seed {job.model}")
+            logger.warning(
+                "the model %s takes no other seed: what moderation refuses is not bought again, "
+                "since the same request would be refused again; other retries send the same",
+                job.model,
+            )
+        return new_seed
 
     async def _generated(self, job: Job, look: Look) -> Job | None:
         result = self._result(job, look)

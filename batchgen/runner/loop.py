@@ -27,7 +27,7 @@ from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
 from batchgen.store import extras, jobs, sharing, step_back, workers
 from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
+from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NewSeed, Scope
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Writer
 
@@ -87,6 +87,8 @@ class Session:
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
+        total: How many jobs of the scope were not at rest when it began.
+        reseed: Gives a job that is bought again another seed; None if its model takes none.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
     """
 
@@ -101,6 +103,8 @@ class Session:
     say: Callable[[str], None]
     command: str = "run"
     journal: Journal = field(default_factory=Journal)
+    total: int = 0
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None
     renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
@@ -314,6 +318,7 @@ class Session:
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
+            reseed=self.reseed,
             journal=self.journal,
         )
 
