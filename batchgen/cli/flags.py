@@ -8,7 +8,8 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, Seconds, Usd
+from batchgen.cli.options import Seconds, Usd, halting
+from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -43,7 +44,7 @@ class Flags:
     job_timeout: float
     poll_interval: float | None
     budget_micros: int | None
-    halt: int
+    halt: Halting
     max_outage: float
     lease: float
     download: bool
@@ -97,7 +98,7 @@ class Flags:
             download=self.download,
             download_jobs=self.download_jobs,
             limit=self.limit,
-            streak=self.halt,
+            halting=self.halt,
             max_outage_s=self.max_outage,
             lease_s=self.lease,
         )
@@ -186,10 +187,15 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     ),
     click.option(
         "--halt",
-        type=Halt(),
-        default="streak=10",
+        metavar="SPEC",
+        multiple=True,
+        default=("streak=10", "moderated=50"),
         show_default=True,
-        help="Pause after N failures in a row: streak=N, or never.",
+        callback=halting,
+        help="Stop after N service failures in a row (streak=N), N jobs refused by moderation in "
+        "this session (moderated=N), or N or N% of the run's jobs failed, expired or in doubt "
+        "(soon,fail=N: finish what is paid for; now,fail=N: leave at once). One verdict a job, "
+        "after its retries; may be given again, each for its own kind. never: not at all.",
     ),
     click.option(
         "--max-outage",

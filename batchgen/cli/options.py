@@ -1,11 +1,13 @@
 """Kinds of option values that several commands take."""
 
 import math
-import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
+
+from batchgen.domain.halting import Halting, parse_halting
 
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
@@ -48,21 +50,12 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-class Halt(click.ParamType[int]):
-    """`streak=N` or `never`, as the number of failures in a row (0: never)."""
-
-    name = "SPEC"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return N of `streak=N`, 0 for `never`."""
-        if isinstance(value, int):
-            return value
-        if value == "never":
-            return 0
-        kind, _, number = str(value).partition("=")
-        if kind != "streak" or not re.fullmatch("[0-9]{1,9}", number) or int(number) < 1:
-            self.fail(f"{value!r} is neither streak=N (N at least 1) nor never", param, ctx)
-        return int(number)
+def halting(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> Halting:
+    """Return what every `--halt` says together."""
+    try:
+        return parse_halting(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 class Span(click.ParamType[tuple[float, float]]):

@@ -28,13 +28,14 @@ from batchgen.domain.errors import (
     Unavailable,
     Unsent,
 )
+from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
 from batchgen.domain.moderation import explain_refusal
 from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
-from batchgen.runner.limits import Limits
+from batchgen.runner.limits import NOTHING_LOST, Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
 from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job, NewSeed
@@ -86,6 +87,7 @@ class Stats:
     unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
+    moderated: int = 0  # of the failed ones
     cancelled: int = 0
     in_doubt: int = 0
     downloading: int = 0
@@ -112,7 +114,7 @@ class Settings:
     download: bool = True
     download_jobs: int = 4
     limit: int | None = None
-    streak: int = 10
+    halting: Halting = field(default_factory=Halting)
     max_outage_s: float = 6 * 3600.0
     lease_s: float = 30.0
 
@@ -312,6 +314,7 @@ class Carrier:
             ),
         )
         self.limits.doubted(str(error))
+        self.limits.lost(str(error))
 
     async def _refused(self, job: Job, error: Rejected) -> None:
         self.stats.failed += 1
@@ -331,6 +334,7 @@ class Carrier:
         )
         self.limits.answered()
         self.limits.bad(str(error))
+        self.limits.lost(str(error))
 
     async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
         not_before_ms = 0
@@ -350,8 +354,9 @@ class Carrier:
             case ModelBlocked():
                 self.limits.hold_model(
                     job.model,
-                    f"the service does not take the model {job.model} ({error}): its jobs wait; "
-                    "correct the model, then run again",
+                    f"the service does not take the model {job.model} ({error}): its jobs wait, "
+                    "unpaid, and the others go on; correct the model in the manifest or with "
+                    f"--model, then run again; {NOTHING_LOST}",
                 )
             case Misrouted():
                 keep = True
@@ -512,7 +517,7 @@ class Carrier:
             if error.exit_code is Exit.TOKEN
             else f"the account has no balance left ({error}): top it up, then run again"
         )
-        self.limits.pause(error.exit_code, f"{said}; nothing that was paid for is lost")
+        self.limits.pause(error.exit_code, f"{said}; {NOTHING_LOST}")
         return True
 
     async def _ended(self, job: Job, look: Look) -> Job | None:
@@ -620,7 +625,7 @@ class Carrier:
 
     async def _closed(self, end: jobs.Ended) -> None:
         """Record a generation that gave no clip, and count what it means for the session."""
-        await self.writer.do(jobs.record_ended, end)
+        mine = await self.writer.do(jobs.record_ended, end)
         if end.retry_at_ms is not None:
             self._problem(end.job, f"failed, to be bought again: {end.error}")
         elif end.state == "cancelled":
@@ -628,8 +633,17 @@ class Carrier:
         else:
             self.stats.failed += 1
             self._problem(end.job, f"failed ({end.error_class}): {end.error}")
-            if end.error_class in _SERVICE_CLASS:
-                self.limits.bad(end.error)
+            if mine:
+                self._judge(end)
+
+    def _judge(self, end: jobs.Ended) -> None:
+        """Count a verdict: of a job that came to rest here, after its retries."""
+        if end.error_class in _SERVICE_CLASS:
+            self.limits.bad(end.error)
+        if end.error_class is ErrorClass.MODERATION:
+            self.stats.moderated += 1
+            self.limits.moderated(end.error)
+        self.limits.lost(end.error)
 
     async def _lost(self, job: Job, error: ProviderError) -> None:
         await self._closed(
@@ -723,8 +737,10 @@ class Carrier:
         )
         if not (error.link_dead and fresh and long_dead):
             return False
-        await self._trouble(job, f"paid, but the clip is gone: {error}", expired=True)
+        said = f"paid, but the clip is gone: {error}"
+        await self._trouble(job, said, expired=True)
         self.stats.failed += 1
+        self.limits.lost(said)
         return True
 
     async def _trouble(

@@ -22,7 +22,7 @@ from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
-from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
 from batchgen.store import extras, jobs, sharing, step_back, workers
@@ -113,7 +113,7 @@ class Session:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
+        self.limits = Limits(halting=self.settings.halting, clock=steady_s, jobs=self.total)
         self.worker_id = new_id("w", self.now_ms())
         self.session_id = new_id("s", self.now_ms())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,8 +155,9 @@ class Session:
         Raises:
             StoreError: If the job database fails for good.
         """
-        self.limits.on_change(self._wake.set)
         loop = asyncio.get_running_loop()
+        # Soon, not here: the coroutine that reports is one of those that are cancelled.
+        self.limits.on_change(self._wake.set, leave=lambda: loop.call_soon(self._leave))
 
         def on_stuck(said: str) -> None:
             self.say(said)
@@ -475,7 +476,7 @@ class Session:
         self.limits.pause(
             Exit.HALTED,
             "this worker was silent for longer than its lease and another one declared it dead: "
-            "it submits nothing more; run again",
+            f"it submits nothing more; run again; {NOTHING_LOST}, the other one goes on with it",
         )
 
     def _wanted(self) -> int:
@@ -656,7 +657,8 @@ class Session:
                 self.limits.pause(
                     Exit.UNREACHABLE,
                     f"the service has been out of reach for {self.limits.outage_s():.0f} s: look "
-                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again",
+                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again; "
+                    f"{NOTHING_LOST}, the next run looks at it again",
                 )
                 self._drain()
                 return
