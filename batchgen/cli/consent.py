@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from batchgen import planning
 from batchgen.cli import restored
@@ -12,9 +13,9 @@ from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import OutputError, UsageError
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import check_writable
+from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.settings import is_database_named
 from batchgen.store import accounts, reads, upgrade
 from batchgen.store.accounts import Account
@@ -176,6 +177,41 @@ def check_folders(database: Database, plans: Sequence[planning.Plan]) -> None:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         check_writable(folder)
+
+
+def check_space(database: Database, flags: Flags, found: Look) -> None:
+    """Check that there is room for the clips of what would be paid for.
+
+    Raises:
+        OutputError: If less than 1 GiB is free where some of them would go.
+    """
+    if not found.payments(flags.limit):
+        return
+    for folder in sorted(_folders_to_fill(database, found)):
+        free = free_bytes(folder)
+        if free < KEPT_FREE_BYTES:
+            raise OutputError(
+                f"less than 1 GiB is free ({in_mib(free)}) on the disk of {folder}, where clips "
+                "go: make room or choose another --output-dir, then run again; nothing was stored "
+                "or spent. What is paid for already is fetched by `batchgen download`"
+            )
+
+
+def _folders_to_fill(database: Database, found: Look) -> set[Path]:
+    if found.plans:
+        named = [plan.batch.output_dir for plan in found.plans]
+    else:
+        again = {row.batch_id for row in found.again}
+        with database.reading() as tx:
+            named = [
+                batch.output_dir
+                for batch in reads.batches(tx)
+                if found.account is not None
+                and batch.account_id == found.account.id
+                and (found.batch_ids is None or batch.id in found.batch_ids)
+                and (batch.counts.get(JobState.PENDING) or batch.id in again)
+            ]
+    return {planning.clips_folder(database.folder, name) for name in named}
 
 
 def ask(database: Database, flags: Flags, service: Service, found: Look) -> None:

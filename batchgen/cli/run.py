@@ -63,6 +63,7 @@ def command(**given: Any) -> int:
             found.token = find_token()  # after the manifests: their faults are told first
         if wanted.download:
             consent.check_folders(database, look.plans)
+            consent.check_space(database, wanted, look)
         consent.ask(database, wanted, found, look)
         return _run(database, wanted, found, look)
 

@@ -15,6 +15,7 @@ from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.states import JobState
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
@@ -24,6 +25,8 @@ from batchgen.runner.loop import Outcome, Session
 from batchgen.store import reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Job, NewSeed, Scope
+
+_UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,16 @@ async def _work(errand: Errand) -> Outcome:
 
 
 def _clip_folders(errand: Errand) -> set[Path]:
-    """Return where the clips of the account go."""
-    root = errand.database.folder
+    """Return where clips go that may yet be paid for."""
+    root, scope = errand.database.folder, errand.scope.batch_ids
     with errand.database.reading() as tx:
-        batches = [one for one in reads.batches(tx) if one.account_id == errand.account_id]
+        batches = [
+            one
+            for one in reads.batches(tx)
+            if one.account_id == errand.account_id
+            and (scope is None or one.id in scope)
+            and any(one.counts.get(state) for state in _UNGENERATED)
+        ]
     return {planning.clips_folder(root, one.output_dir) for one in batches} or {root}
 
 

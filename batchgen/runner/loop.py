@@ -15,7 +15,7 @@ from batchgen import __version__
 from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import remove_orphans
+from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib, remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
@@ -41,7 +41,6 @@ _PAUSED_LOOK_S = 2.0
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
-_KEPT_FREE_BYTES = 1024**3
 
 
 def new_id(prefix: str, now_ms: int) -> str:
@@ -328,6 +327,7 @@ class Session:
     async def _work(self, writer: Writer) -> None:
         await self._look_back(writer)
         await self._take_over(writer)
+        await self._check_space(writer)
         seen_alone = False
         while not self._leaving:
             if self._crash is not None:
@@ -607,25 +607,24 @@ class Session:
             await self.sleep(_KEEP_S)
             writer.cut_if_hung()
 
-    async def _lacks_space(self, writer: Writer) -> bool:
-        """Whether there is too little room to pay for what waits."""
-        return (
-            self.free_bytes() < _KEPT_FREE_BYTES
-            and self._in_place()
-            and await self._has_pending(writer)
-        )
+    async def _check_space(self, writer: Writer) -> None:
+        """Pay for nothing more if there is too little room for its clips."""
+        if self.fetcher is None:
+            return
+        free_bytes = self.free_bytes()
+        if free_bytes < KEPT_FREE_BYTES and self._in_place() and await self._has_pending(writer):
+            self.limits.pause(
+                Exit.OUTPUT,
+                f"less than 1 GiB is free ({in_mib(free_bytes)}) on the disk of the output folder: "
+                f"make room, then run again; {NOTHING_LOST}",
+            )
 
     async def _beat(self, writer: Writer) -> None:
         try:
             while True:
-                if self.fetcher is not None and await self._lacks_space(writer):
-                    self.limits.pause(
-                        Exit.OUTPUT,
-                        "less than 1 GiB is free on the disk of the output folder: make room, "
-                        "then run again",
-                    )
                 await self.sleep(self._keep_s)
                 await self._renew(writer)
+                await self._check_space(writer)
                 self._orphans = True
                 self._wake.set()
                 await self._look_back(writer)
