@@ -15,7 +15,7 @@ from typing import Any
 
 from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError, UsageError
-from batchgen.domain.expansion import estimate_micros
+from batchgen.domain.expansion import estimate_micros, seed_bounds
 from batchgen.domain.identity import input_hash, job_key
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced
@@ -491,8 +491,9 @@ def _refuse_namesake(prepared: Prepared, matched: Sequence[tuple[int, JobSpec, K
 def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
     item = (position, spec, known)
     if spec.input_hash == known.input_hash:
-        signed_anew = known.state is JobState.PENDING and not spec.draw_seed
-        if signed_anew and dict(spec.inputs) != dict(known.inputs):
+        seed = plan.prepared.models[spec.model].seed
+        signed_anew = _without(seed, spec.inputs) != _without(seed, known.inputs)
+        if signed_anew and known.state is JobState.PENDING:
             plan.changed.append(item)
         else:
             plan.unchanged.append(item)
@@ -506,6 +507,10 @@ def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
         plan.replaced.append(item)
     else:
         plan.left.append(item)
+
+
+def _without(name: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in inputs.items() if key != name}
 
 
 def _match_by_inputs(
@@ -639,16 +644,23 @@ def _carried(spec: JobSpec, known: Known) -> dict[str, Any]:
 def _seeded(
     plan: Plan, spec: JobSpec, draw: Callable[[int, int], int], *, seed: int | None = None
 ) -> tuple[Mapping[str, Any], int | None]:
-    """Return the inputs as they will be sent, with the seed of a take drawn once."""
+    """Return the inputs as they will be sent, with the seed of a take drawn once.
+
+    Args:
+        plan: Knows the models.
+        spec: The row's job.
+        draw: Returns a random integer between two bounds, both included.
+        seed: What its job has already, whatever the row says.
+    """
     model = plan.prepared.models[spec.model]
-    if model.seed is None:
+    bounds = seed_bounds(model)
+    if model.seed is None or bounds is None:
         return spec.inputs, None
-    if not spec.draw_seed or model.seed in spec.inputs:
+    if seed is None and (not spec.draw_seed or model.seed in spec.inputs):
         sent = spec.inputs.get(model.seed)
         return spec.inputs, sent if isinstance(sent, int) else None
     if seed is None:
-        bounds = model.schema["properties"][model.seed]
-        seed = draw(max(0, bounds.get("minimum", 0)), bounds.get("maximum", 2**31 - 1))
+        seed = draw(*bounds)
     return {**spec.inputs, model.seed: seed}, seed
 
 
@@ -656,8 +668,11 @@ def _change(
     plan: Plan, item: tuple[int, JobSpec, Known], draw: Callable[[int, int], int]
 ) -> Change:
     position, spec, known = item
-    kept = known.seed if known.variant_kind == "take" else None
-    inputs, seed = _seeded(plan, spec, draw, seed=kept)
+    # A retry may have given the job another seed than its row asks for: that one is kept.
+    is_same = spec.input_hash == known.input_hash
+    name = plan.prepared.models[spec.model].seed
+    is_drawn = known.variant_kind == "take" and spec.draw_seed and name not in spec.inputs
+    inputs, seed = _seeded(plan, spec, draw, seed=known.seed if is_same or is_drawn else None)
     return Change(known, spec, position, inputs, seed)
 
 

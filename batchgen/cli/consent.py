@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from batchgen import manifests, planning
 from batchgen.cli import restored
@@ -15,12 +16,12 @@ from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
-from batchgen.domain.errors import BatchgenError, Exit, ProviderError, UsageError
+from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
 from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_cents
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import check_writable
+from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.runner.deadline import in_words
 from batchgen.settings import is_database_named
 from batchgen.store import accounts, costs, reads, upgrade
@@ -234,6 +235,41 @@ def check_folders(database: Database, plans: Sequence[planning.Plan]) -> None:
         check_writable(folder)
 
 
+def check_space(database: Database, flags: Flags, found: Look) -> None:
+    """Check that there is room for the clips of what would be paid for.
+
+    Raises:
+        OutputError: If less than 1 GiB is free where some of them would go.
+    """
+    if not found.payments(flags.limit):
+        return
+    for folder in sorted(_folders_to_fill(database, found)):
+        free = free_bytes(folder)
+        if free < KEPT_FREE_BYTES:
+            raise OutputError(
+                f"less than 1 GiB is free ({in_mib(free)}) on the disk of {folder}, where clips "
+                "go: make room or choose another --output-dir, then run again; nothing was stored "
+                "or spent. What is paid for already is fetched by `batchgen download`"
+            )
+
+
+def _folders_to_fill(database: Database, found: Look) -> set[Path]:
+    if found.plans:
+        named = [plan.batch.output_dir for plan in found.plans]
+    else:
+        again = {row.batch_id for row in found.again}
+        with database.reading() as tx:
+            named = [
+                batch.output_dir
+                for batch in reads.batches(tx)
+                if found.account is not None
+                and batch.account_id == found.account.id
+                and (found.batch_ids is None or batch.id in found.batch_ids)
+                and (batch.counts.get(JobState.PENDING) or batch.id in again)
+            ]
+    return {planning.clips_folder(database.folder, name) for name in named}
+
+
 def ask(database: Database, flags: Flags, service: Service, found: Look) -> None:
     """Show what is about to be paid, and ask.
 
@@ -277,7 +313,8 @@ def price(found: Look, flags: Flags) -> list[str]:
         )
     estimate = found.estimate(flags.limit)
     micros = whole_cents(estimate.micros)
-    worst = whole_cents(found.most_micros(flags.limit, retries=flags.retries))
+    retries = flags.retries + flags.policy_retries
+    worst = whole_cents(found.most_micros(flags.limit, retries=retries))
     known = f", and {estimate.unpriced:,} without a known price" if estimate.unpriced else ""
     basis = estimate.basis(line for plan in found.plans for line in plan.list_bases)
     everything = found.to_pay + len(found.again) + found.still_in_doubt

@@ -92,6 +92,7 @@ def summarise(
                 ],
                 "jobs": {str(state): count for state, count in tally.items() if count},
                 "submitted": outcome.stats.submitted,
+                "moderated": outcome.stats.moderated,
                 "extra_clips": list(outcome.stats.extras),
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
@@ -111,6 +112,11 @@ def summarise(
     say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run{too}")
     held = f", {usd(reserved)} reserved" if reserved else ""
     say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
+    if outcome.stats.moderated:
+        say(
+            f"{plural(outcome.stats.moderated, 'job')} refused by moderation: `batchgen ls --state "
+            "failed` says which input; change it, since repeats can get the account suspended"
+        )
     for clip in outcome.stats.extras:
         say(f"bought once too often, and kept: {clip}; `batchgen show` tells why")
     folders = sorted(

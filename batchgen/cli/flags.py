@@ -8,7 +8,8 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, NextTimeOfDay, Seconds, Usd
+from batchgen.cli.options import NextTimeOfDay, Seconds, Usd, halting
+from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -38,12 +39,14 @@ class Flags:
     name_template: str | None
     output: str | None
     retries: int
+    policy_retries: int
+    new_seed_on_retry: bool
     job_timeout: float
     poll_interval: float | None
     budget_micros: int | None
     min_balance_micros: int | None
     wait_for_balance: bool
-    halt: int
+    halt: Halting
     max_outage: float
     max_duration: float | None
     until_s: float | None
@@ -92,12 +95,14 @@ class Flags:
         return Settings(
             jobs=jobs,
             retries=self.retries,
+            policy_retries=self.policy_retries,
+            new_seed_on_retry=self.new_seed_on_retry,
             job_timeout_s=self.job_timeout,
             poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
             download=self.download,
             download_jobs=self.download_jobs,
             limit=self.limit,
-            streak=self.halt,
+            halting=self.halt,
             max_outage_s=self.max_outage,
             lease_s=self.lease,
             max_duration_s=self.max_duration,
@@ -162,6 +167,17 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         help="New paid attempts after a transient generation failure.",
     ),
     click.option(
+        "--policy-retries",
+        type=click.IntRange(min=0, max=100),
+        default=0,
+        show_default=True,
+        help="New paid attempts, each with a new seed, after a refusal by moderation. Repeats can "
+        "get the account suspended.",
+    ),
+    click.option(
+        "--new-seed-on-retry", is_flag=True, help="Let the attempts of --retries take a new seed."
+    ),
+    click.option(
         "--job-timeout",
         type=_SECONDS,
         default=3600,
@@ -188,10 +204,15 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     ),
     click.option(
         "--halt",
-        type=Halt(),
-        default="streak=10",
+        metavar="SPEC",
+        multiple=True,
+        default=("streak=10", "moderated=50"),
         show_default=True,
-        help="Pause after N failures in a row: streak=N, or never.",
+        callback=halting,
+        help="Stop after N service failures in a row (streak=N), N jobs refused by moderation in "
+        "this session (moderated=N), or N or N% of the run's jobs failed, expired or in doubt "
+        "(soon,fail=N: finish what is paid for; now,fail=N: leave at once). One verdict a job, "
+        "after its retries; may be given again, each for its own kind. never: not at all.",
     ),
     click.option(
         "--max-outage",

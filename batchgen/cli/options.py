@@ -4,11 +4,13 @@ import datetime as clock
 import math
 import re
 import time
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
 
+from batchgen.domain.halting import Halting, parse_halting
 from batchgen.runner.deadline import in_words, next_moment
 
 _MOST_USD = 1_000_000_000
@@ -134,21 +136,12 @@ class OrElse(click.ParamType[Any]):
         return self._kind.convert(value, param, ctx)
 
 
-class Halt(click.ParamType[int]):
-    """`streak=N` or `never`, as the number of failures in a row (0: never)."""
-
-    name = "SPEC"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return N of `streak=N`, 0 for `never`."""
-        if isinstance(value, int):
-            return value
-        if value == "never":
-            return 0
-        kind, _, number = str(value).partition("=")
-        if kind != "streak" or not re.fullmatch("[0-9]{1,9}", number) or int(number) < 1:
-            self.fail(f"{value!r} is neither streak=N (N at least 1) nor never", param, ctx)
-        return int(number)
+def halting(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> Halting:
+    """Return what every `--halt` says together."""
+    try:
+        return parse_halting(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 class Span(click.ParamType[tuple[float, float]]):

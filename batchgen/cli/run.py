@@ -14,6 +14,7 @@ from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
@@ -64,6 +65,7 @@ def command(**given: Any) -> int:
             found.token = find_token()  # after the manifests: their faults are told first
         if wanted.download:
             consent.check_folders(database, look.plans)
+            consent.check_space(database, wanted, look)
         consent.ask(database, wanted, found, look)
         return _run(database, wanted, found, look)
 
@@ -180,6 +182,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 settings=wanted.settings(jobs),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
+                reseed=Reseed(manifests.load_models),
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
                 purse=Purse(

@@ -10,7 +10,7 @@ import click
 
 from batchgen.cli import common, restored
 from batchgen.domain.prices import Estimate, Prices, whole_cents
-from batchgen.domain.states import JobState
+from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import accounts, costs, reads, step_back, workers
 from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary
@@ -140,6 +140,11 @@ def _in_the_way(standing: _Standing) -> list[str]:
         lines.append(
             f"  {counts[JobState.FAILED]:,} failed ({classes or 'many'}): "
             f"batchgen ls --state failed --batch {name}, then batchgen retry"
+        )
+    if refused := standing.classes.get(ErrorClass.MODERATION):
+        lines.append(
+            f"  {refused:,} of them refused by moderation, repeats of which may get the account "
+            f"suspended: change what batchgen ls --state failed --batch {name} says was refused"
         )
     if counts.get(JobState.DOWNLOADING):
         lines.append(f"  {counts[JobState.DOWNLOADING]:,} to be fetched: batchgen download")

@@ -28,16 +28,18 @@ from batchgen.domain.errors import (
     Unavailable,
     Unsent,
 )
+from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
+from batchgen.domain.moderation import explain_refusal
 from batchgen.domain.prices import Prices
-from batchgen.domain.retry import backoff_s, failure_class, is_retried
+from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
-from batchgen.runner.limits import Limits
+from batchgen.runner.limits import NOTHING_LOST, Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
 from batchgen.store import extras, jobs
-from batchgen.store.jobs import Job
+from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Conflict, Writer
 
@@ -87,6 +89,7 @@ class Stats:
     unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
+    moderated: int = 0  # of the failed ones
     cancelled: int = 0
     in_doubt: int = 0
     downloading: int = 0
@@ -112,12 +115,14 @@ class Settings:
 
     jobs: int | None = None
     retries: int = 1
+    policy_retries: int = 0
+    new_seed_on_retry: bool = False
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
     download: bool = True
     download_jobs: int = 4
     limit: int | None = None
-    streak: int = 10
+    halting: Halting = field(default_factory=Halting)
     max_outage_s: float = 6 * 3600.0
     lease_s: float = 30.0
     max_duration_s: float | None = None
@@ -155,6 +160,7 @@ class Carrier:
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
@@ -323,6 +329,7 @@ class Carrier:
             ),
         )
         self.limits.doubted(str(error))
+        self.limits.lost(str(error))
 
     async def _refused(self, job: Job, error: Rejected) -> None:
         self.stats.failed += 1
@@ -342,6 +349,7 @@ class Carrier:
         )
         self.limits.answered()
         self.limits.bad(str(error))
+        self.limits.lost(str(error))
 
     async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
         not_before_ms = 0
@@ -361,8 +369,9 @@ class Carrier:
             case ModelBlocked():
                 self.limits.hold_model(
                     job.model,
-                    f"the service does not take the model {job.model} ({error}): its jobs wait; "
-                    "correct the model, then run again",
+                    f"the service does not take the model {job.model} ({error}): its jobs wait, "
+                    "unpaid, and the others go on; correct the model in the manifest or with "
+                    f"--model, then run again; {NOTHING_LOST}",
                 )
             case Misrouted():
                 keep = True
@@ -552,7 +561,7 @@ class Carrier:
             if error.exit_code is Exit.TOKEN
             else f"the account has no balance left ({error}): top it up, then run again"
         )
-        self.limits.pause(error.exit_code, f"{said}; nothing that was paid for is lost")
+        self.limits.pause(error.exit_code, f"{said}; {NOTHING_LOST}")
         return True
 
     async def _ended(self, job: Job, look: Look) -> Job | None:
@@ -575,22 +584,44 @@ class Carrier:
                 end, state="cancelled", error_class=None, error="cancelled at the service"
             )
         elif look.phase is Phase.FAILED:
-            error_class = failure_class(look.error_code)
-            again = is_retried(
-                error_class, retries_used=job.retries_used, retries=self.settings.retries
-            )
-            end = replace(
-                end,
-                error_class=error_class,
-                error=look.error_text
-                or look.error_code
-                or "the service says failed, without a reason",
-                # Due before anything new: else a service that fails everything would be paid
-                # for every job of the batch once before the first verdict counts in the streak.
-                retry_at_ms=0 if again else None,
-            )
+            end = self._failed(end, look)
         await self._closed(end)
         return None
+
+    def _failed(self, end: jobs.Ended, look: Look) -> jobs.Ended:
+        """Return why a generation failed, and whether its job is bought again by itself."""
+        job, chosen = end.job, self.settings
+        error_class = failure_class(look.error_code)
+        said = look.error_text or look.error_code or "the service says failed, without a reason"
+        if error_class is ErrorClass.MODERATION:
+            said = explain_refusal(look.error_code, said, inputs=job.inputs, settings=job.settings)
+        transient = is_retried(error_class, retries_used=job.retries_used, retries=chosen.retries)
+        refused = is_policy_retried(
+            error_class, retries_used=job.policy_retries_used, retries=chosen.policy_retries
+        )
+        wants_seed = refused or (transient and chosen.new_seed_on_retry)
+        new_seed = self._new_seed(job) if wants_seed else None
+        again = transient or (refused and new_seed is not None)
+        return replace(
+            end,
+            error_class=error_class,
+            error=said,
+            # Due before anything new: else a service that fails everything would be paid
+            # for every job of the batch once before the first verdict counts in the streak.
+            retry_at_ms=0 if again else None,
+            new_seed=new_seed,
+        )
+
+    def _new_seed(self, job: Job) -> NewSeed | None:
+        new_seed = self.reseed(job)
+        if new_seed is None and f"seed {job.model}" not in self.stats.warned:
+            self.stats.warned.add(f"seed {job.model}")
+            logger.warning(
+                "the model %s takes no other seed: what moderation refuses is not bought again, "
+                "since the same request would be refused again; other retries send the same",
+                job.model,
+            )
+        return new_seed
 
     async def _generated(self, job: Job, look: Look) -> Job | None:
         result = self._result(job, look)
@@ -643,7 +674,7 @@ class Carrier:
 
     async def _closed(self, end: jobs.Ended) -> None:
         """Record a generation that gave no clip, and count what it means for the session."""
-        await self.writer.do(jobs.record_ended, end)
+        mine = await self.writer.do(jobs.record_ended, end)
         self.spent(end.job.est_micros if end.cost_micros is None else end.cost_micros)
         if end.cost_micros is not None and end.state == "failed":
             is_end = end.retry_at_ms is None
@@ -656,8 +687,17 @@ class Carrier:
         else:
             self.stats.failed += 1
             self._problem(end.job, f"failed ({end.error_class}): {end.error}")
-            if end.error_class in _SERVICE_CLASS:
-                self.limits.bad(end.error)
+            if mine:
+                self._judge(end)
+
+    def _judge(self, end: jobs.Ended) -> None:
+        """Count a verdict: of a job that came to rest here, after its retries."""
+        if end.error_class in _SERVICE_CLASS:
+            self.limits.bad(end.error)
+        if end.error_class is ErrorClass.MODERATION:
+            self.stats.moderated += 1
+            self.limits.moderated(end.error)
+        self.limits.lost(end.error)
 
     async def _lost(self, job: Job, error: ProviderError) -> None:
         await self._closed(
@@ -755,8 +795,10 @@ class Carrier:
         )
         if not (error.link_dead and fresh and long_dead):
             return False
-        await self._trouble(job, f"paid, but the clip is gone: {error}", expired=True)
+        said = f"paid, but the clip is gone: {error}"
+        await self._trouble(job, said, expired=True)
         self.stats.failed += 1
+        self.limits.lost(said)
         return True
 
     async def _trouble(

@@ -16,7 +16,7 @@ from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderErr
 from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import remove_orphans
+from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib, remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
@@ -24,7 +24,7 @@ from batchgen.runner import rescue
 from batchgen.runner.deadline import Deadline
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
-from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
 from batchgen.runner.listener import Listener, changes
 from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
@@ -32,7 +32,15 @@ from batchgen.runner.takeover import Takeover
 from batchgen.store import control, costs, extras, jobs, sharing, step_back, workers
 from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NearlySpent, Scope
+from batchgen.store.jobs import (
+    AdoptRequest,
+    Claim,
+    ClaimRequest,
+    Job,
+    NearlySpent,
+    NewSeed,
+    Scope,
+)
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Writer
 
@@ -48,7 +56,6 @@ _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
-_KEPT_FREE_BYTES = 1024**3
 
 
 def new_id(prefix: str, now_ms: int) -> str:
@@ -95,6 +102,8 @@ class Session:
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
         purse: What the account holds, and what must be left of it.
+        total: How many jobs of the scope were not at rest when it began.
+        reseed: Gives a job that is bought again another seed; None if its model takes none.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
     """
 
@@ -110,6 +119,8 @@ class Session:
     command: str = "run"
     journal: Journal = field(default_factory=Journal)
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
+    total: int = 0
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None
     renew_token: Callable[[], bool] = lambda: False
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
@@ -118,7 +129,7 @@ class Session:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
+        self.limits = Limits(halting=self.settings.halting, clock=steady_s, jobs=self.total)
         self.worker_id = new_id("w", self.now_ms())
         self.session_id = new_id("s", self.now_ms())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,8 +179,9 @@ class Session:
         Raises:
             StoreError: If the job database fails for good.
         """
-        self.limits.on_change(self._wake.set)
         loop = asyncio.get_running_loop()
+        # Soon, not here: the coroutine that reports is one of those that are cancelled.
+        self.limits.on_change(self._wake.set, leave=lambda: loop.call_soon(self._leave))
 
         def on_stuck(said: str) -> None:
             self.say(said)
@@ -337,6 +349,7 @@ class Session:
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
+            reseed=self.reseed,
             journal=self.journal,
             prices=self._prices,
             lacks_money=self._lacks_money,
@@ -348,6 +361,7 @@ class Session:
     async def _work(self, writer: Writer) -> None:
         await self._look_back(writer)
         await self._take_over(writer)
+        await self._check_space(writer)
         seen_alone = False
         while not self._leaving:
             if self._crash is not None:
@@ -511,7 +525,7 @@ class Session:
         self.limits.pause(
             Exit.HALTED,
             "this worker was silent for longer than its lease and another one declared it dead: "
-            "it submits nothing more; run again",
+            f"it submits nothing more; run again; {NOTHING_LOST}, the other one goes on with it",
         )
 
     def _wanted(self) -> int:
@@ -704,25 +718,24 @@ class Session:
             await self.sleep(_KEEP_S)
             writer.cut_if_hung()
 
-    async def _lacks_space(self, writer: Writer) -> bool:
-        """Whether there is too little room to pay for what waits."""
-        return (
-            self.free_bytes() < _KEPT_FREE_BYTES
-            and self._in_place()
-            and await self._has_pending(writer)
-        )
+    async def _check_space(self, writer: Writer) -> None:
+        """Pay for nothing more if there is too little room for its clips."""
+        if self.fetcher is None:
+            return
+        free_bytes = self.free_bytes()
+        if free_bytes < KEPT_FREE_BYTES and self._in_place() and await self._has_pending(writer):
+            self.limits.pause(
+                Exit.OUTPUT,
+                f"less than 1 GiB is free ({in_mib(free_bytes)}) on the disk of the output folder: "
+                f"make room, then run again; {NOTHING_LOST}",
+            )
 
     async def _beat(self, writer: Writer) -> None:
         try:
             while True:
-                if self.fetcher is not None and await self._lacks_space(writer):
-                    self.limits.pause(
-                        Exit.OUTPUT,
-                        "less than 1 GiB is free on the disk of the output folder: make room, "
-                        "then run again",
-                    )
                 await self.sleep(self._keep_s)
                 await self._renew(writer)
+                await self._check_space(writer)
                 self._orphans = True
                 self._wake.set()
                 await self._look_back(writer)
@@ -754,7 +767,8 @@ class Session:
                 self.limits.pause(
                     Exit.UNREACHABLE,
                     f"the service has been out of reach for {self.limits.outage_s():.0f} s: look "
-                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again",
+                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again; "
+                    f"{NOTHING_LOST}, the next run looks at it again",
                 )
                 self._drain()
                 return

@@ -8,7 +8,7 @@ epoch under which the worker holds it, and change nothing once another worker ha
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -468,7 +468,7 @@ _RUN = text(
 _ATTEMPT = locking(
     "SELECT a.id, a.state, a.job_id, a.batch_id, a.account_id, a.worker_id, a.est_micros, "
     "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner, "
-    "a.input_hash = j.input_hash AS same_inputs "
+    "a.input_hash = j.input_hash AS same_inputs, a.inputs AS sent, j.inputs, j.seed "
     "FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :attempt_id"
 )
 _ACCEPT_LATE = text(
@@ -479,8 +479,8 @@ _ACCEPT_LATE = text(
     "WHERE id = :attempt_id"
 )
 _RUN_LATE = text(
-    "UPDATE jobs SET state = 'running', attempt_id = :attempt_id, error = NULL, "
-    "error_class = NULL, finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id"
+    "UPDATE jobs SET state = 'running', attempt_id = :attempt_id, inputs = :inputs, seed = :seed, "
+    "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id"
 )
 
 
@@ -541,6 +541,7 @@ def accept_late(
         "raw": raw,
         "now_ms": now_ms,
         "extra": extra,
+        **_with_seed_sent(row),
     }
     tx.run(_ACCEPT_LATE, values)
     if not extra:
@@ -548,6 +549,21 @@ def accept_late(
         tx.moved(row.batch_id, row.job_state, "running")
     note(tx, "accepted_late", row.job_id, attempt_id, now_ms, request_id=request_id, extra=extra)
     return not extra
+
+
+def _with_seed_sent(row: Any) -> dict[str, Any]:
+    """Return the job's inputs and seed with the attempt's: it may have got another one since."""
+    sent, inputs = json.loads(row.sent), json.loads(row.inputs)
+    for name, value in inputs.items():
+        if type(value) is int and value == row.seed and sent.get(name) != value:
+            seed = sent.get(name)
+            # The hashes are equal, so of the numbers only the seed can differ.
+            kept = {key: one for key, one in inputs.items() if key != name}
+            return {
+                "inputs": as_stored(kept if seed is None else {**inputs, name: seed}),
+                "seed": seed,
+            }
+    return {"inputs": row.inputs, "seed": row.seed}
 
 
 class Recorded(Enum):
@@ -572,6 +588,11 @@ def recorded_as(tx: Transaction, attempt_id: str, request_id: str) -> Recorded:
     if row is None or row.carrier or row.state not in {"intent", "in_doubt", "abandoned"}:
         return Recorded.OTHERWISE
     return Recorded.NOT_YET
+
+
+def as_stored(inputs: Mapping[str, Any]) -> str:
+    """Return inputs as the job database holds them."""
+    return json.dumps(dict(inputs), ensure_ascii=False, separators=(",", ":"))
 
 
 class Regroup(Exception):
@@ -828,12 +849,21 @@ def _charge(cost_micros: int | None, job: Job) -> int:
 
 
 @dataclass(frozen=True)
+class NewSeed:
+    """What is sent when a job is bought again with another seed."""
+
+    inputs: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """A generation ended without a clip: failed, cancelled or lost.
 
     Attributes:
         state: The attempt's end: failed | cancelled.
         retry_at_ms: When the job may be bought again; None if it may not.
+        new_seed: What is sent then; None is the same again.
     """
 
     job: Job
@@ -846,10 +876,14 @@ class Ended:
     raw: str | None
     retry_at_ms: int | None
     now_ms: int
+    new_seed: NewSeed | None = None
 
 
+# The input hash stays: it is of what the user asked for.
 _AGAIN = text(
-    "UPDATE jobs SET state = 'pending', owner = NULL, retries_used = retries_used + 1, "
+    "UPDATE jobs SET state = 'pending', owner = NULL, retries_used = retries_used + :retries, "
+    "policy_retries_used = policy_retries_used + :policy_retries, "
+    "inputs = coalesce(:inputs, inputs), seed = coalesce(:seed, seed), "
     "not_before_ms = :retry_at_ms, error = :error, error_class = NULL, attempt_id = NULL, "
     "remote_state = NULL, queue_position = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = 'running' AND owner = :worker_id AND epoch = :epoch"
@@ -876,6 +910,8 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         end.cost_micros or 0 if end.state == "cancelled" else _charge(end.cost_micros, end.job)
     )
     job_state = "pending" if end.retry_at_ms is not None else end.state
+    by_policy = end.error_class is ErrorClass.MODERATION
+    new = end.new_seed
     values = {
         "attempt_id": end.job.attempt_id,
         "job_id": end.job.id,
@@ -892,6 +928,10 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         "code": end.code,
         "error": end.error,
         "retry_at_ms": end.retry_at_ms,
+        "retries": int(not by_policy),
+        "policy_retries": int(by_policy),
+        "inputs": None if new is None else as_stored(new.inputs),
+        "seed": None if new is None else new.seed,
         "now_ms": end.now_ms,
     }
     moved = tx.run(_END if end.retry_at_ms is None else _AGAIN, values)
@@ -899,7 +939,10 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         tx.run(_SPEND, values)
     if moved:
         tx.moved(end.job.batch_id, "running", job_state)
-    note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, error=end.error, code=end.code)
+    said = {"error": end.error, "code": end.code}
+    if moved and new is not None:
+        said["new_seed"] = str(new.seed)
+    note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, **said)
     return bool(moved)
 
 
