@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction, locking
-from batchgen.store.events import note_each
 
 FIRST = -1001
 """`jobs.priority` of what a person has resubmitted: before all that `set_priority` can give."""
@@ -184,20 +183,26 @@ def record_cancel(tx: Transaction, attempt_ids: Sequence[str], *, now_ms: int) -
     return tx.run_many(_ASKED, values)
 
 
-_PENDING_JOBS = locking(
-    "SELECT id FROM jobs WHERE state = 'pending' AND batch_id = :batch_id ORDER BY id"
+_WAITS = "WHERE state = 'pending' AND batch_id = :batch_id"
+_NOTE = "INSERT INTO events (job_id, at_ms, kind) SELECT id, CAST(:now_ms AS bigint), 'cancelled'"
+_CANCEL = (
+    f"UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms {_WAITS}"
 )
-_CANCEL = text(
-    "UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = 'pending'"
+# Of a million jobs too: not one by one.
+_NOTE_FIRST = text(f"{_NOTE} FROM jobs {_WAITS}")  # SQLite: nobody changes them in between
+_CANCEL_THEN = text(_CANCEL)
+_CANCEL_AND_NOTE = text(
+    f"WITH done AS ({_CANCEL} RETURNING id), noted AS ({_NOTE} FROM done) SELECT count(*) FROM done"
 )
 
 
 def cancel_pending(tx: Transaction, batch_id: int, *, now_ms: int) -> int:
     """Cancel every job of a batch that has not been submitted; return how many there were."""
-    ids = [row.id for row in tx.rows(_PENDING_JOBS, {"batch_id": batch_id})]
-    # Locked, so all of them are still pending.
-    done = tx.run_many(_CANCEL, [{"job_id": job_id, "now_ms": now_ms} for job_id in ids])
+    values = {"batch_id": batch_id, "now_ms": now_ms}
+    if tx.is_postgresql:
+        done = int(tx.value(_CANCEL_AND_NOTE, values))
+    else:
+        tx.run(_NOTE_FIRST, values)
+        done = tx.run(_CANCEL_THEN, values)
     tx.moved(batch_id, "pending", "cancelled", done)
-    note_each(tx, "cancelled", ids, now_ms)
     return done

@@ -1,7 +1,6 @@
 """The audit trail: what happened to jobs, attempts and the job database itself."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -33,9 +32,3 @@ def note(
             "data": json.dumps(data) if data else None,
         },
     )
-
-
-def note_each(tx: Transaction, kind: str, job_ids: Sequence[int], at_ms: int) -> None:
-    """Append the same of many jobs."""
-    nothing = {"attempt_id": None, "at_ms": at_ms, "kind": kind, "data": None}
-    tx.run_many(_EVENT, [{"job_id": job_id, **nothing} for job_id in job_ids])

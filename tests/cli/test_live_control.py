@@ -309,3 +309,39 @@ def test_what_is_no_duration_is_refused(words: str) -> None:
 
     refused = "no time from 1s to 366d, such as 90, 90s, 15m, 8h, 1h30m or 2d"
     assert (done.code == 2 and refused in done.err) == (words != "8")
+
+
+def test_an_outage_is_not_waited_for_beyond_the_time(place: Place) -> None:
+    place.write(rows_of(3))
+    do_add(place)
+    place.service.down()
+    run = place.start_run("--max-duration", "3s")
+
+    done = run.wait()
+
+    assert done.code == 8, done.err
+    assert place.states() == {"pending": 3}
+    place.service.up()
+    assert place.service.counters.accepted == 0
+
+
+def test_who_asked_for_a_share_keeps_it_whatever_the_cap_becomes(place: Place) -> None:
+    place.write(rows_of(8))
+    first = place.start_run("jobs.csv", "-j", "2", "--limit", "2")
+    place.wait_accepted(2)
+    second = place.start_run("-j", "1")
+    second.wait_said("this one takes at most 1")
+    # Before that it has no notion of what the cap was.
+    place.wait_jobs(lambda: len(place.query("SELECT 1 AS one FROM workers")) == 2)
+
+    said = do(place, "set", "jobs", "6")
+    second.wait_said("jobs in flight: 2 → 6, set from elsewhere")
+    place.wait_accepted(3)
+    finish(place)
+    codes = (first.wait().code, second.wait().code)
+
+    assert "2 live workers follow within seconds" in said
+    assert codes == (0, 0)
+    assert place.states() == {"succeeded": 8}
+    assert place.service.counters.most_untold == 3
+    place.check_books()
