@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from batchgen.domain.errors import Exit
 from batchgen.domain.retry import backoff_s
+from batchgen.domain.telling import Emit, silent
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,14 @@ class Limits:
         clock: Seconds of a clock that does not stand still while the machine sleeps.
         reasons: What the session ends for, in the order in which it was met.
         held_models: Models that the service does not know.
+        emit: Told of pauses and throttling.
     """
 
     streak_limit: int
     clock: Callable[[], float]
     reasons: list[Reason] = field(default_factory=list)
     held_models: set[str] = field(default_factory=set)
+    emit: Emit = silent
     _streak: int = 0
     _doubts: int = 0
     _throttled: int = 0
@@ -71,6 +74,7 @@ class Limits:
         """Submit nothing more in this session; what was paid for goes on."""
         if all(reason.message != message for reason in self.reasons):
             self.reasons.append(Reason(exit_code, message))
+            self.emit("paused", exit_code=int(exit_code), message=message)
         self._wake()
 
     def hold_model(self, model: str, message: str) -> None:
@@ -78,6 +82,7 @@ class Limits:
         if model not in self.held_models:
             self.held_models.add(model)
             self.reasons.append(Held(Exit.HALTED, message))
+            self.emit("held", model=model, exit_code=int(Exit.HALTED), message=message)
         self._wake()
 
     def good(self) -> None:
@@ -135,6 +140,7 @@ class Limits:
     def _say_throttled(self, wait_s: float, message: str) -> None:
         if self._throttled == 1:  # the requests beside it are refused alike
             logger.warning("the service refuses for now (%s): submits wait %.0f s", message, wait_s)
+            self.emit("throttled", wait_s=wait_s, message=message)
 
     @property
     def offline(self) -> bool:

@@ -15,6 +15,7 @@ from batchgen import __version__
 from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
+from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.folder import remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
@@ -88,6 +89,8 @@ class Session:
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
+        session_id: Its id, which sorts by time.
+        emit: Told what happens.
     """
 
     database: Database
@@ -102,6 +105,8 @@ class Session:
     command: str = "run"
     journal: Journal = field(default_factory=Journal)
     renew_token: Callable[[], bool] = lambda: False
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
@@ -109,9 +114,8 @@ class Session:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
+        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s, emit=self.emit)
         self.worker_id = new_id("w", self.now_ms())
-        self.session_id = new_id("s", self.now_ms())
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._leaving = False
@@ -136,6 +140,7 @@ class Session:
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             now_ms=lambda: self.now_ms(),
             say=self.say,
+            emit=self.emit,
         )
         self._lease = Lease(steady_s, time.time)
         self._carrier: Carrier
@@ -255,6 +260,15 @@ class Session:
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
+        self.emit(
+            "session_started",
+            command=self.command,
+            version=info.version,
+            host=info.host,
+            pid=info.pid,
+            worker=info.id,
+            database=self.database.shown,
+        )
 
     @property
     def _doubt_slot_ms(self) -> int:
@@ -315,6 +329,7 @@ class Session:
             learned=self._learn,
             in_place=self._in_place,
             journal=self.journal,
+            emit=self.emit,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -458,11 +473,16 @@ class Session:
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
             self._told_paused = paused
-            self.say(
+            said = (
                 "the account is paused: nothing is submitted until `batchgen unpause`"
                 if paused
                 else "the account is no longer paused"
             )
+            self.say(said)
+            if paused:
+                self.emit("paused", exit_code=None, message=said)  # it waits, and does not end
+            else:
+                self.emit("resumed", message=said)
 
     def _fence(self) -> None:
         """Submit nothing more: another worker has taken this one's jobs over, or soon will."""
@@ -526,6 +546,8 @@ class Session:
             ),
         )
         self._orphans = len(adopted) == room
+        if adopted:
+            self.emit("took_over", what="adopted", jobs=len(adopted))
         await self._remove_parts(adopted)
         for job in adopted:
             self._spawn(job)
@@ -645,7 +667,9 @@ class Session:
         told = False
         while not await self.provider.is_reachable():
             if not told:
-                self.say("the service cannot be reached: nothing is submitted until it answers")
+                said = "the service cannot be reached: nothing is submitted until it answers"
+                self.say(said)
+                self.emit("outage", message=said)
                 told = True
             if self.limits.outage_s() >= self.settings.max_outage_s:
                 self.limits.pause(
@@ -660,6 +684,7 @@ class Session:
             wait_s = min(2 * wait_s, LONGEST_PROBE_S)
         if told:
             self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+            self.emit("outage_over", outage_s=round(self.limits.outage_s(), 3))
         self.stats.last_problem = ""
         self.limits.go_online()
 
@@ -714,9 +739,9 @@ class Session:
         if shutdown.exit_code is not None:
             reasons.append(Reason(shutdown.exit_code, "stopped by a signal"))
         if self._over_budget and not self._leaving:
-            reasons.append(
-                Reason(Exit.BUDGET, "the budget leaves no room for the next job: raise --budget")
-            )
+            said = "the budget leaves no room for the next job: raise --budget"
+            reasons.append(Reason(Exit.BUDGET, said))
+            self.emit("paused", exit_code=int(Exit.BUDGET), message=said)
         await writer.do(
             workers.leave,
             workers.Leave(
