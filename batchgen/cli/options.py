@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+OCCASIONS = ("done", "failed", "paused", "budget", "in-doubt")
+"""What somebody can be told about."""
+
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
 
@@ -63,6 +66,24 @@ class Halt(click.ParamType[int]):
         if kind != "streak" or not re.fullmatch("[0-9]{1,9}", number) or int(number) < 1:
             self.fail(f"{value!r} is neither streak=N (N at least 1) nor never", param, ctx)
         return int(number)
+
+
+class Occasions(click.ParamType[frozenset[str]]):
+    """A comma list of what somebody is told about."""
+
+    name = "LIST"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[str]:
+        """Return the words of a list such as `done,failed`."""
+        if isinstance(value, frozenset):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        for word in words:
+            if word not in OCCASIONS:
+                self.fail(f"{word!r} is none of {', '.join(OCCASIONS)}", param, ctx)
+        return frozenset(words)
 
 
 class Span(click.ParamType[tuple[float, float]]):

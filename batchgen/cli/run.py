@@ -16,6 +16,7 @@ from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
+from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
@@ -48,6 +49,7 @@ def command(**given: Any) -> int:
     )
     with (
         contextlib.closing(database),
+        telling(database, wanted) as told,
         service.chosen(simulate=wanted.simulate, dry_run=wanted.dry_run) as found,
     ):
         _check_output(database, wanted)
@@ -63,7 +65,7 @@ def command(**given: Any) -> int:
         if wanted.download:
             consent.check_folders(database, look.plans)
         consent.ask(database, wanted, found, look)
-        return _run(database, wanted, found, look)
+        return _run(database, wanted, found, look, told)
 
 
 def _check_flags(wanted: Flags) -> None:
@@ -147,8 +149,9 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
         results.write(database, wanted.output, batch_ids=look.batch_ids, overwrite=False)
 
 
-def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
+def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
         with database.transaction() as tx:
@@ -162,6 +165,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
             jobs = _cap(tx, database, account, wanted.jobs)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
+        told.works_on(look.batch_ids)
         with database.reading() as tx:
             total = _unfinished(reads.tally(tx, scope, account.id))
         outcome = work(
@@ -175,6 +179,9 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
+                session_id=told.session_id,
+                emit=told.emit,
+                keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
     with database.reading() as tx:
@@ -189,7 +196,17 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate)
+    ending.summarise(
+        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    )
+    told.ended(
+        reasons,
+        jobs={str(state): count for state, count in tally.items() if count},
+        submitted=outcome.stats.submitted,
+        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_is_estimate=is_estimate,
+        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+    )
     return reasons[0].exit_code
 
 

@@ -5,22 +5,24 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from batchgen import planning
+from batchgen.awake import kept_awake
 from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
-from batchgen.runner.loop import Outcome, Session
+from batchgen.runner.loop import Outcome, Session, new_id, wall_ms
 from batchgen.store import reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Scope
@@ -41,6 +43,9 @@ class Errand:
         quiet: Show no progress.
         command: For the record.
         renew_token: Gives the provider a newer token, if there is one.
+        session_id: Of the session.
+        emit: Told what happens.
+        keep_awake: Keep the machine from sleeping meanwhile.
     """
 
     database: Database
@@ -53,6 +58,9 @@ class Errand:
     quiet: bool = False
     command: str = "run"
     renew_token: Callable[[Provider], bool] = lambda _: False
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
+    keep_awake: bool = False
 
 
 def work(errand: Errand) -> Outcome:
@@ -95,7 +103,10 @@ async def _work(errand: Errand) -> Outcome:
             command=errand.command,
             journal=journal,
             renew_token=lambda: errand.renew_token(provider),
+            session_id=errand.session_id,
+            emit=errand.emit,
         )
+        stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)
 

@@ -18,8 +18,8 @@ _MOST_CLASSED = 20_000  # failed jobs whose classes are counted one by one
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """A batch with what its stored counters do not tell."""
+class Standing:
+    """Where a batch stands: its summary, and what its stored counters do not tell."""
 
     summary: BatchSummary
     waiting: Waiting
@@ -38,7 +38,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
             found = [
-                _standing(tx, summary)
+                standing_of(tx, summary)
                 for summary in reads.batches(tx)
                 if batch_id in (None, summary.id)
             ]
@@ -58,7 +58,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         )
         return
     for standing in found:
-        click.echo("\n".join(_lines(standing)))
+        click.echo("\n".join(lines_of(standing)))
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
     click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
@@ -70,7 +70,8 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         click.echo(step_back.explain(missed), err=True)
 
 
-def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:
+def standing_of(tx: Transaction, summary: BatchSummary) -> Standing:
+    """Return where a batch stands."""
     waiting = Waiting(0, 0, 0)
     if summary.counts.get(JobState.PENDING):
         waiting = reads.waiting(tx, summary.account_id, [summary.id])
@@ -78,10 +79,10 @@ def _standing(tx: Transaction, summary: BatchSummary) -> _Standing:
     if 0 < summary.counts.get(JobState.FAILED, 0) <= _MOST_CLASSED:
         failed = reads.job_rows(tx, batch_id=summary.id, states=[JobState.FAILED])
         classes.update(row.error_class or "unknown" for row in failed)
-    return _Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
+    return Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
 
 
-def _json(standing: _Standing) -> dict[str, Any]:
+def _json(standing: Standing) -> dict[str, Any]:
     summary, waiting = standing.summary, standing.waiting
     return {
         "batch": summary.name,
@@ -99,7 +100,8 @@ def _json(standing: _Standing) -> dict[str, Any]:
     }
 
 
-def _lines(standing: _Standing) -> list[str]:
+def lines_of(standing: Standing) -> list[str]:
+    """Return that in lines: counts, money, and what stands in the way."""
     summary, counts = standing.summary, standing.summary.counts
     states = ", ".join(
         f"{counts[state]:,} {state.replace('_', ' ')}" for state in JobState if counts.get(state)
@@ -115,7 +117,7 @@ def _lines(standing: _Standing) -> list[str]:
     return [*lines, money, *_in_the_way(standing)]
 
 
-def _in_the_way(standing: _Standing) -> list[str]:
+def _in_the_way(standing: Standing) -> list[str]:
     counts, waiting, name = standing.summary.counts, standing.waiting, standing.summary.name
     lines = []
     if waiting.jobs:
