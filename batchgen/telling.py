@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchgen.domain.errors import OutputError
+from batchgen.domain.errors import OutputError, UsageError
 from batchgen.domain.redaction import redact_text, secret_pattern
 
 KEPT_LOGS = 30
@@ -32,6 +32,7 @@ _TOGETHER_S = 0.1  # events that come within it are written together
 _CLOSE_S = 5.0  # for what is still to be written at the end
 _LOG_NAME = re.compile(r"s[0-9a-f]{25}\.jsonl")
 
+_BEGINNING = b'{"seq": '  # of a file of events
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 Line = Mapping[str, Any]
@@ -175,6 +176,7 @@ def check_events(path: str) -> None:
 
     Raises:
         OutputError: If not.
+        UsageError: If it holds something else.
     """
     if not os.path.lexists(path):
         folder = Path(path).parent
@@ -187,8 +189,18 @@ def check_events(path: str) -> None:
         return
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        start = _start(path)
     except OSError as error:
         raise OutputError(_unwritable(path, error)) from error
+    if not _BEGINNING.startswith(start):
+        raise UsageError(f"{path}: holds something else than events: name another file")
+
+
+def _start(path: str) -> bytes:
+    if not Path(path).is_file():  # a device, a terminal
+        return b""
+    with Path(path).open("rb") as file:
+        return file.read(len(_BEGINNING))
 
 
 def _unwritable(path: str, error: OSError) -> str:

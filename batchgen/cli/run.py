@@ -203,6 +203,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         reasons,
         jobs={str(state): count for state, count in tally.items() if count},
         submitted=outcome.stats.submitted,
+        has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
         spent_micros=sum(batch.spent_micros for batch in summaries),
         spent_is_estimate=is_estimate,
         reserved_micros=sum(batch.reserved_micros for batch in summaries),

@@ -49,8 +49,16 @@ class Told:
             raise UsageError(
                 "--events - needs stdout for itself: leave --json and -o - out, or name a file"
             )
-        if events not in (None, STDOUT):
-            check_events(events or "")
+        if events is None or events == STDOUT:
+            return
+        target = Path(events).resolve()
+        for path, what in (
+            (self._database.path, "the job database"),
+            (self._flags.output, "--output"),
+        ):
+            if path is not None and Path(path).resolve() == target:
+                raise UsageError(f"{events} is {what}: name another file for --events")
+        check_events(events)
 
     def _not_notified(self, service: str, why: str) -> None:
         self.emit("notification_failed", service=service, message=why)
@@ -95,13 +103,25 @@ class Told:
         *,
         jobs: dict[str, int],
         submitted: int,
+        has_worked: bool,
         spent_micros: int,
         spent_is_estimate: bool,
         reserved_micros: int,
     ) -> None:
-        """Tell how the session ended, last of all."""
+        """Tell how the session ended, last of all.
+
+        Args:
+            reasons: Of `ending.judge`.
+            jobs: Those of the scope by state.
+            submitted: How many this session has paid for.
+            has_worked: Whether it paid for or finished anything.
+            spent_micros: By the batches of the run over their lives.
+            spent_is_estimate: Whether some of that was not stated by the service.
+            reserved_micros: For requests that are open.
+        """
         codes = [reason.exit_code for reason in reasons]
-        self._notices.ended(codes, [reason.message for reason in reasons])
+        if has_worked or codes[0] is not Exit.SUCCESS:  # cron would tell every half hour else
+            self._notices.ended(codes, [reason.message for reason in reasons])
         self._notices.close()
         self.emit(
             "session_ended",

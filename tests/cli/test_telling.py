@@ -142,6 +142,19 @@ def test_events_that_cannot_be_written_are_said_before_paying(place: Place, path
     assert not place.db.exists()
 
 
+@pytest.mark.parametrize("name", ["jobs.csv", "jobs.db", "out.csv"])
+def test_events_are_never_written_into_another_file(place: Place, name: str) -> None:
+    place.write(rows_of(1))
+    before = (place.folder / "jobs.csv").read_bytes()
+
+    done = place.run("jobs.csv", "-o", "out.csv", "--events", name)
+
+    assert done.code == 2
+    assert name in done.err
+    assert (place.folder / "jobs.csv").read_bytes() == before
+    assert not place.db.exists()
+
+
 def test_nothing_is_made_without_consent(place: Place) -> None:
     place.write(rows_of(1))
     before = sorted(place.folder.iterdir())
@@ -433,6 +446,15 @@ def test_nobody_at_home_changes_nothing(place: Place) -> None:
     assert done.code == 0, done.err
     assert place.states() == {"succeeded": 2}
     assert hook.SECRET not in done.err
+
+
+def test_a_run_that_had_nothing_to_do_tells_nobody(place: Place) -> None:
+    place.write(rows_of(2))
+    place.run("jobs.csv")
+    with hook.running() as server:
+        assert notified(place, server).code == 0
+
+        assert server.told == []
 
 
 @pytest.mark.parametrize(
