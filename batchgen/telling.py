@@ -7,7 +7,6 @@ harms nothing.
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -93,7 +92,6 @@ class Stream:
         self._lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._ending = threading.Event()
         self._is_torn = False  # the last line may be a half one
-        self._is_lost = False
         self._has_told = False
         # Not waited for by the interpreter: a pipe that nobody reads may hold it for ever.
         self._thread = threading.Thread(target=self._work, name=f"to {shown}", daemon=True)
@@ -127,7 +125,7 @@ class Stream:
             self._write([line for line in lines if line is not None])
 
     def _write(self, lines: Sequence[Line]) -> None:
-        if self._is_lost or not lines:
+        if not lines:
             return
         self._cleaner.look_again()
         text = "".join(map(self._json, lines))
@@ -138,7 +136,6 @@ class Stream:
         try:
             self._write_all(data)
         except OSError as error:
-            self._is_lost = error.errno == errno.EPIPE
             self._tell(f"it cannot be written: {error.strerror}")
 
     def _json(self, line: Line) -> str:

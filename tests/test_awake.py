@@ -14,7 +14,7 @@ INHIBIT = """#!/bin/sh
 for word; do echo "$word" >> "$STUB_NOTES"; done
 env > "$STUB_NOTES.env"
 while [ $# -gt 0 ] && [ "${1#--}" != "$1" ]; do shift; done
-exec "$@"
+"$@"  # as its child, as systemd-inhibit does
 """
 CAFFEINATE = """#!/bin/sh
 for word; do echo "$word" >> "$STUB_NOTES"; done
