@@ -61,7 +61,9 @@ def log_to_stderr(*, verbose: bool = False) -> None:
     """Show warnings on stderr, and with `verbose` what happens to each job."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting())
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    level = logging.INFO if verbose else logging.WARNING
+    handler.setLevel(level)  # the log of a session takes more than is shown here
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def open_database(db: str | None, *, allow_network_fs: bool) -> Database:

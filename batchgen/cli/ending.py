@@ -68,6 +68,7 @@ def summarise(
     batches: list[BatchSummary],
     *,
     is_estimate: bool,
+    log: Path | None,
 ) -> None:
     """Say how a run ended: one JSON object on stdout, or a few lines on stderr.
 
@@ -79,6 +80,7 @@ def summarise(
         reasons: Of `judge`.
         batches: Those of the run.
         is_estimate: Whether some of what they spent was not stated by the service.
+        log: The log of the session, if there is one.
     """
     spent = sum(batch.spent_micros for batch in batches)
     reserved = sum(batch.reserved_micros for batch in batches)
@@ -99,6 +101,7 @@ def summarise(
                 "reserved_usd": usd_number(reserved),
                 "database": database.shown,
                 "output": flags.output,
+                "log": None if log is None else str(log),
             }
         )
         return

@@ -8,7 +8,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import NextTimeOfDay, Seconds, Usd, halting
+from batchgen.cli.options import OCCASIONS, NextTimeOfDay, Occasions, Seconds, Usd, halting
 from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
@@ -59,6 +59,11 @@ class Flags:
     replace: bool
     new_batch: bool
     resubmit_in_doubt: bool
+    notify: tuple[str, ...]
+    notify_on: frozenset[str] | None
+    events: str | None
+    no_log: bool
+    no_inhibit: bool
     dry_run: bool
     simulate: bool
     yes: bool
@@ -254,6 +259,28 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--resubmit-in-doubt",
         is_flag=True,
         help="Pay again for jobs in doubt; they may have been paid for already.",
+    ),
+    click.option(
+        "--notify",
+        multiple=True,
+        metavar="URL",
+        help="Tell somebody, by a URL of apprise's; may be given more than once. It holds secrets, "
+        "and everybody on the machine can read a command line: BATCHGEN_NOTIFY is not public.",
+    ),
+    click.option(
+        "--notify-on",
+        type=Occasions(),
+        metavar="LIST",
+        help=f"What they are told about, with commas ({','.join(OCCASIONS)}).",
+    ),
+    click.option(
+        "--events",
+        metavar="FILE",
+        help="Append what happens as JSON lines; - for stdout.",
+    ),
+    click.option("--no-log", is_flag=True, help="Keep no log of the session."),
+    click.option(
+        "--no-inhibit", is_flag=True, help="Let the machine sleep while jobs are at work."
     ),
     click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing."),
     click.option(

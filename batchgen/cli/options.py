@@ -13,6 +13,9 @@ import click
 from batchgen.domain.halting import Halting, parse_halting
 from batchgen.runner.deadline import in_words, next_moment
 
+OCCASIONS = ("done", "failed", "paused", "budget", "in-doubt")
+"""What somebody can be told about."""
+
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
 
@@ -142,6 +145,24 @@ def halting(ctx: click.Context, param: click.Parameter, value: Sequence[str]) ->
         return parse_halting(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
+
+
+class Occasions(click.ParamType[frozenset[str]]):
+    """A comma list of what somebody is told about."""
+
+    name = "LIST"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[str]:
+        """Return the words of a list such as `done,failed`."""
+        if isinstance(value, frozenset):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        for word in words:
+            if word not in OCCASIONS:
+                self.fail(f"{word!r} is none of {', '.join(OCCASIONS)}", param, ctx)
+        return frozenset(words)
 
 
 class Span(click.ParamType[tuple[float, float]]):

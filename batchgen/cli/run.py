@@ -17,6 +17,7 @@ from batchgen.cli.flags import Flags, flags
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
+from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
@@ -51,6 +52,7 @@ def command(**given: Any) -> int:
     )
     with (
         contextlib.closing(database),
+        telling(database, wanted) as told,
         service.chosen(simulate=wanted.simulate, dry_run=wanted.dry_run) as found,
     ):
         _check_output(database, wanted)
@@ -67,7 +69,7 @@ def command(**given: Any) -> int:
             consent.check_folders(database, look.plans)
             consent.check_space(database, wanted, look)
         consent.ask(database, wanted, found, look)
-        return _run(database, wanted, found, look)
+        return _run(database, wanted, found, look, told)
 
 
 def _check_flags(wanted: Flags) -> None:
@@ -153,8 +155,9 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
         results.write(database, wanted.output, batch_ids=look.batch_ids, overwrite=False)
 
 
-def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
+def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
         with database.transaction() as tx:
@@ -171,6 +174,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
             jobs = _cap(tx, database, account, wanted.jobs)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
+        told.works_on(look.batch_ids)
         with database.reading() as tx:
             total = _unfinished(reads.tally(tx, scope, account.id))
         outcome = work(
@@ -192,6 +196,9 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                     unit_micros=look.unit_micros,
                     balance_micros=look.balance_micros,
                 ),
+                session_id=told.session_id,
+                emit=told.emit,
+                keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
     with database.reading() as tx:
@@ -206,7 +213,18 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate)
+    ending.summarise(
+        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    )
+    told.ended(
+        reasons,
+        jobs={str(state): count for state, count in tally.items() if count},
+        submitted=outcome.stats.submitted,
+        has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
+        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_is_estimate=is_estimate,
+        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+    )
     return reasons[0].exit_code
 
 

@@ -11,17 +11,19 @@ from pathlib import Path
 import click
 
 from batchgen import planning
+from batchgen.awake import kept_awake
 from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
+from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
-from batchgen.runner.loop import Outcome, Session, steady_s
+from batchgen.runner.loop import Outcome, Session, new_id, steady_s, wall_ms
 from batchgen.runner.purse import Purse
 from batchgen.store import reads
 from batchgen.store.database import Database
@@ -47,6 +49,9 @@ class Errand:
         renew_token: Gives the provider a newer token, if there is one.
         purse: What the account holds, and what must be left of it.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
+        session_id: Of the session.
+        emit: Told what happens.
+        keep_awake: Keep the machine from sleeping meanwhile.
     """
 
     database: Database
@@ -61,6 +66,9 @@ class Errand:
     renew_token: Callable[[Provider], bool] = lambda _: False
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
+    keep_awake: bool = False
 
 
 def work(errand: Errand) -> Outcome:
@@ -106,7 +114,10 @@ async def _work(errand: Errand) -> Outcome:
             reseed=errand.reseed,
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,
+            session_id=errand.session_id,
+            emit=errand.emit,
         )
+        stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)
 

@@ -1,7 +1,7 @@
 """`batchgen status`: counts, money, and what stands in the way."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,8 @@ _MOST_CLASSED = 20_000  # failed jobs whose classes are counted one by one
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """A batch with what its stored counters do not tell."""
+class Standing:
+    """Where a batch stands: its summary, and what its stored counters do not tell."""
 
     summary: BatchSummary
     waiting: Estimate
@@ -38,14 +38,8 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         witnesses = restored.witnesses_of(database)
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
-            known = accounts.every(tx)
-            prices = {account.id: costs.prices(tx, account.id) for account in known}
-            found = [
-                _standing(tx, summary, prices[summary.account_id])
-                for summary in reads.batches(tx)
-                if batch_id in (None, summary.id)
-            ]
-            paused = [account.name for account in known if account.paused]
+            found = standings(tx, None if batch_id is None else [batch_id])
+            paused = [account.name for account in accounts.every(tx) if account.paused]
             live = len(workers.living(tx, database.backend))
             missed = restored.missed(tx, witnesses)
     if as_json:
@@ -61,7 +55,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         )
         return
     for standing in found:
-        click.echo("\n".join(_lines(standing)))
+        click.echo("\n".join(lines_of(standing)))
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
     click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
@@ -73,7 +67,17 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         click.echo(step_back.explain(missed), err=True)
 
 
-def _standing(tx: Transaction, summary: BatchSummary, prices: Prices) -> _Standing:
+def standings(tx: Transaction, batch_ids: Sequence[int] | None) -> list[Standing]:
+    """Return where batches stand, by their row ids; None is all of them."""
+    prices = {account.id: costs.prices(tx, account.id) for account in accounts.every(tx)}
+    return [
+        _standing(tx, summary, prices[summary.account_id])
+        for summary in reads.batches(tx)
+        if batch_ids is None or summary.id in batch_ids
+    ]
+
+
+def _standing(tx: Transaction, summary: BatchSummary, prices: Prices) -> Standing:
     waiting = Estimate()
     if summary.counts.get(JobState.PENDING):
         for kind in reads.waiting(tx, summary.account_id, [summary.id]):
@@ -82,10 +86,10 @@ def _standing(tx: Transaction, summary: BatchSummary, prices: Prices) -> _Standi
     if 0 < summary.counts.get(JobState.FAILED, 0) <= _MOST_CLASSED:
         failed = reads.job_rows(tx, batch_id=summary.id, states=[JobState.FAILED])
         classes.update(row.error_class or "unknown" for row in failed)
-    return _Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
+    return Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
 
 
-def _json(standing: _Standing) -> dict[str, Any]:
+def _json(standing: Standing) -> dict[str, Any]:
     summary, waiting = standing.summary, standing.waiting
     return {
         "batch": summary.name,
@@ -104,7 +108,8 @@ def _json(standing: _Standing) -> dict[str, Any]:
     }
 
 
-def _lines(standing: _Standing) -> list[str]:
+def lines_of(standing: Standing) -> list[str]:
+    """Return that in lines: counts, money, and what stands in the way."""
     summary, counts = standing.summary, standing.summary.counts
     states = ", ".join(
         f"{counts[state]:,} {state.replace('_', ' ')}" for state in JobState if counts.get(state)
@@ -120,7 +125,7 @@ def _lines(standing: _Standing) -> list[str]:
     return [*lines, money, *_in_the_way(standing)]
 
 
-def _in_the_way(standing: _Standing) -> list[str]:
+def _in_the_way(standing: Standing) -> list[str]:
     counts, waiting, name = standing.summary.counts, standing.waiting, standing.summary.name
     lines = []
     if waiting.jobs:

@@ -8,7 +8,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from batchgen.domain.moderation import explain_refusal
 from batchgen.domain.prices import Prices
 from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.telling import Emit, dollars, silent
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import NOTHING_LOST, Limits
@@ -161,6 +162,7 @@ class Carrier:
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
+    emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
@@ -297,6 +299,7 @@ class Carrier:
             late.cancel()
         del self._unrecorded[job.attempt_id]
         self.journal.accepted(job, accepted.request_id)
+        self.emit("submitted", **_of(job), model=job.model, request_id=accepted.request_id)
         return True
 
     @property
@@ -328,6 +331,7 @@ class Carrier:
                 raw=error.raw,
             ),
         )
+        self.emit("in_doubt", **_of(job), message=str(error))
         self.limits.doubted(str(error))
         self.limits.lost(str(error))
 
@@ -347,6 +351,7 @@ class Carrier:
                 raw=error.raw,
             ),
         )
+        self.emit("refused", **_of(job), code=error.code, message=str(error))
         self.limits.answered()
         self.limits.bad(str(error))
         self.limits.lost(str(error))
@@ -413,6 +418,7 @@ class Carrier:
                 raw=raw,
             ),
         )
+        self.emit("put_back", **_of(job), message=said)
 
     # -- wait ------------------------------------------------------------------------------------
 
@@ -433,6 +439,7 @@ class Carrier:
         paths = tuple(str(Path(extra.output_dir) / clip.path) for clip in files)
         await self.writer.do(extras.keep, extras.Kept(result, paths))
         self.stats.extras += paths
+        self._downloaded(extra, files)
 
     async def _wait(self, job: Job) -> Job | None:
         """Wait for the end and record it; None if there is no clip to fetch, or not now."""
@@ -639,6 +646,13 @@ class Carrier:
             job.est_micros if look.cost_micros is None else look.cost_micros
         )
         self.stats.estimates += look.cost_micros is None
+        self.emit(
+            "generated",
+            **_of(job),
+            cost_usd=dollars(job.est_micros if look.cost_micros is None else look.cost_micros),
+            cost_is_estimate=look.cost_micros is None,
+            run_s=None if run_ms is None else run_ms / 1000,
+        )
         if not mine:
             return None
         if look.cost_micros is not None:
@@ -682,10 +696,13 @@ class Carrier:
             self.prices.add(job.model, job.settings, end.cost_micros, is_clip=False, is_end=is_end)
         if end.retry_at_ms is not None:
             self._problem(end.job, f"failed, to be bought again: {end.error}")
+            self.emit("retried", **_of(end.job), **_why(end))
         elif end.state == "cancelled":
             self.stats.cancelled += 1
+            self.emit("cancelled", **_of(end.job), message=end.error)
         else:
             self.stats.failed += 1
+            self.emit("failed", **_of(end.job), **_why(end))
             self._problem(end.job, f"failed ({end.error_class}): {end.error}")
             if mine:
                 self._judge(end)
@@ -716,8 +733,10 @@ class Carrier:
         )
 
     async def _overdue(self, job: Job) -> None:
-        self._problem(job, "still running after --job-timeout: a later run looks again")
+        said = "still running after --job-timeout: a later run looks again"
+        self._problem(job, said)
         await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
+        self.emit("timed_out", **_of(job), message=said)
 
     # -- download --------------------------------------------------------------------------------
 
@@ -749,6 +768,7 @@ class Carrier:
         )
         if finished:
             self.stats.succeeded += 1
+            self._downloaded(job, files)
             if not job.is_costed:
                 # One that an earlier session generated is not among this one's estimates.
                 self._uncosted.setdefault(job.attempt_id, _Uncosted(job, is_counted=False))
@@ -799,6 +819,7 @@ class Carrier:
         await self._trouble(job, said, expired=True)
         self.stats.failed += 1
         self.limits.lost(said)
+        self.emit("expired", **_of(job), message=said)
         return True
 
     async def _trouble(
@@ -857,6 +878,15 @@ class Carrier:
                 jobs.record_cost,
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
             )
+            self.emit("costed", **_of(job), cost_usd=dollars(look.cost_micros))
+
+    def _downloaded(self, job: Job, files: Sequence[Clip]) -> None:
+        self.emit(
+            "downloaded",
+            **_of(job),
+            paths=[str(Path(job.output_dir) / clip.path) for clip in files],
+            size_bytes=sum(clip.size_bytes for clip in files),
+        )
 
     def folder(self, job: Job) -> Path:
         """Return where the clips of a job go."""
@@ -877,6 +907,16 @@ class _Uncosted:
 
     job: Job
     is_counted: bool
+
+
+def _of(job: Job) -> dict[str, Any]:
+    """Return which job an event is about: `domain.telling.JOB_FIELDS`."""
+    return {"batch": job.batch, "job": job.label, "key": job.key, "attempt": job.attempt_id}
+
+
+def _why(end: jobs.Ended) -> dict[str, Any]:
+    error_class = None if end.error_class is None else str(end.error_class)
+    return {"error_class": error_class, "code": end.code, "message": end.error}
 
 
 def names_of(job: Job) -> list[str]:

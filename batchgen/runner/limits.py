@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from batchgen.domain.errors import Exit
 from batchgen.domain.halting import Halting
 from batchgen.domain.retry import backoff_s
+from batchgen.domain.telling import Emit, silent
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Limits:
         jobs: How many jobs the run began with, of which `halting` may name a percentage.
         reasons: What the session ends for, in the order in which it was met.
         held_models: Models that the service does not know.
+        emit: Told of pauses and throttling.
     """
 
     halting: Halting
@@ -51,6 +53,7 @@ class Limits:
     jobs: int = 0
     reasons: list[Reason] = field(default_factory=list)
     held_models: set[str] = field(default_factory=set)
+    emit: Emit = silent
     _streak: int = 0
     _moderated: int = 0
     _lost: int = 0
@@ -82,6 +85,7 @@ class Limits:
         """Submit nothing more in this session; what was paid for goes on."""
         if all(reason.message != message for reason in self.reasons):
             self.reasons.append(Reason(exit_code, message))
+            self.emit("paused", exit_code=int(exit_code), message=message)
         self._wake()
 
     def hold_model(self, model: str, message: str) -> None:
@@ -89,6 +93,7 @@ class Limits:
         if model not in self.held_models:
             self.held_models.add(model)
             self.reasons.append(Held(Exit.HALTED, message))
+            self.emit("held", model=model, exit_code=int(Exit.HALTED), message=message)
         self._wake()
 
     @property
@@ -190,6 +195,7 @@ class Limits:
     def _say_throttled(self, wait_s: float, message: str) -> None:
         if self._throttled == 1:  # the requests beside it are refused alike
             logger.warning("the service refuses for now (%s): submits wait %.0f s", message, wait_s)
+            self.emit("throttled", wait_s=wait_s, message=message)
 
     @property
     def offline(self) -> bool:

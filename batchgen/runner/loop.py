@@ -16,6 +16,7 @@ from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderErr
 from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
+from batchgen.domain.telling import Emit, dollars, silent
 from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib, remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
@@ -105,6 +106,8 @@ class Session:
         total: How many jobs of the scope were not at rest when it began.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
+        session_id: Its id, which sorts by time.
+        emit: Told what happens.
     """
 
     database: Database
@@ -122,6 +125,8 @@ class Session:
     total: int = 0
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     renew_token: Callable[[], bool] = lambda: False
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
@@ -129,9 +134,10 @@ class Session:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(halting=self.settings.halting, clock=steady_s, jobs=self.total)
+        self.limits = Limits(
+            halting=self.settings.halting, clock=steady_s, jobs=self.total, emit=self.emit
+        )
         self.worker_id = new_id("w", self.now_ms())
-        self.session_id = new_id("s", self.now_ms())
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._leaving = False
@@ -158,6 +164,7 @@ class Session:
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             now_ms=lambda: self.now_ms(),
             say=self.say,
+            emit=self.emit,
         )
         self._lease = Lease(steady_s, time.time)
         self._deadline = Deadline(
@@ -290,6 +297,15 @@ class Session:
         self._cap = self._known.cap
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
+        self.emit(
+            "session_started",
+            command=self.command,
+            version=info.version,
+            host=info.host,
+            pid=info.pid,
+            worker=info.id,
+            database=self.database.shown,
+        )
 
     @property
     def _doubt_slot_ms(self) -> int:
@@ -354,6 +370,7 @@ class Session:
             prices=self._prices,
             lacks_money=self._lacks_money,
             spent=self.purse.spent,
+            emit=self.emit,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -504,6 +521,13 @@ class Session:
         for one in batches:
             if one.batch_id not in self._warned_of:
                 self._warned_of.add(one.batch_id)
+                self.emit(
+                    "budget_warning",
+                    batch=one.batch,
+                    spent_usd=dollars(one.spent_micros),
+                    reserved_usd=dollars(one.reserved_micros),
+                    budget_usd=dollars(one.budget_micros),
+                )
                 used, budget = one.used_micros / 1_000_000, one.budget_micros / 1_000_000
                 self.say(
                     f"batch {one.batch} has used ${used:,.2f} of its budget of ${budget:,.2f}, "
@@ -513,11 +537,16 @@ class Session:
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
             self._told_paused = paused
-            self.say(
+            said = (
                 "the account is paused: nothing is submitted until `batchgen unpause`"
                 if paused
                 else "the account is no longer paused"
             )
+            self.say(said)
+            if paused:
+                self.emit("paused", exit_code=None, message=said)  # it waits, and does not end
+            else:
+                self.emit("resumed", message=said)
 
     def _fence(self) -> None:
         """Submit nothing more: another worker has taken this one's jobs over, or soon will."""
@@ -599,6 +628,8 @@ class Session:
             ),
         )
         self._orphans = len(adopted) == room
+        if adopted:
+            self.emit("took_over", what="adopted", jobs=len(adopted))
         await self._remove_parts(adopted)
         for job in adopted:
             self._spawn(job)
@@ -761,7 +792,9 @@ class Session:
         told = False
         while not await self.provider.is_reachable():
             if not told:
-                self.say("the service cannot be reached: nothing is submitted until it answers")
+                said = "the service cannot be reached: nothing is submitted until it answers"
+                self.say(said)
+                self.emit("outage", message=said)
                 told = True
             if self.limits.outage_s() >= self.settings.max_outage_s:
                 self.limits.pause(
@@ -777,6 +810,7 @@ class Session:
             wait_s = min(2 * wait_s, LONGEST_PROBE_S)
         if told:
             self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+            self.emit("outage_over", outage_s=round(self.limits.outage_s(), 3))
         self.stats.last_problem = ""
         self.limits.go_online()
 
@@ -799,7 +833,9 @@ class Session:
         reserved = self._reserved_micros
         if self.limits.lacks_money:
             if self.purse.is_filled(reserved):
-                self.say("the account can pay again: going on")
+                said = "the account can pay again: going on"
+                self.say(said)
+                self.emit("resumed", message=said)
                 self.limits.has_money()
             return
         # What is in flight may have been taken already: only without it is the answer plain.
@@ -819,10 +855,12 @@ class Session:
         if not self.purse.waits:
             return False
         if not self.limits.lacks_money:
-            self.say(
+            said = (
                 f"no money to go on ({said}): waiting until the account is topped up; what is paid "
                 "for goes on"
             )
+            self.say(said)
+            self.emit("paused", exit_code=int(Exit.NO_BALANCE), message=said)
             self.purse.emptied()
             self.limits.wait_for_money()
         return True
@@ -880,9 +918,12 @@ class Session:
         if shutdown.exit_code is not None:
             reasons.append(Reason(shutdown.exit_code, "stopped by a signal"))
         if self._over_budget and not self._leaving:
-            reasons.append(
-                Reason(Exit.BUDGET, "the budget leaves no room for the next job: raise --budget")
+            said = (
+                "the budget leaves no room for the next job: raise it with `batchgen set budget`, "
+                "then run again"
             )
+            reasons.append(Reason(Exit.BUDGET, said))
+            self.emit("paused", exit_code=int(Exit.BUDGET), message=said)
         await writer.do(
             workers.leave,
             workers.Leave(

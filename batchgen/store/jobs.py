@@ -93,16 +93,18 @@ LONGEST_FREEZE_MS = 3_600_000
 
 @dataclass(frozen=True)
 class NearlySpent:
-    """A batch that has used most of its budget; money in micro-dollars.
-
-    Attributes:
-        used_micros: Spent and reserved.
-    """
+    """A batch that has used most of its budget; money in micro-dollars."""
 
     batch_id: int
     batch: str
-    used_micros: int
+    spent_micros: int
+    reserved_micros: int
     budget_micros: int
+
+    @property
+    def used_micros(self) -> int:
+        """Spent and reserved."""
+        return self.spent_micros + self.reserved_micros
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,13 @@ class _Budgets:
         """Batches whose budget comes to its end."""
         used = {key: int(row.budget_micros) - self._left[key] for key, row in self._rows.items()}
         return tuple(
-            NearlySpent(key, row.name, used[key], int(row.budget_micros))
+            NearlySpent(
+                key,
+                row.name,
+                spent_micros=int(row.spent),
+                reserved_micros=used[key] - int(row.spent),
+                budget_micros=int(row.budget_micros),
+            )
             for key, row in self._rows.items()
             if is_nearly_spent(used[key], int(row.budget_micros))
         )

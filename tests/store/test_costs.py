@@ -108,7 +108,7 @@ def test_a_warning_comes_at_four_fifths_of_a_budget(store: Store) -> None:
     assert store.try_claim(3).nearly_spent == ()
     claim = store.try_claim(1)
 
-    assert claim.nearly_spent == (jobs.NearlySpent(batch_id, "night", 4 * EST, 5 * EST),)
+    assert claim.nearly_spent == (jobs.NearlySpent(batch_id, "night", 0, 4 * EST, 5 * EST),)
 
 
 def test_the_catalog_is_kept_and_waiting_jobs_take_its_price(store: Store) -> None:
