@@ -12,6 +12,7 @@ from batchgen.cli import common, restored
 from batchgen.domain.prices import Estimate, Prices, whole_cents
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import accounts, costs, reads, step_back, workers
+from batchgen.store.accounts import Account
 from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary
 
@@ -39,14 +40,16 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
             found = standings(tx, None if batch_id is None else [batch_id])
-            paused = [account.name for account in accounts.every(tx) if account.paused]
+            known = accounts.every(tx)
             live = len(workers.living(tx, database.backend))
             missed = restored.missed(tx, witnesses)
+    paused = [account.name for account in known if account.paused]
     if as_json:
         common.print_json(
             {
                 "database": database.shown,
                 "live_workers": live,
+                "accounts": [_account_json(account) for account in known],
                 "paused": bool(paused),
                 "paused_accounts": paused,
                 "stepped_back": missed,
@@ -59,12 +62,33 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
     click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
+    for account in known:
+        click.echo(_account_line(account), err=True)
     for name in paused:
         click.echo(
             f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
         )
     if missed is not None:
         click.echo(step_back.explain(missed), err=True)
+
+
+def _account_json(account: Account) -> dict[str, Any]:
+    return {
+        "account": account.name,
+        "jobs": account.cap,
+        "auto_max": account.auto_max,
+        "rate_per_s": account.rate_per_s,
+        "paused": account.paused,
+    }
+
+
+def _account_line(account: Account) -> str:
+    line = f"account {account.name}: at most {common.plural(account.cap, 'job')} in flight"
+    if account.auto_max is not None:
+        line += f" (auto, up to {account.auto_max})"
+    if account.rate_per_s is not None:
+        line += f", {account.rate_per_s:g} submits a second"
+    return line
 
 
 def standings(tx: Transaction, batch_ids: Sequence[int] | None) -> list[Standing]:

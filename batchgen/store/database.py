@@ -265,8 +265,13 @@ class Watcher:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """Open a read-only transaction; after an error, the next one has a new connection."""
+        """Open a read-only transaction; after an error, the next one has a new connection.
+
+        Raises:
+            StoreError: If it cannot be read, or another file has its name by now.
+        """
         if self._connection is None:
+            self._database.check_in_place()
             self._connection = self._database.connect_reader()
         try:
             with self._database.translated(), self._connection.begin():

@@ -20,6 +20,7 @@ def test_the_number_of_jobs_in_flight_is_set_or_left_to_find() -> None:
     plain = ok("set", "jobs", "8")
     auto = ok("set", "jobs", "auto", "--json").said
     bounded = ok("set", "jobs", "auto", "--max", "12")
+    (known,) = ok("status", "--json").said["accounts"]
     back = ok("set", "jobs", "3", "--json").said
 
     assert "account default: jobs in flight 4 → 8" in plain.err
@@ -32,6 +33,7 @@ def test_the_number_of_jobs_in_flight_is_set_or_left_to_find() -> None:
         "live_workers": 0,
     }
     assert "auto (now 8, up to 32) → auto (now 8, up to 12)" in bounded.err
+    assert (known["jobs"], known["auto_max"], known["rate_per_s"]) == (8, 12, None)
     assert (back["jobs"], back["auto_max"], back["was_auto_max"]) == (3, None, 12)
 
 
@@ -39,9 +41,11 @@ def test_the_rate_is_set_and_taken_away() -> None:
     ok("add", write("jobs.csv", rows("a")))
 
     first = ok("set", "rate", "0.5")
+    shown = ok("status").err
     second = ok("set", "rate", "none", "--json").said
 
     assert "submits a second no bound → 0.5" in first.err
+    assert "account default: at most 4 jobs in flight, 0.5 submits a second" in shown
     assert second == {
         "account": "default",
         "rate_per_s": None,
