@@ -8,7 +8,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, Seconds, Usd
+from batchgen.cli.options import Halt, PerSecond, Seconds, Usd
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -17,6 +17,7 @@ REAL, SIMULATED = "runcomfy", "simulator"
 
 _POLL_S = 2.0
 _SIMULATED_POLL_S = 0.2
+_POLLS_PER_S = 100.0
 _POSITIVE = click.IntRange(min=1, max=10**9)
 _SECONDS = Seconds()
 
@@ -40,6 +41,7 @@ class Flags:
     retries: int
     job_timeout: float
     poll_interval: float | None
+    poll_rate: float | None
     budget_micros: int | None
     halt: int
     max_outage: float
@@ -90,6 +92,7 @@ class Flags:
             retries=self.retries,
             job_timeout_s=self.job_timeout,
             poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
+            poll_rate=self._poll_rate,
             download=self.download,
             download_jobs=self.download_jobs,
             limit=self.limit,
@@ -97,6 +100,13 @@ class Flags:
             max_outage_s=self.max_outage,
             lease_s=self.lease,
         )
+
+    @property
+    def _poll_rate(self) -> float | None:
+        # No wait between looks means as many as there can be, unless a bound is asked for.
+        if self.poll_rate is None and self.poll_interval != 0:
+            return _POLLS_PER_S
+        return self.poll_rate
 
 
 _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
@@ -168,6 +178,12 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         metavar="S",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
+    ),
+    click.option(
+        "--poll-rate",
+        type=PerSecond(),
+        metavar="N",
+        help="Looks a second over all jobs (100; no bound with --poll-interval 0).",
     ),
     click.option(
         "--halt",

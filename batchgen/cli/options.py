@@ -48,6 +48,22 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class PerSecond(click.FloatRange):
+    """How often a second something may happen; `nan` is no number."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=1_000_000)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a number above 0."""
+        rate: float = super().convert(value, param, ctx)
+        if math.isnan(rate):
+            self.fail(f"{value!r} is not a number a second", param, ctx)
+        return rate
+
+
 class Halt(click.ParamType[int]):
     """`streak=N` or `never`, as the number of failures in a row (0: never)."""
 

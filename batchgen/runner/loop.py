@@ -23,9 +23,10 @@ from batchgen.runner import rescue
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.polling import Durations, Pace
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
-from batchgen.store import extras, jobs, sharing, step_back, workers
+from batchgen.store import extras, jobs, learned, sharing, step_back, workers
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
 from batchgen.store.journal import Journal
@@ -126,6 +127,7 @@ class Session:
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
         self._longest_ms = 0
+        self._durations = Durations()
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
         self._was_moved: DatabaseMoved | None = None
@@ -255,6 +257,13 @@ class Session:
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
+        self._remember()
+
+    def _remember(self) -> None:
+        """Take up how long generations took in earlier sessions, the newest last."""
+        with self.database.reading() as tx:
+            for one in learned.durations(tx, self.account_id):
+                self._durations.add(one.model, one.settings, one.run_ms)
 
     @property
     def _doubt_slot_ms(self) -> int:
@@ -310,6 +319,8 @@ class Session:
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
+            pace=Pace(self.settings.poll_rate, clock=steady_s, sleep=self.sleep),
+            durations=self._durations,
             in_flight=self._held,
             renew_token=self.renew_token,
             learned=self._learn,
