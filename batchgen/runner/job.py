@@ -54,6 +54,7 @@ _LATE_COSTS_TRIED = 3
 _OUTAGE_AFTER_LOOKS = 5
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
+_TELLING_S = 3.0  # a first look so early tells when a generation began, a later one does not
 _SERVICE_CLASS = (ErrorClass.GENERATION, ErrorClass.UNKNOWN, ErrorClass.REMOTE_LOST)
 
 
@@ -900,8 +901,9 @@ class _Watch:
 
     async def note(self, look: Look) -> None:
         """Note what a look said, and record a changed remote word; polls write nothing else."""
+        unseen_s = self._age_s() - (self._seen_s or 0.0)
+        was_queued, self._is_queued = self._is_queued, look.phase is Phase.QUEUED
         self._seen_s, self._chance = self._age_s(), self._carrier.random()
-        self._is_queued = look.phase is Phase.QUEUED
         in_progress = look.phase is Phase.IN_PROGRESS
         first = in_progress and self._started_ms is None
         if first:
@@ -915,7 +917,7 @@ class _Watch:
                 self.job,
                 word=look.remote_state,
                 queue_position=look.queue_position,
-                in_progress=in_progress,
+                in_progress=first and (was_queued or unseen_s < _TELLING_S),
                 now_ms=self._carrier.now_ms(),
             ),
         )

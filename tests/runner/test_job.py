@@ -472,6 +472,22 @@ def test_a_job_that_was_taken_over_is_looked_at_at_once(world: World, job: Job) 
     assert world.slept == []
 
 
+@pytest.mark.parametrize(
+    ("runs_s", "looks", "is_told"),
+    [
+        pytest.param([], [WORKING, DONE], True, id="at-once"),
+        pytest.param([60.0] * 50, [WORKING, DONE], False, id="somewhere-before-the-first-look"),
+        pytest.param([60.0] * 50, [WAITING, WORKING, DONE], True, id="between-two-looks"),
+    ],
+)
+def test_when_a_generation_began_is_stored_only_if_looks_could_tell(
+    world: World, job: Job, runs_s: list[float], looks: list[Look], *, is_told: bool
+) -> None:
+    world.carry(of_kind(job), Service(looks), Files(), prepare=knows(*runs_s))
+
+    assert (world.store.attempt(job.attempt_id).started_ms is not None) == is_told
+
+
 def test_the_timeout_is_judged_although_the_next_look_would_be_later(
     world: World, job: Job
 ) -> None:
