@@ -8,7 +8,15 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import OCCASIONS, NextTimeOfDay, Occasions, Seconds, Usd, halting
+from batchgen.cli.options import (
+    OCCASIONS,
+    NextTimeOfDay,
+    Occasions,
+    PerSecond,
+    Seconds,
+    Usd,
+    halting,
+)
 from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
@@ -18,6 +26,7 @@ REAL, SIMULATED = "runcomfy", "simulator"
 
 _POLL_S = 2.0
 _SIMULATED_POLL_S = 0.2
+_POLLS_PER_S = 100.0
 _POSITIVE = click.IntRange(min=1, max=10**9)
 _SECONDS = Seconds()
 
@@ -43,6 +52,7 @@ class Flags:
     new_seed_on_retry: bool
     job_timeout: float
     poll_interval: float | None
+    poll_rate: float | None
     budget_micros: int | None
     min_balance_micros: int | None
     wait_for_balance: bool
@@ -104,6 +114,7 @@ class Flags:
             new_seed_on_retry=self.new_seed_on_retry,
             job_timeout_s=self.job_timeout,
             poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
+            poll_rate=self._poll_rate,
             download=self.download,
             download_jobs=self.download_jobs,
             limit=self.limit,
@@ -113,6 +124,13 @@ class Flags:
             max_duration_s=self.max_duration,
             until_s=self.until_s,
         )
+
+    @property
+    def _poll_rate(self) -> float | None:
+        # No wait between looks means as many as there can be, unless a bound is asked for.
+        if self.poll_rate is None and self.poll_interval != 0:
+            return _POLLS_PER_S
+        return self.poll_rate
 
 
 _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
@@ -195,6 +213,12 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         type=_SECONDS,
         metavar="TIME",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
+    ),
+    click.option(
+        "--poll-rate",
+        type=PerSecond(),
+        metavar="N",
+        help="Looks a second over all jobs (100; no bound with --poll-interval 0).",
     ),
     click.option(
         "--min-balance",

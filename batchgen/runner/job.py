@@ -38,7 +38,7 @@ from batchgen.domain.telling import Emit, dollars, silent
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import NOTHING_LOST, Limits
-from batchgen.runner.polling import after_trouble_s, wait_s
+from batchgen.runner.polling import FIRST_ENDINGS, Durations, Pace, after_trouble_s
 from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
@@ -59,6 +59,7 @@ _MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
 _OUTAGE_AFTER_LOOKS = 5
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
+_TELLING_S = 3.0  # a first look so early tells when a generation began, a later one does not
 _SERVICE_CLASS = (ErrorClass.GENERATION, ErrorClass.UNKNOWN, ErrorClass.REMOTE_LOST)
 
 
@@ -120,6 +121,7 @@ class Settings:
     new_seed_on_retry: bool = False
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
+    poll_rate: float | None = 100.0  # looks a second; None is as many as there are
     download: bool = True
     download_jobs: int = 4
     limit: int | None = None
@@ -151,6 +153,8 @@ class Carrier:
     may_pay: Callable[[], bool]  # whether the worker surely holds its jobs
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
+    pace: Pace  # of all looks together
+    durations: Durations = field(default_factory=Durations)
     journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
     prices: Prices = field(default_factory=Prices)  # learns what finished requests cost
@@ -167,7 +171,8 @@ class Carrier:
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
     _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
-    _asked: dict[str, asyncio.Event] = field(default_factory=dict)  # for a look, by attempt
+    _watches: dict[str, "_Watch"] = field(default_factory=dict)  # by attempt
+    _asked: set[str] = field(default_factory=set)  # attempts to be looked at at once
 
     async def carry(self, job: Job) -> None:
         """Take one job through every step that is still to do."""
@@ -178,6 +183,7 @@ class Carrier:
                 paid = await self._generate(job)
             finally:
                 self.in_flight.pop(job.id, None)
+                self._asked.discard(job.attempt_id)
                 self.slot_freed()
             if paid is None:
                 return
@@ -446,49 +452,41 @@ class Carrier:
         look = await self._until_ended(job)
         return None if look is None else await self._ended(job, look)
 
-    def look_now(self, attempt_ids: Iterable[str]) -> None:
-        """Look at once at those of these attempts that are watched, whenever the next look is."""
-        for attempt_id in attempt_ids:
-            if attempt_id in self._asked:
-                self._asked[attempt_id].set()
-
     async def _until_ended(self, job: Job) -> Look | None:
         """Look at the job until it has ended; None if it rests before."""
-        asked = self._asked[job.attempt_id] = asyncio.Event()
+        watch = self._watches[job.attempt_id] = _Watch(job, self)
         try:
-            return await self._watch(job, asked)
+            return await self._watched(watch)
         finally:
-            del self._asked[job.attempt_id]
+            del self._watches[job.attempt_id]
+            self._asked.discard(job.attempt_id)
 
-    async def _watch(self, job: Job, asked: asyncio.Event) -> Look | None:
-        watch = _Watch(job, self)
+    async def _watched(self, watch: "_Watch") -> Look | None:
         tries = 0
+        # One that was taken over may have ended long ago.
+        if not watch.job.is_adopted:
+            await self._rest(watch, watch.due_in_s)
         while True:
             look = await self._look(watch)
             if look is None:
                 if watch.given_up:
                     return None
                 if not self.limits.offline and watch.is_overdue():
-                    await self._overdue(job)
+                    await self._overdue(watch.job)
                     return None
                 tries += 1
-                await self._pause(after_trouble_s(tries, shortest_s=self._interval_s), asked)
+                await self._rest_after_trouble(watch, tries)
                 continue
             tries = 0
             if watch.is_success_without_output(look):
-                await self._pause(after_trouble_s(1, shortest_s=self._interval_s), asked)
+                await self._rest_after_trouble(watch, 1)
                 continue
             if look.phase in (Phase.QUEUED, Phase.IN_PROGRESS):
                 await watch.note(look)
                 if watch.is_overdue():
-                    await self._overdue(job)
+                    await self._overdue(watch.job)
                     return None
-                await self._pause(
-                    wait_s(
-                        watch.age_s(), shortest_s=self.settings.poll_interval_s, random=self.random
-                    ),
-                    asked,
-                )
+                await self._rest(watch, watch.due_in_s)
                 continue
             return look
 
@@ -496,23 +494,50 @@ class Carrier:
     def _interval_s(self) -> float:
         return self.settings.poll_interval_s
 
-    async def _pause(self, seconds: float, asked: asyncio.Event | None = None) -> None:
-        """Wait, no longer than until a look is asked for."""
+    async def _pause(self, seconds: float) -> None:
         if seconds > 0:
-            await (self.sleep(seconds) if asked is None else self._sleep_until(asked, seconds))
+            await self.sleep(seconds)
         await self.limits.online()
 
-    async def _sleep_until(self, asked: asyncio.Event, seconds: float) -> None:
-        sleep = asyncio.ensure_future(self.sleep(seconds))
-        wanted = asyncio.create_task(asked.wait())
-        try:
-            await asyncio.wait({sleep, wanted}, return_when=asyncio.FIRST_COMPLETED)
-            if sleep.done():
-                sleep.result()
-        finally:
-            sleep.cancel()
-            wanted.cancel()
-        asked.clear()
+    async def _rest_after_trouble(self, watch: "_Watch", tries: int) -> None:
+        until_ms = self.now_ms() + 1000 * after_trouble_s(tries, shortest_s=self._interval_s)
+        await self._rest(watch, lambda: (until_ms - self.now_ms()) / 1000)
+
+    async def _rest(self, watch: "_Watch", left_s: Callable[[], float]) -> None:
+        """Leave a job alone until nothing is left to wait, or it is to be looked at at once."""
+        attempt_id = watch.job.attempt_id
+        while attempt_id not in self._asked and (seconds := left_s()) > 0:
+            if await watch.sleeps(seconds):
+                break
+        self._asked.discard(attempt_id)
+        await self.limits.online()
+
+    def look_now(self, attempt_ids: Iterable[str]) -> None:
+        """Look at once at those of these attempts that this worker waits for, or soon will.
+
+        A look that is under way may have been answered already, so another follows it.
+        """
+        flying = self._watches.keys() | {job.attempt_id for job in self.in_flight.values()}
+        for attempt_id in flying.intersection(attempt_ids):
+            self._asked.add(attempt_id)
+            if attempt_id in self._watches:
+                self._watches[attempt_id].wake()
+
+    def _learn(self, job: Job, ms: int) -> None:
+        """Remember how long a generation took; plan anew for those that wait, if that is news."""
+        self.durations.add(job.model, job.settings, ms)
+        of_model = self.durations.seen(job.model) <= FIRST_ENDINGS
+        if not of_model and self.durations.seen(job.model, job.settings) > FIRST_ENDINGS:
+            return
+        for watch in self._watches.values():
+            other = watch.job
+            if other.model == job.model and (of_model or other.settings == job.settings):
+                watch.wake()
+
+    async def _ask(self, job: Job, request_id: str) -> Look:
+        """Ask how a request stands, in its turn among all looks."""
+        await self.pace.turn()
+        return await self.provider.poll(job.model, request_id)
 
     async def _look(self, watch: "_Watch") -> Look | None:
         job = watch.job
@@ -521,7 +546,7 @@ class Carrier:
         failpoint("in-poll")
         tokens = self._tokens
         try:
-            look = await self.provider.poll(job.model, job.request_id)
+            look = await self._ask(job, job.request_id)
         except RequestLost as error:
             if watch.is_lost_for_good():
                 watch.given_up = True
@@ -640,8 +665,10 @@ class Carrier:
             self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
         elif len(self._uncosted) < _MOST_UNCOSTED:
             self._uncosted[job.attempt_id] = _Uncosted(job, is_counted=True)
-        if self.learned is not None and run_ms is not None:
-            await self.learned(run_ms)
+        if run_ms is not None:
+            self._learn(job, self._possible_ms(job, run_ms))
+            if self.learned is not None:
+                await self.learned(run_ms)
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )
@@ -685,6 +712,10 @@ class Carrier:
         if job.is_adopted or job.accepted_ms is None:
             return None
         return self.now_ms() - job.accepted_ms
+
+    def _possible_ms(self, job: Job, run_ms: int) -> int:
+        """Return a stated duration, but no longer than the job has been known."""
+        return run_ms if job.accepted_ms is None else min(run_ms, self.now_ms() - job.accepted_ms)
 
     async def _closed(self, end: jobs.Ended) -> None:
         """Record a generation that gave no clip, and count what it means for the session."""
@@ -842,7 +873,7 @@ class Carrier:
         if job.request_id is None:
             return None
         try:
-            look = await self.provider.poll(job.model, job.request_id)
+            look = await self._ask(job, job.request_id)
         except ProviderError as error:
             self._problem(job, f"no fresh link: {error}")
             return None
@@ -863,7 +894,7 @@ class Carrier:
             return
         self.stats.late_costs += 1
         try:
-            look = await self.provider.poll(job.model, job.request_id)
+            look = await self._ask(job, job.request_id)
         except ProviderError as error:
             logger.debug("the cost of %s could not be read: %s", job.key, error)
             return
@@ -940,9 +971,47 @@ class _Watch:
         self._began_ms = job.accepted_ms or carrier.now_ms()
         self._was_ms = carrier.now_ms()
         self._awake_at_s = carrier.awake_s() - carrier.limits.offline_total_s()
+        self._seen_s: float | None = None  # its age at the last look
+        self._is_queued = False
+        self._chance = carrier.random()
+        self._sleep: asyncio.Future[Any] | None = None
 
-    def age_s(self) -> float:
+    def _age_s(self) -> float:
         return max(0.0, (self._carrier.now_ms() - self._began_ms) / 1000)
+
+    def due_in_s(self) -> float:
+        """Return how long to wait for the next look, as it is planned now."""
+        carrier = self._carrier
+        shortest_s = carrier.settings.poll_interval_s
+        if shortest_s == 0:
+            return 0.0
+        schedule = carrier.durations.schedule(self.job.model, self.job.settings)
+        next_s = schedule.next_look_s(
+            self._seen_s,
+            is_queued=self._is_queued,
+            shortest_s=shortest_s,
+            chance=self._chance,
+        )
+        # The timeout is judged after a look.
+        return min(next_s - self._age_s(), max(shortest_s, self._left_s()))
+
+    async def sleeps(self, seconds: float) -> bool:
+        """Wait; return False if woken before."""
+        self._sleep = asyncio.ensure_future(self._carrier.sleep(seconds))
+        try:
+            await asyncio.wait({self._sleep})
+            if self._sleep.cancelled():
+                return False
+            self._sleep.result()
+            return True
+        finally:
+            self._sleep.cancel()
+            self._sleep = None
+
+    def wake(self) -> None:
+        """End the wait, so that it is planned anew."""
+        if self._sleep is not None:
+            self._sleep.cancel()
 
     def seen_answer(self) -> None:
         self._lost_since_ms = None
@@ -965,7 +1034,10 @@ class _Watch:
         return now_ms - self._empty_since_ms < _NO_OUTPUT_FOR_S * 1000
 
     async def note(self, look: Look) -> None:
-        """Record a changed remote word; polls write nothing else."""
+        """Note what a look said, and record a changed remote word; polls write nothing else."""
+        unseen_s = self._age_s() - (self._seen_s or 0.0)
+        was_queued, self._is_queued = self._is_queued, look.phase is Phase.QUEUED
+        self._seen_s, self._chance = self._age_s(), self._carrier.random()
         in_progress = look.phase is Phase.IN_PROGRESS
         first = in_progress and self._started_ms is None
         if first:
@@ -979,13 +1051,17 @@ class _Watch:
                 self.job,
                 word=look.remote_state,
                 queue_position=look.queue_position,
-                in_progress=in_progress,
+                in_progress=first and (was_queued or unseen_s < _TELLING_S),
                 now_ms=self._carrier.now_ms(),
             ),
         )
 
     def is_overdue(self) -> bool:
-        """Whether the job is past its timeout: four times as long while it only queues.
+        """Whether the job is past its timeout."""
+        return self._left_s() <= 0
+
+    def _left_s(self) -> float:
+        """Return what is left of a job's time: four times as much while it only queues.
 
         The time in which the machine slept or the service was out of reach does not count.
         """
@@ -997,4 +1073,4 @@ class _Watch:
             self._carrier.awake_s() - self._carrier.limits.offline_total_s() - self._awake_at_s
         )
         before_s = (self._was_ms - since_ms) / 1000  # negative if it began while watched
-        return before_s + awake_s >= limit_s
+        return limit_s - before_s - awake_s

@@ -27,10 +27,11 @@ from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
 from batchgen.runner.listener import Listener, changes
+from batchgen.runner.polling import Durations, Pace
 from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
-from batchgen.store import control, costs, extras, jobs, sharing, step_back, workers
+from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
 from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import (
@@ -154,6 +155,7 @@ class Session:
         self._warned_of: set[int] = set()  # batches whose budget comes to its end
         self._prices = Prices()
         self._longest_ms = 0
+        self._durations = Durations()
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
         self._was_moved: DatabaseMoved | None = None
@@ -297,6 +299,7 @@ class Session:
         self._cap = self._known.cap
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
+        self._remember()
         self.emit(
             "session_started",
             command=self.command,
@@ -306,6 +309,12 @@ class Session:
             worker=info.id,
             database=self.database.shown,
         )
+
+    def _remember(self) -> None:
+        """Take up how long generations took in earlier sessions, the newest last."""
+        with self.database.reading() as tx:
+            for one in learned.durations(tx, self.account_id):
+                self._durations.add(one.model, one.settings, one.run_ms)
 
     @property
     def _doubt_slot_ms(self) -> int:
@@ -361,6 +370,8 @@ class Session:
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
+            pace=Pace(self.settings.poll_rate, clock=steady_s, sleep=self.sleep),
+            durations=self._durations,
             in_flight=self._held,
             renew_token=self.renew_token,
             learned=self._learn,

@@ -38,6 +38,18 @@ def test_a_spreadsheet_becomes_clips_and_a_table(place: Place) -> None:
     place.check_books()
 
 
+def test_a_second_session_knows_how_long_such_jobs_take(place: Place) -> None:
+    place.service.settings = replace(place.service.settings, run_s=(1.0, 1.0))
+    rows = rows_of(16)
+
+    for part, name in ((rows[:8], "monday.csv"), (rows[8:], "tuesday.csv")):
+        place.write(part, name)
+        assert place.run(name, "-j", "8", "--no-download").code == 0
+
+    looks = [entry.looks for entry in place.service.ledger.entries]
+    assert sum(looks[8:]) < sum(looks[:8])
+
+
 def test_a_second_run_of_anything_that_was_bought_pays_nothing(place: Place) -> None:
     rows = rows_of(5)
     place.write(rows)

@@ -1,11 +1,12 @@
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from store.stored_jobs import Store
+from store.stored_jobs import MODEL, Store, accepted, spec_of
 
 from batchgen.domain.errors import (
     AccountBlocked,
@@ -21,9 +22,12 @@ from batchgen.domain.errors import (
 from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
 from batchgen.domain.prices import UnitPrice
+from batchgen.domain.states import JobState
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.runner.job import Carrier, Settings, Stats
 from batchgen.runner.limits import Limits
+from batchgen.runner.polling import Pace
+from batchgen.store import jobs
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.writer import Writer
 
@@ -124,6 +128,38 @@ class World:
         self.now_s += seconds + suspended_s
         self.suspended_s += suspended_s
 
+    def carrier(
+        self,
+        writer: Writer,
+        service: Service,
+        files: Files | None,
+        *,
+        settings: Settings | None = None,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+    ) -> Carrier:
+        sleep = sleep or self.sleep
+        return Carrier(
+            writer=writer,
+            provider=service,
+            fetcher=files,
+            rescue=self.rescue,
+            limits=self.limits,
+            settings=settings or Settings(),
+            account_id=self.store.account.id,
+            worker_id="w1",
+            output_root=Path(),
+            stats=self.stats,
+            awake_s=lambda: self.now_s - self.suspended_s,
+            sleep=sleep,
+            random=lambda: 0.0,
+            now_ms=lambda: int(self.now_s * 1000),
+            slot_freed=lambda: None,
+            may_pay=lambda: self.may_pay,
+            doubt_slot_ms=lambda: 600_000,
+            downloads=asyncio.Semaphore(4),
+            pace=Pace(None, clock=lambda: self.now_s, sleep=sleep),
+        )
+
     def carry(
         self,
         job: Job,
@@ -139,26 +175,7 @@ class World:
         async def body() -> None:
             writer = Writer(self.store.database, on_stuck=print)
             writer.start()
-            carrier = Carrier(
-                writer=writer,
-                provider=service,
-                fetcher=files,
-                rescue=self.rescue,
-                limits=self.limits,
-                settings=settings or Settings(),
-                account_id=self.store.account.id,
-                worker_id="w1",
-                output_root=Path(),
-                stats=self.stats,
-                awake_s=lambda: self.now_s - self.suspended_s,
-                sleep=self.sleep,
-                random=lambda: 0.0,
-                now_ms=lambda: int(self.now_s * 1000),
-                slot_freed=lambda: None,
-                may_pay=lambda: self.may_pay,
-                doubt_slot_ms=lambda: 600_000,
-                downloads=asyncio.Semaphore(4),
-            )
+            carrier = self.carrier(writer, service, files, settings=settings)
             prepare(carrier)
             try:
                 await asyncio.gather(*map(carrier.carry, [job, *beside]))
@@ -420,51 +437,6 @@ def test_an_answer_that_never_came_is_in_doubt(world: World, job: Job) -> None:
     assert world.store.attempt(job.attempt_id).slot_until_ms == int(world.now_s * 1000) + 600_000
 
 
-@dataclass
-class Awake(World):
-    """A world in which nobody wakes up by himself."""
-
-    asks: bool = False
-    carriers: list[Carrier] = field(default_factory=list)
-
-    async def sleep(self, seconds: float) -> None:
-        if self.asks:
-            self.carriers[0].look_now(["unknown", "a000002"])
-        await asyncio.Event().wait()
-
-
-@dataclass
-class AsksMeanwhile(Service):
-    """Is asked for another look while it looks."""
-
-    carriers: list[Carrier] = field(default_factory=list)
-
-    async def poll(self, model: str, request_id: str) -> Look:
-        for carrier in self.carriers:
-            carrier.look_now(["a000002"])
-        return await super().poll(model, request_id)
-
-
-@pytest.mark.parametrize("asks", [True, False], ids=["asleep", "looking"])
-def test_a_look_that_is_asked_for_happens_at_once(tmp_path: Path, *, asks: bool) -> None:
-    world = Awake(Store(tmp_path), asks=asks)
-    world.store.fill(1)
-    (job,) = world.store.claim()
-    cancelled = Look(Phase.CANCELLED, "cancelled", "{}")
-    service = AsksMeanwhile([WAITING, cancelled])
-
-    def prepare(carrier: Carrier) -> None:
-        (world.carriers if asks else service.carriers).append(carrier)
-
-    world.carry(job, service, prepare=prepare)
-
-    assert job.attempt_id == "a000002"
-    assert states(world, job) == ("cancelled", None)
-    assert service.asked == 2
-    world.store.check()
-    world.store.close()
-
-
 REFUSED = Look(Phase.FAILED, "failed", "{}", error_code="SAFETY.INPUT.TEXT", error_text="no")
 FAILED = Look(Phase.FAILED, "failed", "{}", error_code="INTERNAL", error_text="no")
 
@@ -531,3 +503,256 @@ def test_only_who_brings_a_job_to_rest_counts_its_verdict(
     world.carry(held, Service([Look(Phase.FAILED, "failed", "{}")]))
 
     assert world.limits.paused is mine
+
+
+# -- when to look --------------------------------------------------------------------------------
+
+KIND = '{"duration":10}'
+
+
+def knows(*runs_s: float) -> Callable[[Carrier], None]:
+    """Let a carrier have seen generations of these lengths."""
+
+    def prepare(carrier: Carrier) -> None:
+        for run_s in runs_s:
+            carrier.durations.add(MODEL, KIND, int(run_s * 1000))
+
+    return prepare
+
+
+def of_kind(job: Job) -> Job:
+    return replace(job, settings=KIND)
+
+
+def test_a_job_is_looked_at_first_when_others_had_ended(world: World, job: Job) -> None:
+    world.carry(of_kind(job), Service([DONE]), Files(), prepare=knows(*[60.0] * 50))
+
+    assert world.slept == [pytest.approx(60, rel=0.03)]
+
+
+def test_a_job_that_was_taken_over_is_looked_at_at_once(world: World, job: Job) -> None:
+    running = replace(
+        of_kind(job),
+        state=JobState.RUNNING,
+        request_id="r-1",
+        accepted_ms=int(world.now_s * 1000),
+        is_adopted=True,
+    )
+    world.store.do(jobs.record_accepted, accepted(job, "r-1"))
+
+    world.carry(running, Service([DONE]), Files(), prepare=knows(*[60.0] * 50))
+
+    assert world.slept == []
+
+
+@pytest.mark.parametrize(
+    ("runs_s", "looks", "is_told"),
+    [
+        pytest.param([], [WORKING, DONE], True, id="at-once"),
+        pytest.param([60.0] * 50, [WORKING, DONE], False, id="somewhere-before-the-first-look"),
+        pytest.param([60.0] * 50, [WAITING, WORKING, DONE], True, id="between-two-looks"),
+    ],
+)
+def test_when_a_generation_began_is_stored_only_if_looks_could_tell(
+    world: World, job: Job, runs_s: list[float], looks: list[Look], *, is_told: bool
+) -> None:
+    world.carry(of_kind(job), Service(looks), Files(), prepare=knows(*runs_s))
+
+    assert (world.store.attempt(job.attempt_id).started_ms is not None) == is_told
+
+
+def test_the_timeout_is_judged_although_the_next_look_would_be_later(
+    world: World, job: Job
+) -> None:
+    began = world.now_s
+
+    world.carry(
+        of_kind(job),
+        Service([WORKING]),
+        settings=Settings(job_timeout_s=10),
+        prepare=knows(*[250.0] * 50),
+    )
+
+    assert world.now_s - began <= 4 * 10 + 10
+    assert states(world, job) == ("running", None)
+
+
+def test_how_long_a_generation_took_is_learned(world: World, job: Job) -> None:
+    learned = []
+
+    def prepare(carrier: Carrier) -> None:
+        learned.append(carrier.durations)
+
+    world.carry(of_kind(job), Service([WORKING, DONE]), Files(), prepare=prepare)
+
+    assert learned[0].seen(MODEL, KIND) == 1
+    assert world.store.attempt(job.attempt_id).run_ms == pytest.approx(2000, rel=0.2)
+
+
+def test_a_stated_duration_longer_than_the_job_is_known_is_not_believed(
+    world: World, job: Job
+) -> None:
+    learned = []
+
+    def prepare(carrier: Carrier) -> None:
+        learned.append(carrier.durations)
+
+    year = replace(
+        DONE,
+        created_at=datetime(2025, 1, 1, tzinfo=UTC),
+        finished_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    world.carry(of_kind(job), Service([WORKING, year]), Files(), prepare=prepare)
+
+    assert learned[0].schedule(MODEL, KIND).longest_s < 10
+
+
+def another(world: World) -> Job:
+    world.store.add(world.store.batch("other"), [spec_of("other")])
+    return world.store.claim(1)[0]
+
+
+class Hall:
+    """Where jobs wait: every sleep lasts until the test ends it, or for ever."""
+
+    def __init__(self) -> None:
+        self.asleep: dict[int, asyncio.Future[None]] = {}
+        self.slept: list[float] = []
+        self.changed = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        waiting = self.asleep[len(self.slept)] = asyncio.get_running_loop().create_future()
+        self.changed.set()
+        await waiting
+
+    async def sleepers(self, count: int) -> None:
+        """Wait until so many sleeps have begun in all."""
+        while len(self.slept) < count:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+def waiting_for(world: World, body: Callable[[Carrier, Hall], Any], service: Service) -> None:
+    """Run a test's body beside a carrier whose sleeps do not end."""
+
+    async def run() -> None:
+        hall = Hall()
+        writer = Writer(world.store.database, on_stuck=print)
+        writer.start()
+        carrier = world.carrier(writer, service, Files(), sleep=hall.sleep)
+        try:
+            async with asyncio.timeout(30):
+                await body(carrier, hall)
+        finally:
+            await asyncio.to_thread(writer.close)
+
+    asyncio.run(run())
+
+
+def test_a_job_can_be_looked_at_at_once_and_the_others_wait_on(world: World, job: Job) -> None:
+    other = another(world)
+
+    async def body(carrier: Carrier, hall: Hall) -> None:
+        knows(*[60.0] * 50)(carrier)
+        first = asyncio.create_task(carrier.carry(of_kind(job)))
+        second = asyncio.create_task(carrier.carry(of_kind(other)))
+        await hall.sleepers(2)
+
+        carrier.look_now([job.attempt_id, "of-another-worker"])
+
+        await first
+        assert not second.done()
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+
+    service = Service([DONE])
+    waiting_for(world, body, service)
+
+    assert service.asked == 1
+    assert [states(world, one)[0] for one in (job, other)] == ["succeeded", "running"]
+
+
+def test_a_job_that_is_just_being_looked_at_is_looked_at_once_more(world: World, job: Job) -> None:
+    async def body(carrier: Carrier, hall: Hall) -> None:
+        service.then = lambda: carrier.look_now([job.attempt_id])
+        await carrier.carry(job)
+        assert hall.slept == []
+
+    service = Telling([WORKING, DONE])
+    waiting_for(world, body, service)
+
+    assert service.asked == 2
+    assert states(world, job) == ("succeeded", None)
+
+
+@dataclass
+class Telling(Service):
+    """Does something while it answers its first look."""
+
+    then: Callable[[], None] = lambda: None
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        if not self.asked:
+            self.then()
+        return await super().poll(model, request_id)
+
+
+def test_what_is_learned_first_changes_the_plans_of_those_that_wait(world: World, job: Job) -> None:
+    other = another(world)
+
+    async def body(carrier: Carrier, hall: Hall) -> None:
+        knows(200.0)(carrier)
+        first = asyncio.create_task(carrier.carry(of_kind(job)))
+        second = asyncio.create_task(carrier.carry(of_kind(other)))
+        await hall.sleepers(2)
+
+        world.now_s += 10
+        hall.asleep[1].set_result(None)
+
+        await asyncio.gather(first, second)
+        assert hall.slept == [pytest.approx(hall.slept[0])] * 2
+        assert hall.slept[0] > 100
+
+    waiting_for(world, body, Service([DONE]))
+
+
+def test_later_endings_leave_the_plans_as_they_are(world: World, job: Job) -> None:
+    other = another(world)
+
+    async def body(carrier: Carrier, hall: Hall) -> None:
+        knows(*[200.0] * 20)(carrier)
+        first = asyncio.create_task(carrier.carry(of_kind(job)))
+        second = asyncio.create_task(carrier.carry(of_kind(other)))
+        await hall.sleepers(2)
+
+        hall.asleep[1].set_result(None)
+
+        await first
+        assert len(hall.slept) == 2
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+
+    waiting_for(world, body, Service([DONE]))
+
+
+def test_every_look_takes_its_turn(world: World, job: Job) -> None:
+    turns = []
+
+    def prepare(carrier: Carrier) -> None:
+        turn = carrier.pace.turn
+
+        async def counted() -> None:
+            turns.append(1)
+            await turn()
+
+        carrier.pace.turn = counted  # type: ignore[method-assign]
+
+    late = replace(DONE, cost_micros=None)
+    service = Service([WORKING, late, late, DONE])
+    files = Files([DownloadError("403", link_dead=True)])
+
+    world.carry(job, service, files, prepare=prepare)
+
+    assert states(world, job) == ("succeeded", None)
+    assert len(turns) == service.asked == 4  # two looks, a fresh link, a late cost
