@@ -15,11 +15,13 @@ from typing import Any
 
 from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError, UsageError
+from batchgen.domain.expansion import estimate_micros, seed_bounds
 from batchgen.domain.identity import input_hash, job_key
 from batchgen.domain.jobs import JobSpec, Model
+from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
-from batchgen.store import accounts, additions
+from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Change, Known, NewJob
 from batchgen.store.database import Transaction
 
@@ -44,6 +46,7 @@ class Wish:
         new_batch: The rows are meant as new jobs, whatever they resemble.
         max_expand: `--max-expand`.
         allow_private_inputs: `--allow-private-inputs`.
+        catalog: What the service's catalog states now; None is what it stated last.
     """
 
     path: str
@@ -59,6 +62,7 @@ class Wish:
     new_batch: bool = False
     max_expand: int = 100_000
     allow_private_inputs: bool = False
+    catalog: Mapping[str, UnitPrice] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Plan:
         held: Rows with the inputs of a paid job of another batch: not stored.
         unchanged: Jobs as they were.
         gone: Pending jobs that are not in the manifest any more: not run.
+        prices: What finished jobs of the account cost.
     """
 
     prepared: Prepared
@@ -109,6 +114,7 @@ class Plan:
     held: list[tuple[int, JobSpec, Known]] = field(default_factory=list)
     unchanged: list[tuple[int, JobSpec, Known]] = field(default_factory=list)
     gone: list[Known] = field(default_factory=list)
+    prices: Prices = field(default_factory=Prices)
 
     @property
     def to_pay(self) -> list[JobSpec]:
@@ -122,14 +128,18 @@ class Plan:
         return [spec for _, spec in self.new] + [item[1] for item in bought] + waiting
 
     @property
-    def estimate_micros(self) -> int:
+    def estimate(self) -> Estimate:
         """What `to_pay` would cost, as far as prices are known."""
-        return sum(spec.est_micros or 0 for spec in self.to_pay)
+        found = Estimate()
+        for spec in self.to_pay:
+            found.add(self.prices, spec.model, spec.settings, listed=spec.est_micros)
+        return found
 
     @property
-    def unpriced(self) -> int:
-        """How many of `to_pay` have no known price."""
-        return sum(spec.est_micros is None for spec in self.to_pay)
+    def list_bases(self) -> list[str]:
+        """Where the list prices of `to_pay` come from."""
+        models = self.prepared.models
+        return [models[name].price_basis for name in {spec.model: None for spec in self.to_pay}]
 
     @property
     def claimed_ids(self) -> set[int]:
@@ -168,7 +178,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
     _check_account(tx, stored, wish)
     checked = manifests.check(
         source,
-        models=manifests.load_models(),
+        models=priced(manifests.load_models(), _catalog(tx, wish)),
         model=wish.model,
         fallback_model=stored.model if stored else None,
         schemas=stored.schemas if stored else None,
@@ -181,11 +191,6 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         schemas.setdefault(model_id, model.schema)
     budget_micros = wish.budget_micros or source.budget_micros
     specs = tuple(checked.specs())
-    if budget_micros is not None and any(spec.est_micros is None for spec in specs):
-        raise UsageError(
-            "a budget needs a known price, and the price of the model is not known: leave the "
-            "budget out"
-        )
     batch = Batch(
         id=stored.id if stored else 0,
         name=name,
@@ -200,6 +205,43 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         budget_micros=budget_micros or (stored.budget_micros if stored else None),
     )
     return Prepared(wish, batch, specs, checked.models, is_export, stored.source if stored else "")
+
+
+def _catalog(tx: Transaction | None, wish: Wish) -> Mapping[str, UnitPrice]:
+    if wish.catalog is not None or tx is None:
+        return wish.catalog or {}
+    account = accounts.find(tx, wish.provider, wish.account)
+    return {} if account is None else costs.catalog(tx, account.id)
+
+
+def check_budget(plan: Plan) -> None:
+    """Refuse a budget that could not be kept, since a price is not known.
+
+    Raises:
+        UsageError: If that is so.
+    """
+    unpriced = {
+        spec.model
+        for spec in plan.prepared.specs
+        if plan.prices.of_job(spec.model, spec.settings, spec.est_micros) is None
+    }
+    if plan.batch.budget_micros is not None and unpriced:
+        raise UsageError(
+            f"a budget needs a known price, and that of {', '.join(sorted(unpriced))} is not "
+            "known: leave the budget out"
+        )
+
+
+def repriced(draft: Draft, catalog: Mapping[str, UnitPrice]) -> Draft:
+    """Return a checked manifest at the prices that the service's catalog states now."""
+    prepared = draft.prepared
+    models = priced(prepared.models, catalog)
+    specs = tuple(
+        replace(spec, est_micros=estimate_micros(models[spec.model], spec.inputs))
+        for spec in prepared.specs
+    )
+    wish = replace(prepared.wish, catalog=catalog)
+    return replace(draft, prepared=replace(prepared, wish=wish, specs=specs, models=models))
 
 
 def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
@@ -321,7 +363,7 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
         ManifestError: If the manifest must be refused as a whole, lest something be paid for
             twice by accident.
     """
-    plan = Plan(prepared)
+    plan = Plan(prepared, prices=_prices(tx, prepared.wish))
     if tx is None or (prepared.batch.id == 0 and not _has_jobs(tx, prepared)):
         plan.new = list(enumerate(prepared.specs))
         return plan
@@ -339,6 +381,11 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
     plan.gone = [job for job in unclaimed if job.id not in renamed]
     _refuse_if_all_held(plan)
     return plan
+
+
+def _prices(tx: Transaction | None, wish: Wish) -> Prices:
+    account = None if tx is None else accounts.find(tx, wish.provider, wish.account)
+    return Prices() if tx is None or account is None else costs.prices(tx, account.id)
 
 
 def _has_jobs(tx: Transaction, prepared: Prepared) -> bool:
@@ -444,8 +491,9 @@ def _refuse_namesake(prepared: Prepared, matched: Sequence[tuple[int, JobSpec, K
 def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
     item = (position, spec, known)
     if spec.input_hash == known.input_hash:
-        signed_anew = known.state is JobState.PENDING and not spec.draw_seed
-        if signed_anew and dict(spec.inputs) != dict(known.inputs):
+        seed = plan.prepared.models[spec.model].seed
+        signed_anew = _without(seed, spec.inputs) != _without(seed, known.inputs)
+        if signed_anew and known.state is JobState.PENDING:
             plan.changed.append(item)
         else:
             plan.unchanged.append(item)
@@ -459,6 +507,10 @@ def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
         plan.replaced.append(item)
     else:
         plan.left.append(item)
+
+
+def _without(name: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in inputs.items() if key != name}
 
 
 def _match_by_inputs(
@@ -592,16 +644,23 @@ def _carried(spec: JobSpec, known: Known) -> dict[str, Any]:
 def _seeded(
     plan: Plan, spec: JobSpec, draw: Callable[[int, int], int], *, seed: int | None = None
 ) -> tuple[Mapping[str, Any], int | None]:
-    """Return the inputs as they will be sent, with the seed of a take drawn once."""
+    """Return the inputs as they will be sent, with the seed of a take drawn once.
+
+    Args:
+        plan: Knows the models.
+        spec: The row's job.
+        draw: Returns a random integer between two bounds, both included.
+        seed: What its job has already, whatever the row says.
+    """
     model = plan.prepared.models[spec.model]
-    if model.seed is None:
+    bounds = seed_bounds(model)
+    if model.seed is None or bounds is None:
         return spec.inputs, None
-    if not spec.draw_seed or model.seed in spec.inputs:
+    if seed is None and (not spec.draw_seed or model.seed in spec.inputs):
         sent = spec.inputs.get(model.seed)
         return spec.inputs, sent if isinstance(sent, int) else None
     if seed is None:
-        bounds = model.schema["properties"][model.seed]
-        seed = draw(max(0, bounds.get("minimum", 0)), bounds.get("maximum", 2**31 - 1))
+        seed = draw(*bounds)
     return {**spec.inputs, model.seed: seed}, seed
 
 
@@ -609,8 +668,11 @@ def _change(
     plan: Plan, item: tuple[int, JobSpec, Known], draw: Callable[[int, int], int]
 ) -> Change:
     position, spec, known = item
-    kept = known.seed if known.variant_kind == "take" else None
-    inputs, seed = _seeded(plan, spec, draw, seed=kept)
+    # A retry may have given the job another seed than its row asks for: that one is kept.
+    is_same = spec.input_hash == known.input_hash
+    name = plan.prepared.models[spec.model].seed
+    is_drawn = known.variant_kind == "take" and spec.draw_seed and name not in spec.inputs
+    inputs, seed = _seeded(plan, spec, draw, seed=known.seed if is_same or is_drawn else None)
     return Change(known, spec, position, inputs, seed)
 
 

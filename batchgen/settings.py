@@ -20,6 +20,7 @@ from batchgen.domain.redaction import secret_pattern
 TOKEN_NAMES = ("RUNCOMFY_TOKEN", "RUNCOMFY_API_TOKEN")
 BASE_NAME = "RUNCOMFY_MODEL_API_BASE"
 DATABASE_NAME = "BATCHGEN_DB"
+NOTIFY_NAME = "BATCHGEN_NOTIFY"
 DEFAULT_DATABASE = "batchgen.db"
 SIMULATED_DATABASE = "batchgen-simulated.db"
 SIMULATED_CLIPS = "clips-simulated"
@@ -74,13 +75,18 @@ def find_token(environment: Mapping[str, str] | None = None) -> Token:
 
 def without_token(text: str, environment: Mapping[str, str] | None = None) -> str:
     """Return a text for people or a file, with every token that may be in use hidden."""
+    for secret in tokens(environment):
+        text = secret_pattern(secret).sub("[token]", text)
+    return text
+
+
+def tokens(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return every token that may be in use."""
     env = os.environ if environment is None else environment
     found = [env.get(name, "").strip() for name in TOKEN_NAMES]
     with contextlib.suppress(BatchgenError):  # no token file, or none that can be read
         found.append(_from_file(token_file(env)).text)
-    for secret in filter(None, found):
-        text = secret_pattern(secret).sub("[token]", text)
-    return text
+    return [token for token in found if token]
 
 
 def token_file(env: Mapping[str, str]) -> Path:
@@ -142,6 +148,12 @@ def state_folder(environment: Mapping[str, str] | None = None) -> Path | None:
     except RuntimeError:  # neither the environment nor the system knows one
         return None
     return home / ".local" / "state" if home.is_absolute() else None
+
+
+def notify_urls(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the URLs of those who are to be told how a run goes; they hold secrets."""
+    env = os.environ if environment is None else environment
+    return env.get(NOTIFY_NAME, "").split()
 
 
 def api_base() -> str | None:

@@ -273,7 +273,8 @@ class Place:
             unknown = [entry.id for entry in bought if entry.id not in recorded]
             assert len(unknown) <= len(open_ended), f"{prompt}: {unknown} are lost"
             abandoned = [a for a in mine if a["state"] == "abandoned" or a["extra"]]
-            allowed = job["version"] + job["retries_used"] + len(abandoned)
+            retries = job["retries_used"] + job["policy_retries_used"]
+            allowed = job["version"] + retries + len(abandoned)
             assert len(bought) <= allowed, f"{prompt} was bought {len(bought)} times"
         for attempt in self.attempts():
             if attempt["request_id"] is not None:

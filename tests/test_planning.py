@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
-from batchgen.domain.states import JobState
+from batchgen.domain.prices import UnitPrice
+from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import accounts, jobs, reads, upgrade, workers
-from batchgen.store.database import Database
+from batchgen.store.database import Database, Transaction
 
 IMAGE = "https://images.example.com/{}.jpg"
 LISTS = ("new", "changed", "reopened", "replaced", "left", "busy", "renamed", "held", "unchanged")
@@ -71,23 +72,38 @@ class Desk:
                     )
                     tx.moved(job.batch_id, str(job.state), state)
 
-    def buy(self) -> None:
-        """Pay for every pending job and have its clip, as a run would."""
+    def _run(self, tx: Transaction) -> list[tuple[jobs.Job, str]]:
+        """Pay for every pending job; return them with the worker that holds them."""
         number = next(self._seeds)
         worker = workers.WorkerInfo(f"w{number}", "host", 1, "1", 30_000)
+        account = accounts.ensure(tx, "runcomfy", "default")
+        accounts.set_cap(tx, account, 1000)
+        workers.register(tx, worker)
+        wanted = tuple(f"a{number}-{n}" for n in range(100))
+        scope = jobs.Scope(None, 10**9)
+        request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)
+        [claim] = jobs.claim(tx, [request])
+        for job in claim.jobs:
+            jobs.record_accepted(tx, [jobs.AcceptedFact(job, f"r-{job.attempt_id}", "{}", 1)])
+        return [(job, worker.id) for job in claim.jobs]
+
+    def refuse(self, *, seed: int) -> None:
+        """Have moderation refuse every pending job, to be bought again with another seed."""
         with self.database.transaction() as tx:
-            account = accounts.ensure(tx, "runcomfy", "default")
-            accounts.set_cap(tx, account, 1000)
-            workers.register(tx, worker)
-            wanted = tuple(f"a{number}-{n}" for n in range(100))
-            scope = jobs.Scope(None, 10**9)
-            request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)
-            [claim] = jobs.claim(tx, [request])
-            for job in claim.jobs:
-                jobs.record_accepted(tx, [jobs.AcceptedFact(job, f"r-{job.attempt_id}", "{}", 1)])
-                made = jobs.Generated(job, worker.id, ("https://x/y.mp4",), 1, None, "{}", 1)
+            for job, worker_id in self._run(tx):
+                new = jobs.NewSeed({**job.inputs, "seed": seed}, seed)
+                end = jobs.Ended(
+                    job, worker_id, "failed", ErrorClass.MODERATION, "no", None, 1, None, 0, 1, new
+                )
+                jobs.record_ended(tx, [end])
+
+    def buy(self) -> None:
+        """Pay for every pending job and have its clip, as a run would."""
+        with self.database.transaction() as tx:
+            for job, worker_id in self._run(tx):
+                made = jobs.Generated(job, worker_id, ("https://x/y.mp4",), 1, None, "{}", 1)
                 jobs.record_generated(tx, [made])
-                jobs.finish(tx, [jobs.Finish(job, worker.id, ({"path": job.name},), 1)])
+                jobs.finish(tx, [jobs.Finish(job, worker_id, ({"path": job.name},), 1)])
 
     def rows(self) -> list[reads.JobRow]:
         with self.database.reading() as tx:
@@ -151,8 +167,8 @@ def test_without_a_database_every_row_is_new(desk: Desk) -> None:
     plan = planning.decide(None, planning.prepare(None, wish))
 
     assert [spec.row_id for _, spec in plan.new] == ["a", "b"]
-    assert plan.estimate_micros == 2 * 250_000
-    assert plan.unpriced == 0
+    assert plan.estimate.micros == 2 * 250_000
+    assert plan.estimate.unpriced == 0
     assert plan.batch.name == "jobs"
 
 
@@ -453,6 +469,47 @@ def test_takes_keep_the_seeds_that_were_drawn(desk: Desk) -> None:
     assert [row.name for row in desk.rows()] == [f"jobs/a-{n}.mp4" for n in (1, 2, 3)]
 
 
+@on_both
+@pytest.mark.parametrize("cells", [{}, {"seed": "5"}, {"seeds": "5"}, {"repeat": "1"}], ids=str)
+@pytest.mark.parametrize("signed_anew", [False, True])
+def test_a_job_that_got_another_seed_keeps_it_when_its_row_comes_again(
+    desk: Desk, cells: dict[str, str], signed_anew: bool
+) -> None:
+    row = {**rows("a")[0], **cells}
+    path = desk.write("jobs.csv", [row])
+    desk.add(path)
+    desk.refuse(seed=99)
+    before = desk.rows()
+    desk.export("night.csv")
+    if signed_anew:
+        row["image"] += "?Expires=1&Signature=new&Key-Pair-Id=k"
+    desk.write("jobs.csv", [row])
+
+    plan = desk.add(path)
+
+    assert plan == ({"changed": ["a"]} if signed_anew else {"unchanged": ["a"]})
+    [job] = desk.rows()
+    assert (job.seed, job.inputs["seed"], job.state) == (99, 99, JobState.PENDING)
+    assert job.inputs == {**before[0].inputs, "promptImage": row["image"]}
+    desk.buy()
+    for again in (path, str(desk.folder / "night.csv")):
+        assert desk.add(again) == {"unchanged": ["a"]}
+    assert [(one.state, one.seed) for one in desk.rows()] == [("succeeded", 99)]
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_seed_that_the_user_sets_wins_over_a_drawn_one(desk: Desk, exported: bool) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", repeat="1")))
+    if exported:
+        desk.write("jobs.csv", [{**row, "seed": "5"} for row in desk.export("night.csv")])
+    else:
+        desk.write("jobs.csv", rows("a", repeat="1", seed="5"))
+
+    desk.add(str(desk.folder / "jobs.csv"))
+
+    assert [(row.seed, row.inputs["seed"]) for row in desk.rows()] == [(5, 5)]
+
+
 def test_names_are_unique_without_regard_to_case(desk: Desk) -> None:
     desk.add(desk.write("jobs.csv", rows("Fox", "fox", "FOX")))
 
@@ -478,8 +535,13 @@ def test_a_budget_without_a_known_price_is_refused(desk: Desk, monkeypatch: Any)
     models = manifests.load_models()
     unpriced = {name: replace(model, price_micros=None) for name, model in models.items()}
     monkeypatch.setattr(manifests, "load_models", lambda: unpriced)
-    with pytest.raises(UsageError, match="known price"):
-        desk.add(path, budget_micros=5)
+    plan = desk.plan(path, budget_micros=5)
+    with pytest.raises(UsageError, match=r"known price.*gen-4"):
+        planning.check_budget(plan)
+
+    planning.check_budget(
+        desk.plan(path, budget_micros=5, catalog={plan.batch.model: UnitPrice(1, "second")})
+    )
 
 
 def test_a_batch_belongs_to_its_account(desk: Desk) -> None:

@@ -9,6 +9,7 @@ from cli.commands import rows as rows_of
 
 from batchgen import reconciling
 from batchgen.domain.errors import AccountBlocked, Exit, RequestLost, Unavailable, UsageError
+from batchgen.domain.prices import UnitPrice
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.reconciling import Adoption
 from batchgen.store import reads
@@ -41,8 +42,11 @@ class Told:
     async def cancel(self, request_id: str) -> bool:
         raise AssertionError("nothing may be cancelled")
 
-    async def balance_micros(self) -> int | None:
-        return None
+    async def balance_micros(self) -> int:
+        raise AssertionError("no balance is asked for")
+
+    async def price(self, model: str) -> UnitPrice | None:
+        raise AssertionError("no price is asked for")
 
     def use_token(self, token: str) -> None:
         raise AssertionError(f"no token is asked for: {token}")

@@ -42,7 +42,11 @@ def command(
         if not is_new:
             upgrade.open_current(database)
         drafts = _prepare(database, wishes, is_new=is_new)
-        found = _decide(database, drafts, is_new) if dry_run else _store(database, drafts)
+        found = _decide(database, drafts, is_new)
+        for plan in found:
+            planning.check_budget(plan)
+        if not dry_run:
+            found = _store(database, drafts)
     if as_json:
         common.print_json(
             {
@@ -85,6 +89,7 @@ def _store(database: Database, drafts: Sequence[Draft]) -> list[Plan]:
         additions.queue(tx)
         for draft in drafts:
             plan = planning.decide_anew(tx, draft)
+            planning.check_budget(plan)
             planning.store(tx, plan, now_ms=wall_ms(), draw=draw)
             found.append(plan)
     return found

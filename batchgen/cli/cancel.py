@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen.cli import common
-from batchgen.domain.errors import BatchgenError, Exit, ProviderError
+from batchgen.domain.errors import BatchgenError, Exit, ProviderError, UsageError
 from batchgen.domain.states import JobState
 from batchgen.runner.loop import wall_ms
-from batchgen.store import by_hand, reads
+from batchgen.store import by_hand, control, reads
 from batchgen.store.database import Database
 from batchgen.store.reads import JobRow
 
 if TYPE_CHECKING:
     from batchgen.cli.service import Service
 
-_ASKED = "the service cancels it; it stays running here until a run has looked at it"
-_TOO_LATE = "the service did not cancel it: it is being generated, or done"
+_ASKED = "the service cancels it; a run records it once it has looked, a live one within seconds"
+_TOO_LATE = "it is being generated, or done, and cannot be cancelled: it goes on"
+_UNDER_WAY = "is being submitted just now: cancel it again once it runs"
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,32 @@ class _Answer:
 
 
 @click.command("cancel")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="[JOB...]")
+@click.option("--pending", is_flag=True, help="Every job that has not been submitted.")
+@click.option("--batch", metavar="NAME", help="With --pending: only of this batch.")
 @common.account_option
 @common.json_option
 @common.db_option
 def command(
-    *, jobs: tuple[str, ...], account: str, db: str | None, allow_network_fs: bool, as_json: bool
+    *,
+    jobs: tuple[str, ...],
+    pending: bool,
+    batch: str | None,
+    account: str,
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
 ) -> int:
     """Cancel jobs. What is pending is cancelled at once and costs nothing.
 
     For a running job the service is asked; it can cancel only what still waits in its queue.
     Exit code 3 if a job was left alone. JOB may be - to read jobs from stdin.
     """
+    _check(jobs, pending=pending, batch=batch)
     trouble: BatchgenError | None = None
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        if pending:
+            return _cancel_all(database, account, batch, as_json=as_json)
         answers = _cancel_pending(database, jobs)
         running = [answer.row for answer in answers if _is_at_service(answer)]
         if running:
@@ -63,6 +76,34 @@ def command(
     return Exit.SOME_FAILED if left else Exit.SUCCESS
 
 
+def _check(jobs: Sequence[str], *, pending: bool, batch: str | None) -> None:
+    if bool(jobs) == pending:
+        raise UsageError("name jobs, or pass --pending for every one that was not submitted")
+    if batch is not None and not pending:
+        raise UsageError("--batch goes with --pending; a job of a batch is BATCH/ID")
+
+
+def _cancel_all(database: Database, account: str, batch: str | None, *, as_json: bool) -> int:
+    with database.transaction() as tx:
+        batch_id = common.batch_id_of(tx, batch)
+        payer = None if batch_id else common.account_of(tx, account)
+        chosen = [
+            one
+            for one in reads.batches(tx)
+            if one.id == batch_id or (payer is not None and one.account_id == payer.id)
+        ]
+        done = {one.name: control.cancel_pending(tx, one.id, now_ms=wall_ms()) for one in chosen}
+    if as_json:
+        common.print_json({"cancelled": done})
+        return Exit.SUCCESS
+    for name, count in done.items():
+        if count or batch is not None:
+            click.echo(f"{name}: {common.plural(count, 'pending job')} cancelled; nothing was paid")
+    if not any(done.values()):
+        click.echo("no job was pending", err=True)
+    return Exit.SUCCESS
+
+
 def _is_at_service(answer: _Answer) -> bool:
     return answer.row.state is JobState.RUNNING and answer.row.request_id is not None
 
@@ -77,6 +118,8 @@ def _cancel_pending(database: Database, said: Sequence[str]) -> list[_Answer]:
             outcome = by_hand.cancel_pending(tx, job_id, now_ms=wall_ms())
             word = "cancelled" if outcome.done else "left"
             message = "cancelled; nothing was paid" if outcome.done else f"is {outcome.was}"
+            if outcome.was is JobState.SUBMITTING:
+                message = _UNDER_WAY
             answers.append(_Answer(row, word, message))
     return answers
 
@@ -90,6 +133,9 @@ def _ask(database: Database, account: str, rows: Sequence[JobRow]) -> Mapping[in
     mine = [row for row in rows if batches[row.batch_id] == payer.id]
     strange = [row for row in rows if batches[row.batch_id] != payer.id]
     answers = asyncio.run(_ask_each(found, mine))
+    asked = [str(one.row.attempt_id) for one in answers.values() if one.outcome == "asked"]
+    with database.transaction() as tx:
+        control.record_cancel(tx, asked, now_ms=wall_ms())
     other = "its batch belongs to another account: name it with --account"
     return {row.id: _Answer(row, "left", other) for row in strange} | answers
 

@@ -12,7 +12,8 @@ import click
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.settings import database_url, without_token
-from batchgen.store import additions, reads, upgrade
+from batchgen.store import accounts, additions, reads, upgrade, workers
+from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,7 +61,9 @@ def log_to_stderr(*, verbose: bool = False) -> None:
     """Show warnings on stderr, and with `verbose` what happens to each job."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting())
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    level = logging.INFO if verbose else logging.WARNING
+    handler.setLevel(level)  # the log of a session takes more than is shown here
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
@@ -72,6 +75,39 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     upgrade.require_current(database)
     return database
+
+
+def account_of(tx: Transaction, name: str) -> Account:
+    """Return an account by name.
+
+    Raises:
+        UsageError: If there is no such account.
+    """
+    known = {account.name: account for account in accounts.every(tx)}
+    if name not in known:
+        raise UsageError(
+            f"this job database has no account {name!r}; its accounts are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    return known[name]
+
+
+def living(tx: Transaction, database: Database) -> int:
+    """Return how many workers are at work, which hear of a change within seconds."""
+    return len(workers.living(tx, database.backend))
+
+
+def follow(live: int, one: str, several: str) -> str:
+    """Return what live workers do about a change, to be put behind it; "" if there is none.
+
+    Args:
+        live: How many there are.
+        one: What one does: `goes on`.
+        several: What several do: `go on`.
+    """
+    if not live:
+        return ""
+    return f"; {plural(live, 'live worker')} {one if live == 1 else several} within seconds"
 
 
 def batch_id_of(tx: Transaction, name: str | None) -> int | None:

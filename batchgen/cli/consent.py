@@ -1,25 +1,35 @@
 """What a run finds before anything is stored, and the question it asks before it pays."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from batchgen import planning
+from batchgen import manifests, planning
 from batchgen.cli import restored
 from batchgen.cli.common import batch_id_of, confirm, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
+from batchgen.domain.expansion import estimate_micros
+from batchgen.domain.jobs import Model
+from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_cents
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import check_writable
+from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
+from batchgen.runner.deadline import in_words
 from batchgen.settings import is_database_named
-from batchgen.store import accounts, reads, upgrade
+from batchgen.store import accounts, costs, reads, upgrade
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
-from batchgen.store.reads import JobRow, Waiting
+from batchgen.store.reads import JobRow, Kind
+
+logger = logging.getLogger(__name__)
 
 _SHORT_TOKEN_S = 12 * 3600  # a night
 
@@ -35,6 +45,9 @@ class Look:
         batch_ids: The batches of the run as far as they are stored; None is all of them.
         newest_job_id: Without manifests, what was stored later is not paid for.
         waiting: What would be paid for without manifests.
+        prices: What finished jobs of the account cost.
+        catalog: What the service's catalog stated last, by model.
+        balance_micros: What the account holds, None if that could not be read.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
     """
@@ -44,38 +57,75 @@ class Look:
     account: Account | None = None
     batch_ids: list[int] | None = None
     newest_job_id: int = 0
-    waiting: Waiting = field(default_factory=lambda: Waiting(0, 0, 0))
+    waiting: list[Kind] = field(default_factory=list)
+    prices: Prices = field(default_factory=Prices)
+    catalog: dict[str, UnitPrice] = field(default_factory=dict)
+    balance_micros: int | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
 
     @property
     def to_pay(self) -> int:
         """How many jobs would be paid for, those in doubt left out."""
-        if not self.plans:
-            return self.waiting.jobs
-        return sum(len(plan.to_pay) for plan in self.plans)
+        return sum(kind.jobs for kind in self.kinds)
 
     @property
-    def unpriced(self) -> int:
-        """How many of `to_pay` have no known price."""
+    def kinds(self) -> list[Kind]:
+        """The jobs of `to_pay`, those alike counted together."""
         if not self.plans:
-            return self.waiting.unpriced
-        return sum(plan.unpriced for plan in self.plans)
+            return self.waiting
+        counts = Counter(
+            (spec.model, spec.settings, spec.est_micros)
+            for plan in self.plans
+            for spec in plan.to_pay
+        )
+        return [Kind(*key, jobs=count) for key, count in counts.items()]
+
+    @property
+    def models(self) -> set[str]:
+        """The models of the jobs that would be paid for."""
+        return {kind.model for kind in self.kinds} | {row.model for row in self.again}
 
     def payments(self, limit: int | None) -> int:
         """Return how many jobs would be paid for in all."""
         wanted = self.to_pay + len(self.again)
         return wanted if limit is None else min(wanted, limit)
 
-    def most_micros(self, payments: int) -> int:
-        """Return what so many payments cost at most: those in doubt, and of the others any."""
+    def estimate(self, limit: int | None) -> Estimate:
+        """Return what the payments will probably cost: those in doubt, and the dearest others."""
+        found = Estimate()
+        for row in self.again:
+            found.add(self.prices, row.model, None, listed=row.est_micros)
+        left = self.payments(limit) - len(self.again)
+        for kind in sorted(self.kinds, key=self._micros, reverse=True):
+            jobs = min(kind.jobs, left)
+            if jobs > 0:
+                found.add(self.prices, kind.model, kind.settings, listed=kind.listed, jobs=jobs)
+                left -= jobs
+        return found
+
+    def most_micros(self, limit: int | None, *, retries: int) -> int:
+        """Return what the payments cost if each of them needs every retry."""
+        found = sum(row.est_micros or 0 for row in self.again)
+        left = self.payments(limit) - len(self.again)
+        for kind in sorted(self.kinds, key=self._request_micros, reverse=True):
+            jobs = min(kind.jobs, left)
+            found += jobs * self._request_micros(kind)
+            left -= jobs
+        return found * (1 + retries)
+
+    @property
+    def unit_micros(self) -> int:
+        """What the dearest of the jobs costs."""
         again = [row.est_micros or 0 for row in self.again]
-        if self.plans:
-            prices = [spec.est_micros or 0 for plan in self.plans for spec in plan.to_pay]
-        else:
-            count = max(1, self.waiting.jobs)
-            prices = [-(-self.waiting.micros // count)] * self.waiting.jobs
-        return sum(again + sorted(prices, reverse=True)[: payments - len(again)])
+        return max([self._request_micros(kind) for kind in self.kinds] + again, default=0)
+
+    def _micros(self, kind: Kind) -> int:
+        return self.prices.of_job(kind.model, kind.settings, kind.listed) or 0
+
+    def _request_micros(self, kind: Kind) -> int:
+        listed = self.prices.of_request(kind.model, kind.settings, kind.listed) or 0
+        return max(listed, self._micros(kind))
 
 
 def look(database: Database, flags: Flags, service: Service) -> Look:
@@ -100,6 +150,9 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
     restored.refuse(database, declare=not flags.dry_run)
     with database.reading() as tx:
         _plan(tx, found, flags)
+        if found.account is not None:
+            found.prices = costs.prices(tx, found.account.id)
+            found.catalog = costs.catalog(tx, found.account.id)
         found.newest_job_id = reads.newest_job_id(tx)
         if not found.plans and flags.batch is not None:
             found.batch_ids = [batch_id_of(tx, flags.batch) or 0]
@@ -116,6 +169,10 @@ def _plan(tx: Transaction | None, found: Look, flags: Flags) -> None:
     if not flags.manifests:
         return
     found.drafts = planning.draft(tx, map(flags.wish, flags.manifests))
+    _decide(tx, found)
+
+
+def _decide(tx: Transaction | None, found: Look) -> None:
     found.plans = [planning.decide(tx, draft.prepared) for draft in found.drafts]
     found.batch_ids = [plan.batch.id for plan in found.plans if plan.batch.id]
 
@@ -178,27 +235,67 @@ def check_folders(database: Database, plans: Sequence[planning.Plan]) -> None:
         check_writable(folder)
 
 
+def check_space(database: Database, flags: Flags, found: Look) -> None:
+    """Check that there is room for the clips of what would be paid for.
+
+    Raises:
+        OutputError: If less than 1 GiB is free where some of them would go.
+    """
+    if not found.payments(flags.limit):
+        return
+    for folder in sorted(_folders_to_fill(database, found)):
+        free = free_bytes(folder)
+        if free < KEPT_FREE_BYTES:
+            raise OutputError(
+                f"less than 1 GiB is free ({in_mib(free)}) on the disk of {folder}, where clips "
+                "go: make room or choose another --output-dir, then run again; nothing was stored "
+                "or spent. What is paid for already is fetched by `batchgen download`"
+            )
+
+
+def _folders_to_fill(database: Database, found: Look) -> set[Path]:
+    if found.plans:
+        named = [plan.batch.output_dir for plan in found.plans]
+    else:
+        again = {row.batch_id for row in found.again}
+        with database.reading() as tx:
+            named = [
+                batch.output_dir
+                for batch in reads.batches(tx)
+                if found.account is not None
+                and batch.account_id == found.account.id
+                and (found.batch_ids is None or batch.id in found.batch_ids)
+                and (batch.counts.get(JobState.PENDING) or batch.id in again)
+            ]
+    return {planning.clips_folder(database.folder, name) for name in named}
+
+
 def ask(database: Database, flags: Flags, service: Service, found: Look) -> None:
     """Show what is about to be paid, and ask.
 
     Raises:
         UsageError: If the answer is no, or nobody can be asked.
     """
+    pays = found.payments(flags.limit) > 0
+    if pays:
+        read(database, service, found)
+    for plan in found.plans:
+        planning.check_budget(plan)
     if not flags.quiet:
         for plan in found.plans:
             for line in describe(plan):
                 say(line)
-    if found.payments(flags.limit) == 0 or flags.simulate:
+    if not pays:
+        return
+    check_balance(flags, found)
+    if flags.simulate:
         return
     new = "" if database.exists() else " (new)"
     place = database.path.resolve() if database.path else database.shown
     say(f"job database {place}{new}, account {flags.account}")
     _warn_of_token(found, service)
-    for line in price(found, flags):
+    for line in [*price(found, flags), *_balance_lines(found, flags)]:
         say(line)
-    balance = _balance(service)
-    if balance is not None:
-        say(f"balance {usd(balance)}")
     confirm("Pay for them?", yes=flags.yes)
 
 
@@ -214,20 +311,28 @@ def price(found: Look, flags: Flags) -> list[str]:
             f"{plural(len(found.again), 'job')} in doubt to be paid for again{more}: each may have "
             "been paid for already"
         )
-    micros = found.most_micros(payments)
-    worst = micros * (1 + flags.retries)
-    known = f", and {found.unpriced:,} without a known price" if found.unpriced else ""
+    estimate = found.estimate(flags.limit)
+    micros = whole_cents(estimate.micros)
+    retries = flags.retries + flags.policy_retries
+    worst = whole_cents(found.most_micros(flags.limit, retries=retries))
+    known = f", and {estimate.unpriced:,} without a known price" if estimate.unpriced else ""
+    basis = estimate.basis(line for plan in found.plans for line in plan.list_bases)
     everything = found.to_pay + len(found.again) + found.still_in_doubt
     limited = " (--limit)" if payments < everything else ""
     lines.append(
         f"{plural(payments, 'job')} to pay for{limited}: about {usd(micros)}, at worst "
-        f"{usd(worst)} with retries (estimate){known}"
+        f"{usd(worst)} with retries (estimate: {basis or 'no price is known'}){known}"
     )
     lines += [
         f"batch {plan.batch.name} spends at most {usd(plan.batch.budget_micros)} (budget)"
         for plan in found.plans
         if plan.batch.budget_micros is not None
     ]
+    if flags.max_duration is not None:
+        lines.append(f"submits for {in_words(flags.max_duration)} at most (--max-duration)")
+    if flags.until_s is not None:
+        until = datetime.fromtimestamp(flags.until_s, UTC).astimezone()
+        lines.append(f"submits until {until:%Y-%m-%d %H:%M} at most (--until)")
     return lines
 
 
@@ -245,12 +350,107 @@ def _warn_of_token(found: Look, service: Service) -> None:
             say(f"warning: the token of {token.source} ends at {at}: log in again first")
 
 
-def _balance(service: Service) -> int | None:
-    async def ask_service() -> int | None:
-        provider = service.connect()
-        try:
-            return await provider.balance_micros()
-        finally:
-            await provider.close()
+# -- what the service says before anything is paid -----------------------------------------------
 
-    return asyncio.run(ask_service())
+
+@dataclass(frozen=True)
+class _Said:
+    """What the service says of the account and of prices."""
+
+    balance_micros: int | None
+    catalog: dict[str, UnitPrice]
+
+
+def read(database: Database, service: Service, found: Look) -> None:
+    """Read the balance and the catalog's prices; decide anew if a price has changed."""
+    said = asyncio.run(_ask_service(service, sorted(found.models)))
+    found.balance_micros = said.balance_micros
+    changed = {
+        model: price for model, price in said.catalog.items() if found.catalog.get(model) != price
+    }
+    if not changed:
+        return
+    found.catalog |= changed
+    found.drafts = [planning.repriced(draft, found.catalog) for draft in found.drafts]
+    models = priced(manifests.load_models(), found.catalog)
+    found.waiting = [_relisted(kind, models) for kind in found.waiting]
+    if not found.drafts:
+        return
+    if not database.exists():
+        _decide(None, found)
+        return
+    with database.reading() as tx:
+        _decide(tx, found)
+
+
+def _relisted(kind: Kind, models: Mapping[str, Model]) -> Kind:
+    if kind.settings is None or kind.model not in models:
+        return kind
+    listed = estimate_micros(models[kind.model], json.loads(kind.settings))
+    return kind if listed is None else replace(kind, listed=listed)
+
+
+async def _ask_service(service: Service, models: Sequence[str]) -> _Said:
+    provider = service.connect()
+    try:
+        balance, *prices = await asyncio.gather(
+            _unless_refused(provider.balance_micros()),
+            *(_unless_refused(provider.price(model)) for model in models),
+        )
+    finally:
+        await provider.close()
+    stated = zip(models, prices, strict=True)
+    return _Said(
+        balance if isinstance(balance, int) else None,
+        {model: price for model, price in stated if isinstance(price, UnitPrice)},
+    )
+
+
+async def _unless_refused(answer: Awaitable[int | UnitPrice | None]) -> int | UnitPrice | None:
+    try:
+        return await answer
+    except ProviderError as error:
+        # Nothing that the run cannot do without: a bad token is told by the first submit.
+        logger.info("not read before the run: %s", error)
+        return None
+
+
+def check_balance(flags: Flags, found: Look) -> None:
+    """Check that the account holds more than must be left, unless the run may wait for it.
+
+    Raises:
+        NoBalance: If it does not, or nobody knows.
+    """
+    if flags.min_balance_micros is None or flags.wait_for_balance:
+        return
+    least = usd(flags.min_balance_micros)
+    if found.balance_micros is None:
+        raise NoBalance(
+            f"the balance cannot be read, so that nobody knows whether {least} would be left: try "
+            "again, or leave --min-balance out. Nothing was stored or spent"
+        )
+    if found.balance_micros - found.unit_micros < flags.min_balance_micros:
+        raise NoBalance(
+            f"the balance is {usd(found.balance_micros)}, and --min-balance keeps {least} of it: "
+            "top it up or lower --min-balance. Nothing was stored or spent"
+        )
+
+
+class NoBalance(BatchgenError):
+    """The account does not hold enough."""
+
+    exit_code = Exit.NO_BALANCE
+
+
+def _balance_lines(found: Look, flags: Flags) -> list[str]:
+    balance = found.balance_micros
+    if balance is None:
+        return ["the balance could not be read"]
+    estimate = found.estimate(flags.limit)
+    known = estimate.jobs - estimate.unpriced
+    left = balance - (flags.min_balance_micros or 0)
+    if not known or estimate.micros <= left:
+        return [f"balance {usd(balance)}"]
+    bears = max(0, left * known // max(1, estimate.micros))
+    then = "the run waits then" if flags.wait_for_balance else "the run ends then, with exit 7"
+    return [f"balance {usd(balance)}: enough for about {bears:,} of them; {then}"]

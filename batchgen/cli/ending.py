@@ -68,6 +68,7 @@ def summarise(
     batches: list[BatchSummary],
     *,
     is_estimate: bool,
+    log: Path | None,
 ) -> None:
     """Say how a run ended: one JSON object on stdout, or a few lines on stderr.
 
@@ -79,6 +80,7 @@ def summarise(
         reasons: Of `judge`.
         batches: Those of the run.
         is_estimate: Whether some of what they spent was not stated by the service.
+        log: The log of the session, if there is one.
     """
     spent = sum(batch.spent_micros for batch in batches)
     reserved = sum(batch.reserved_micros for batch in batches)
@@ -92,12 +94,14 @@ def summarise(
                 ],
                 "jobs": {str(state): count for state, count in tally.items() if count},
                 "submitted": outcome.stats.submitted,
+                "moderated": outcome.stats.moderated,
                 "extra_clips": list(outcome.stats.extras),
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
                 "reserved_usd": usd_number(reserved),
                 "database": database.shown,
                 "output": flags.output,
+                "log": None if log is None else str(log),
             }
         )
         return
@@ -111,6 +115,11 @@ def summarise(
     say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run{too}")
     held = f", {usd(reserved)} reserved" if reserved else ""
     say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
+    if outcome.stats.moderated:
+        say(
+            f"{plural(outcome.stats.moderated, 'job')} refused by moderation: `batchgen ls --state "
+            "failed` says which input; change it, since repeats can get the account suspended"
+        )
     for clip in outcome.stats.extras:
         say(f"bought once too often, and kept: {clip}; `batchgen show` tells why")
     folders = sorted(

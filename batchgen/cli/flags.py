@@ -8,7 +8,16 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
-from batchgen.cli.options import Halt, PerSecond, Seconds, Usd
+from batchgen.cli.options import (
+    OCCASIONS,
+    NextTimeOfDay,
+    Occasions,
+    PerSecond,
+    Seconds,
+    Usd,
+    halting,
+)
+from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
 
@@ -39,12 +48,18 @@ class Flags:
     name_template: str | None
     output: str | None
     retries: int
+    policy_retries: int
+    new_seed_on_retry: bool
     job_timeout: float
     poll_interval: float | None
     poll_rate: float | None
     budget_micros: int | None
-    halt: int
+    min_balance_micros: int | None
+    wait_for_balance: bool
+    halt: Halting
     max_outage: float
+    max_duration: float | None
+    until_s: float | None
     lease: float
     download: bool
     download_jobs: int
@@ -54,6 +69,11 @@ class Flags:
     replace: bool
     new_batch: bool
     resubmit_in_doubt: bool
+    notify: tuple[str, ...]
+    notify_on: frozenset[str] | None
+    events: str | None
+    no_log: bool
+    no_inhibit: bool
     dry_run: bool
     simulate: bool
     yes: bool
@@ -84,21 +104,25 @@ class Flags:
             allow_private_inputs=self.allow_private_inputs,
         )
 
-    def settings(self, jobs: int) -> Settings:
-        """Return what was chosen for the session, with its share of the cap."""
+    def settings(self, jobs: int | None) -> Settings:
+        """Return what was chosen for the session, with its share of the cap, None for all."""
         default_poll_s = _SIMULATED_POLL_S if self.simulate else _POLL_S
         return Settings(
             jobs=jobs,
             retries=self.retries,
+            policy_retries=self.policy_retries,
+            new_seed_on_retry=self.new_seed_on_retry,
             job_timeout_s=self.job_timeout,
             poll_interval_s=default_poll_s if self.poll_interval is None else self.poll_interval,
             poll_rate=self._poll_rate,
             download=self.download,
             download_jobs=self.download_jobs,
             limit=self.limit,
-            streak=self.halt,
+            halting=self.halt,
             max_outage_s=self.max_outage,
             lease_s=self.lease,
+            max_duration_s=self.max_duration,
+            until_s=self.until_s,
         )
 
     @property
@@ -166,17 +190,28 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         help="New paid attempts after a transient generation failure.",
     ),
     click.option(
+        "--policy-retries",
+        type=click.IntRange(min=0, max=100),
+        default=0,
+        show_default=True,
+        help="New paid attempts, each with a new seed, after a refusal by moderation. Repeats can "
+        "get the account suspended.",
+    ),
+    click.option(
+        "--new-seed-on-retry", is_flag=True, help="Let the attempts of --retries take a new seed."
+    ),
+    click.option(
         "--job-timeout",
         type=_SECONDS,
         default=3600,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="Let a job rest that runs longer; a later run looks again.",
     ),
     click.option(
         "--poll-interval",
         type=_SECONDS,
-        metavar="S",
+        metavar="TIME",
         help="Shortest time between two looks at a job (2; 0.2 with --simulate).",
     ),
     click.option(
@@ -186,26 +221,55 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         help="Looks a second over all jobs (100; no bound with --poll-interval 0).",
     ),
     click.option(
+        "--min-balance",
+        "min_balance_micros",
+        type=Usd(),
+        help="Pay for nothing that would leave the account with less than this.",
+    ),
+    click.option(
+        "--wait-for-balance",
+        is_flag=True,
+        help="Without money, wait until the account is topped up instead of ending.",
+    ),
+    click.option(
         "--halt",
-        type=Halt(),
-        default="streak=10",
+        metavar="SPEC",
+        multiple=True,
+        default=("streak=10", "moderated=50"),
         show_default=True,
-        help="Pause after N failures in a row: streak=N, or never.",
+        callback=halting,
+        help="Stop after N service failures in a row (streak=N), N jobs refused by moderation in "
+        "this session (moderated=N), or N or N% of the run's jobs failed, expired or in doubt "
+        "(soon,fail=N: finish what is paid for; now,fail=N: leave at once). One verdict a job, "
+        "after its retries; may be given again, each for its own kind. never: not at all.",
     ),
     click.option(
         "--max-outage",
         type=_SECONDS,
         default=6 * 3600,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="How long to wait for a service that cannot be reached.",
     ),
     click.option(
+        "--max-duration",
+        type=Seconds(shortest_s=1),
+        metavar="TIME",
+        help="Stop submitting after so long (8h), and finish what is paid for.",
+    ),
+    click.option(
+        "--until",
+        "until_s",
+        type=NextTimeOfDay(),
+        metavar="HH:MM",
+        help="The same when the clock shows this, today or tomorrow.",
+    ),
+    click.option(
         "--lease",
-        type=click.FloatRange(min=1, max=3600),
+        type=Seconds(shortest_s=1, longest_s=3600),
         default=30,
         show_default=True,
-        metavar="S",
+        metavar="TIME",
         help="PostgreSQL: how long a silent worker keeps its jobs.",
     ),
     click.option("--download/--no-download", default=True, help="Fetch the clips (default)."),
@@ -219,6 +283,28 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--resubmit-in-doubt",
         is_flag=True,
         help="Pay again for jobs in doubt; they may have been paid for already.",
+    ),
+    click.option(
+        "--notify",
+        multiple=True,
+        metavar="URL",
+        help="Tell somebody, by a URL of apprise's; may be given more than once. It holds secrets, "
+        "and everybody on the machine can read a command line: BATCHGEN_NOTIFY is not public.",
+    ),
+    click.option(
+        "--notify-on",
+        type=Occasions(),
+        metavar="LIST",
+        help=f"What they are told about, with commas ({','.join(OCCASIONS)}).",
+    ),
+    click.option(
+        "--events",
+        metavar="FILE",
+        help="Append what happens as JSON lines; - for stdout.",
+    ),
+    click.option("--no-log", is_flag=True, help="Keep no log of the session."),
+    click.option(
+        "--no-inhibit", is_flag=True, help="Let the machine sleep while jobs are at work."
     ),
     click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing."),
     click.option(

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from batchgen.cli import common
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.store import reads
 from batchgen.store.reads import JobRow
 
-_HEADER = ("KEY", "BATCH", "ID", "STATE", "ERROR", "COST", "FILE")
+_HEADER = ("KEY", "BATCH", "ID", "STATE", "ERROR", "COST", "FILE OR WHY NOT")
 _KEY_CHARACTERS = 10
+_WHY_CHARACTERS = 120
 
 
 @click.command("ls")
@@ -63,7 +65,9 @@ def _cells(row: JobRow) -> tuple[str, ...]:
     booked = row.charged_micros is not None
     cost = common.usd(row.charged_micros, is_estimate=row.cost_is_estimate) if booked else ""
     key = row.key[:_KEY_CHARACTERS]
-    return (key, row.batch, row.label, row.state, row.error_class or "", cost, _file(row))
+    why = printable(redact_text(row.error or ""))[:_WHY_CHARACTERS]
+    shown = _file(row) or why
+    return (key, row.batch, row.label, row.state, row.error_class or "", cost, shown)
 
 
 def _json(row: JobRow) -> dict[str, Any]:

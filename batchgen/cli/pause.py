@@ -5,7 +5,6 @@ from contextlib import closing
 import click
 
 from batchgen.cli import common
-from batchgen.domain.errors import UsageError
 from batchgen.store import accounts
 
 
@@ -34,16 +33,18 @@ def change(
         closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
         database.transaction() as tx,
     ):
-        known = {account.name: account for account in accounts.every(tx)}
-        if name not in known:
-            raise UsageError(
-                f"this job database has no account {name!r}; its accounts are: "
-                f"{', '.join(known) or 'none'}"
-            )
-        accounts.set_paused(tx, known[name], paused=paused)
-    was = known[name].paused
+        known = common.account_of(tx, name)
+        accounts.set_paused(tx, known, paused=paused)
+        live = common.living(tx, database)
+    was = known.paused
     if as_json:
-        common.print_json({"account": name, "paused": paused, "was_paused": was})
+        common.print_json(
+            {"account": name, "paused": paused, "was_paused": was, "live_workers": live}
+        )
         return
     already = " already" if was == paused else ""
-    click.echo(f"account {name} is {'' if paused else 'not '}paused{already}", err=True)
+    told = ""
+    if was != paused:
+        words = ("stops submitting", "stop submitting") if paused else ("goes on", "go on")
+        told = common.follow(live, *words)
+    click.echo(f"account {name} is {'' if paused else 'not '}paused{already}{told}", err=True)

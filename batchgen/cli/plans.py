@@ -7,6 +7,7 @@ from typing import Any
 from batchgen.cli.common import plural, usd, usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
+from batchgen.domain.prices import whole_cents
 from batchgen.planning import Plan
 from batchgen.store.additions import Known
 
@@ -54,20 +55,20 @@ def describe(plan: Plan) -> list[str]:
 
 def estimate(plan: Plan) -> str:
     """Return how many jobs are to be paid for and about how much that is, in one line."""
-    count, unpriced = len(plan.to_pay), plan.unpriced
-    if not count:
+    found = plan.estimate
+    if not found.jobs:
         return "nothing to pay for"
-    head = f"{plural(count, 'job')} to pay for"
-    if unpriced == count:
+    head = f"{plural(found.jobs, 'job')} to pay for"
+    if found.unpriced == found.jobs:
         return f"{head}: the price is unknown"
-    basis = f" ({'; '.join(_bases(plan))})" if _bases(plan) else ""
-    rest = f", and {unpriced:,} of unknown price" if unpriced else ""
-    return f"{head}: about {usd(plan.estimate_micros)}{rest}{basis}"
+    rest = f", and {found.unpriced:,} of unknown price" if found.unpriced else ""
+    basis = found.basis(plan.list_bases)
+    return f"{head}: about {usd(whole_cents(found.micros))}{rest} ({basis})"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """Return a plan as data: counts of everything, and by name what is not simply new or old."""
-    batch, wish = plan.batch, plan.prepared.wish
+    batch, wish, found = plan.batch, plan.prepared.wish, plan.estimate
     return {
         "manifest": wish.path,
         "batch": batch.name,
@@ -88,10 +89,11 @@ def as_json(plan: Plan) -> dict[str, Any]:
             {"key": job.key, "id": job.row_id, "variant": job.variant, "state": str(job.state)}
             for job in plan.gone
         ],
-        "to_pay": len(plan.to_pay),
-        "estimate_usd": usd_number(plan.estimate_micros),
-        "unpriced": plan.unpriced,
-        "price_basis": _bases(plan),
+        "to_pay": found.jobs,
+        "estimate_usd": usd_number(found.micros),
+        "unpriced": found.unpriced,
+        "price_basis": found.basis(plan.list_bases),
+        "finished_jobs_seen": found.seen,
     }
 
 
@@ -125,9 +127,3 @@ def _listed(lines: Sequence[str]) -> list[str]:
 def _states(items: Sequence[Item]) -> str:
     counts = Counter(str(item[2].state) for item in items)
     return " (" + ", ".join(f"{count:,} {state}" for state, count in counts.most_common()) + ")"
-
-
-def _bases(plan: Plan) -> list[str]:
-    models = plan.prepared.models
-    paid = dict.fromkeys(spec.model for spec in plan.to_pay if spec.est_micros is not None)
-    return [models[model].price_basis for model in paid if models[model].price_basis]

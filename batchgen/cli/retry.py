@@ -50,12 +50,15 @@ def command(
         with database.transaction() as tx:
             for row in chosen:
                 outcomes[row.id] = by_hand.retry(tx, row.id, now_ms=wall_ms())
+            live = common.living(tx, database)
     done = [row for row in chosen if outcomes[row.id].done]
     left = [row for row in rows if row not in done]
     if as_json:
         common.print_json({"retried": _json(done), "left": _json(left)})
     elif done:
-        click.echo(f"{common.plural(len(done), 'job')} pending again: `batchgen run` pays for them")
+        told = common.follow(live, "pays for those of its scope", "pay for those of their scopes")
+        again = common.plural(len(done), "job")
+        click.echo(f"{again} pending again: `batchgen run` pays for them{told}")
     elif not left:
         click.echo("no job has failed", err=True)
     for row in left:

@@ -9,19 +9,23 @@ from typing import Any
 
 import click
 
-from batchgen import exporters, planning, results
+from batchgen import exporters, manifests, planning, results
 from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
+from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.loop import steady_s, wall_ms
+from batchgen.runner.purse import Purse
 from batchgen.settings import Token, database_url, find_token
-from batchgen.store import accounts, additions, by_hand, reads, upgrade, workers
+from batchgen.store import accounts, additions, by_hand, costs, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -48,6 +52,7 @@ def command(**given: Any) -> int:
     )
     with (
         contextlib.closing(database),
+        telling(database, wanted) as told,
         service.chosen(simulate=wanted.simulate, dry_run=wanted.dry_run) as found,
     ):
         _check_output(database, wanted)
@@ -62,8 +67,9 @@ def command(**given: Any) -> int:
             found.token = find_token()  # after the manifests: their faults are told first
         if wanted.download:
             consent.check_folders(database, look.plans)
+            consent.check_space(database, wanted, look)
         consent.ask(database, wanted, found, look)
-        return _run(database, wanted, found, look)
+        return _run(database, wanted, found, look, told)
 
 
 def _check_flags(wanted: Flags) -> None:
@@ -93,6 +99,8 @@ def _check_output(database: Database, wanted: Flags) -> None:
 
 
 def _show_dry_run(look: Look, wanted: Flags) -> int:
+    for plan in look.plans:
+        planning.check_budget(plan)
     if wanted.as_json:
         print_json(
             {
@@ -147,8 +155,9 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
         results.write(database, wanted.output, batch_ids=look.batch_ids, overwrite=False)
 
 
-def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
+def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
         with database.transaction() as tx:
@@ -160,8 +169,12 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             # Last: from here on every claim of the account waits for the commit.
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
+            if look.catalog:
+                costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
+                costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
             jobs = _cap(tx, database, account, wanted.jobs)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
+        told.works_on(look.batch_ids)
         with database.reading() as tx:
             total = _unfinished(reads.tally(tx, scope, account.id))
         outcome = work(
@@ -173,8 +186,19 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 settings=wanted.settings(jobs),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
+                reseed=Reseed(manifests.load_models),
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
+                purse=Purse(
+                    steady_s,
+                    min_micros=wanted.min_balance_micros,
+                    waits=wanted.wait_for_balance,
+                    unit_micros=look.unit_micros,
+                    balance_micros=look.balance_micros,
+                ),
+                session_id=told.session_id,
+                emit=told.emit,
+                keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
     with database.reading() as tx:
@@ -189,7 +213,18 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate)
+    ending.summarise(
+        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    )
+    told.ended(
+        reasons,
+        jobs={str(state): count for state, count in tally.items() if count},
+        submitted=outcome.stats.submitted,
+        has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
+        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_is_estimate=is_estimate,
+        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+    )
     return reasons[0].exit_code
 
 
@@ -223,6 +258,7 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     to_pay = 0
     for draft in look.drafts:
         plan = planning.decide_anew(tx, draft)
+        planning.check_budget(plan)
         to_pay += len(plan.to_pay)
         stored = planning.store(tx, plan, now_ms=now_ms, draw=random.SystemRandom().randint)
         batch_id = stored.batch_id
@@ -241,20 +277,19 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int:
-    """Return this worker's share of the cap, storing `-j` if no other worker lives."""
+def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int | None:
+    """Return this worker's share of the cap, None for all, storing `-j` if no other lives."""
     if jobs is None:
-        return account.cap
+        return None
     living = workers.living(tx, database.backend)
     if living:
-        share = min(jobs, account.cap)
         say(
             f"{plural(len(living), 'other worker')} at work: the cap stays {account.cap}, this "
-            f"one takes at most {share}"
+            f"one takes at most {min(jobs, account.cap)}"
         )
-        return share
+        return jobs
     accounts.set_cap(tx, account, jobs)
-    return jobs
+    return None
 
 
 def _unfinished(tally: Counter[JobState]) -> int:

@@ -5,25 +5,31 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from batchgen import planning
+from batchgen.awake import kept_awake
 from batchgen.cli import restored
 from batchgen.cli.progress import Progress
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.states import JobState
+from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
-from batchgen.runner.loop import Outcome, Session
+from batchgen.runner.loop import Outcome, Session, new_id, steady_s, wall_ms
+from batchgen.runner.purse import Purse
 from batchgen.store import reads
 from batchgen.store.database import Database
-from batchgen.store.jobs import Scope
+from batchgen.store.jobs import Job, NewSeed, Scope
+
+_UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,15 @@ class Errand:
         scope: What may be paid for.
         settings: What the user chose.
         allow_private: Whether clips may come from private addresses (a loopback service).
-        total: How many jobs the display counts to.
+        total: How many jobs of the scope are not at rest: the display counts to it.
         quiet: Show no progress.
         command: For the record.
         renew_token: Gives the provider a newer token, if there is one.
+        purse: What the account holds, and what must be left of it.
+        reseed: Gives a job that is bought again another seed; None if its model takes none.
+        session_id: Of the session.
+        emit: Told what happens.
+        keep_awake: Keep the machine from sleeping meanwhile.
     """
 
     database: Database
@@ -53,6 +64,11 @@ class Errand:
     quiet: bool = False
     command: str = "run"
     renew_token: Callable[[Provider], bool] = lambda _: False
+    purse: Purse = field(default_factory=lambda: Purse(steady_s))
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
+    keep_awake: bool = False
 
 
 def work(errand: Errand) -> Outcome:
@@ -94,17 +110,29 @@ async def _work(errand: Errand) -> Outcome:
             say=say,
             command=errand.command,
             journal=journal,
+            total=errand.total,
+            reseed=errand.reseed,
             renew_token=lambda: errand.renew_token(provider),
+            purse=errand.purse,
+            session_id=errand.session_id,
+            emit=errand.emit,
         )
+        stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
         progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
         return await _with_progress(session.run, progress, quiet=errand.quiet)
 
 
 def _clip_folders(errand: Errand) -> set[Path]:
-    """Return where the clips of the account go."""
-    root = errand.database.folder
+    """Return where clips go that may yet be paid for."""
+    root, scope = errand.database.folder, errand.scope.batch_ids
     with errand.database.reading() as tx:
-        batches = [one for one in reads.batches(tx) if one.account_id == errand.account_id]
+        batches = [
+            one
+            for one in reads.batches(tx)
+            if one.account_id == errand.account_id
+            and (scope is None or one.id in scope)
+            and any(one.counts.get(state) for state in _UNGENERATED)
+        ]
     return {planning.clips_folder(root, one.output_dir) for one in batches} or {root}
 
 

@@ -78,6 +78,7 @@ def check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan
     for wish in wishes:
         try:
             found.append(planning.decide(tx, planning.prepare(tx, wish)))
+            planning.check_budget(found[-1])
         except ManifestError as error:
             faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
     return found, faults

@@ -4,7 +4,7 @@ A row with `seeds` becomes one job a seed, a row with `repeat` one job a take, a
 one job. What is decided here ends up in keys, so it must never change for rows that exist.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,6 +108,39 @@ def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:
         variant_kind=SEED,
         draw_seed=False,
     )
+
+
+def seed_bounds(model: Model) -> tuple[int, int] | None:
+    """Return the smallest and the largest seed to draw, None if the model takes none."""
+    if model.seed is None:
+        return None
+    bounds = model.schema["properties"][model.seed]
+    return max(0, bounds.get("minimum", 0)), bounds.get("maximum", 2**31 - 1)
+
+
+def another_seed(
+    inputs: Inputs, *, model: Model, draw: Callable[[int, int], int]
+) -> tuple[Inputs, int] | None:
+    """Return inputs with a seed other than theirs, and that seed; None if there is none.
+
+    Args:
+        inputs: What was sent.
+        model: Its bounds are kept.
+        draw: Returns a random integer between two bounds, both included.
+    """
+    bounds = seed_bounds(model)
+    if bounds is None or model.seed is None:
+        return None
+    low, high = bounds
+    used = inputs.get(model.seed)
+    if isinstance(used, int) and low <= used <= high:
+        if low == high:
+            return None
+        seed = draw(low, high - 1)
+        seed += seed >= used
+    else:
+        seed = draw(low, high)
+    return {**inputs, model.seed: seed}, seed
 
 
 def estimate_micros(model: Model, inputs: Inputs) -> int | None:

@@ -30,6 +30,14 @@ def is_retried(error_class: ErrorClass, *, retries_used: int, retries: int) -> b
     return error_class is ErrorClass.GENERATION and retries_used < retries
 
 
+def is_policy_retried(error_class: ErrorClass, *, retries_used: int, retries: int) -> bool:
+    """Return whether a refusal by moderation is bought again, with another seed.
+
+    Never without being asked for: repeats can suspend an account.
+    """
+    return error_class is ErrorClass.MODERATION and retries_used < retries
+
+
 def backoff_s(tries: int, *, first_s: float, longest_s: float) -> float:
     """Return the wait after `tries` failures in a row (at least 1): doubling, bounded."""
     return min(longest_s, first_s * 2.0 ** min(tries - 1, 60))

@@ -36,6 +36,15 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_NAMES = 10_000  # tried before a foreign file's name is given up
 
 
+KEPT_FREE_BYTES = 1024**3
+"""Below this, nothing is paid for whose clips would go to that disk."""
+
+
+def in_mib(size_bytes: int) -> str:
+    """Return a size for people: `412 MiB`."""
+    return f"{size_bytes // 1024**2:,} MiB"
+
+
 def free_bytes(folder: Path) -> int:
     """Return how many bytes this user may still write where a folder is, or would be made.
 

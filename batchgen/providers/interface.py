@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from batchgen.domain.prices import UnitPrice
+
 
 class Phase(StrEnum):
     """What a look at a request found."""
@@ -114,8 +116,20 @@ class Provider(Protocol):
         """
         ...
 
-    async def balance_micros(self) -> int | None:
-        """Return the wallet's balance in micro-dollars, None if it cannot be read."""
+    async def balance_micros(self) -> int:
+        """Return the wallet's balance in micro-dollars.
+
+        Raises:
+            ProviderError: As `poll`.
+        """
+        ...
+
+    async def price(self, model: str) -> UnitPrice | None:
+        """Return what the provider's catalog says that a model costs, None if it does not say.
+
+        Raises:
+            ProviderError: As `poll`.
+        """
         ...
 
     def use_token(self, token: str) -> None:

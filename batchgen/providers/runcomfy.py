@@ -30,6 +30,7 @@ from batchgen.domain.errors import (
     Unsent,
     UsageError,
 )
+from batchgen.domain.prices import PRICE_UNITS, UnitPrice
 from batchgen.domain.redaction import redact_text, redact_url, secret_pattern
 from batchgen.http import (
     CONNECT_S,
@@ -199,18 +200,24 @@ class RunComfy:
         payload, _ = self._known(answer, told="outcome")
         return str(payload["outcome"]).strip().lower() in ("cancelled", "canceled")
 
-    async def balance_micros(self) -> int | None:
-        """Return the wallet's balance in micro-dollars, None if it cannot be read."""
-        url = balance_url(self._base)
-        try:
-            answer = await self._free(
-                self._reader, httpx.Request("GET", url, headers=self._read_headers)
-            )
-            payload, _ = self._known(answer, told="balance_usd")
-        except ProviderError as error:
-            log.debug("the balance could not be read: %s", error)
+    async def balance_micros(self) -> int:
+        """Return the wallet's balance in micro-dollars."""
+        request = httpx.Request("GET", balance_url(self._base), headers=self._read_headers)
+        payload, raw = self._known(await self._free(self._reader, request), told="balance_usd")
+        micros = _micros(payload.get("balance_usd"))
+        if micros is None:
+            raise Unavailable("the answer holds no balance_usd that is an amount", raw=raw)
+        return micros
+
+    async def price(self, model: str) -> UnitPrice | None:
+        """Return the catalog's price of a model; a base price only, where settings change it."""
+        answer = await self._read(f"/models/{_model_path(model)}")
+        payload, _ = self._known(answer, told="base_price_usd")
+        micros = _micros(payload.get("base_price_usd"))
+        unit = payload.get("price_unit")
+        if not micros or unit not in PRICE_UNITS:
             return None
-        return _micros(payload.get("balance_usd"))
+        return UnitPrice(micros, unit)
 
     async def is_reachable(self) -> bool:
         """Ask for a request that cannot exist; return whether the service itself answered.
@@ -234,8 +241,7 @@ class RunComfy:
     # -- sending ---------------------------------------------------------------------------------
 
     def _paid_request(self, model: str, inputs: Mapping[str, Any]) -> httpx.Request:
-        if not _MODEL_ID.fullmatch(model) or any(part in (".", "..") for part in model.split("/")):
-            raise ModelBlocked(f"{model!r} cannot be a RunComfy model id: nothing was sent")
+        path = _model_path(model)
         try:
             body = json.dumps(
                 dict(inputs), ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -244,7 +250,7 @@ class RunComfy:
             raise Rejected(f"the inputs cannot be sent as JSON: {error}") from error
         url = self._model_urls.get(model)
         if url is None:
-            url = self._model_urls[model] = httpx.URL(f"{self._base}/models/{model}")
+            url = self._model_urls[model] = httpx.URL(f"{self._base}/models/{path}")
         return httpx.Request("POST", url, headers=self._send_headers, content=body)
 
     def _unanswered(self, error: Exception) -> ProviderError:
@@ -320,7 +326,7 @@ class RunComfy:
         fine = 200 <= status < 300
         if fine and (code is None or _is_state(payload, code)):
             value = payload.get(told)
-            if told == "balance_usd" or (isinstance(value, str) and value.strip()):
+            if told.endswith("_usd") or (isinstance(value, str) and value.strip()):
                 return payload, raw
             raise Unavailable(
                 f"the answer holds no {told}: {self._message(answer, payload)}",
@@ -440,6 +446,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _model_path(model: str) -> str:
+    if not _MODEL_ID.fullmatch(model) or any(part in (".", "..") for part in model.split("/")):
+        raise ModelBlocked(f"{model!r} cannot be a RunComfy model id: nothing was sent")
+    return model
 
 
 def _request_path(request_id: str) -> str:

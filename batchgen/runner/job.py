@@ -8,7 +8,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,15 +28,19 @@ from batchgen.domain.errors import (
     Unavailable,
     Unsent,
 )
+from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
-from batchgen.domain.retry import backoff_s, failure_class, is_retried
+from batchgen.domain.moderation import explain_refusal
+from batchgen.domain.prices import Prices
+from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.telling import Emit, dollars, silent
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
-from batchgen.runner.limits import Limits
+from batchgen.runner.limits import NOTHING_LOST, Limits
 from batchgen.runner.polling import FIRST_ENDINGS, Durations, Pace, after_trouble_s
 from batchgen.store import extras, jobs
-from batchgen.store.jobs import Job
+from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Conflict, Writer
 
@@ -50,7 +54,8 @@ _DOWNLOAD_LONGEST_S = 600.0
 _EXPIRED_AFTER_S = 3600.0
 _MISROUTED_WAIT_MS = 5_000
 _RESCUE_AFTER_S = 2.0
-_LATE_COSTS_TRIED = 3
+_LATE_COSTS_TRIED = 3  # in vain, one after the other
+_MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
 _OUTAGE_AFTER_LOOKS = 5
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
@@ -86,6 +91,7 @@ class Stats:
     unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
+    moderated: int = 0  # of the failed ones
     cancelled: int = 0
     in_doubt: int = 0
     downloading: int = 0
@@ -101,19 +107,29 @@ class Stats:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose for a session; times in seconds."""
+    """What the user chose for a session; times in seconds.
 
-    jobs: int = 4
+    Attributes:
+        jobs: This worker's share of the account's cap; None is all of it, whatever it becomes.
+        max_duration_s: Submits end so long after the session began.
+        until_s: They end at this moment, epoch seconds.
+    """
+
+    jobs: int | None = None
     retries: int = 1
+    policy_retries: int = 0
+    new_seed_on_retry: bool = False
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
     poll_rate: float | None = 100.0  # looks a second; None is as many as there are
     download: bool = True
     download_jobs: int = 4
     limit: int | None = None
-    streak: int = 10
+    halting: Halting = field(default_factory=Halting)
     max_outage_s: float = 6 * 3600.0
     lease_s: float = 30.0
+    max_duration_s: float | None = None
+    until_s: float | None = None
 
 
 @dataclass
@@ -141,15 +157,21 @@ class Carrier:
     durations: Durations = field(default_factory=Durations)
     journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
+    prices: Prices = field(default_factory=Prices)  # learns what finished requests cost
+    lacks_money: Callable[[str], bool] = lambda _: False  # whether the run waits for more
+    spent: Callable[[int], None] = lambda _: None  # told what each ended request cost
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
+    emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
-    _watches: dict[str, "_Watch"] = field(default_factory=dict)  # by attempt
+    _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
+    _watches: "dict[str, _Watch]" = field(default_factory=dict)  # by attempt
     _asked: set[str] = field(default_factory=set)  # attempts to be looked at at once
 
     async def carry(self, job: Job) -> None:
@@ -283,6 +305,7 @@ class Carrier:
             late.cancel()
         del self._unrecorded[job.attempt_id]
         self.journal.accepted(job, accepted.request_id)
+        self.emit("submitted", **_of(job), model=job.model, request_id=accepted.request_id)
         return True
 
     @property
@@ -314,7 +337,9 @@ class Carrier:
                 raw=error.raw,
             ),
         )
+        self.emit("in_doubt", **_of(job), message=str(error))
         self.limits.doubted(str(error))
+        self.limits.lost(str(error))
 
     async def _refused(self, job: Job, error: Rejected) -> None:
         self.stats.failed += 1
@@ -332,8 +357,10 @@ class Carrier:
                 raw=error.raw,
             ),
         )
+        self.emit("refused", **_of(job), code=error.code, message=str(error))
         self.limits.answered()
         self.limits.bad(str(error))
+        self.limits.lost(str(error))
 
     async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
         not_before_ms = 0
@@ -353,8 +380,9 @@ class Carrier:
             case ModelBlocked():
                 self.limits.hold_model(
                     job.model,
-                    f"the service does not take the model {job.model} ({error}): its jobs wait; "
-                    "correct the model, then run again",
+                    f"the service does not take the model {job.model} ({error}): its jobs wait, "
+                    "unpaid, and the others go on; correct the model in the manifest or with "
+                    f"--model, then run again; {NOTHING_LOST}",
                 )
             case Misrouted():
                 keep = True
@@ -396,6 +424,7 @@ class Carrier:
                 raw=raw,
             ),
         )
+        self.emit("put_back", **_of(job), message=said)
 
     # -- wait ------------------------------------------------------------------------------------
 
@@ -416,6 +445,7 @@ class Carrier:
         paths = tuple(str(Path(extra.output_dir) / clip.path) for clip in files)
         await self.writer.do(extras.keep, extras.Kept(result, paths))
         self.stats.extras += paths
+        self._downloaded(extra, files)
 
     async def _wait(self, job: Job) -> Job | None:
         """Wait for the end and record it; None if there is no clip to fetch, or not now."""
@@ -556,12 +586,14 @@ class Carrier:
                 self._tokens += 1
             if tokens != self._tokens:
                 return False
+        if error.exit_code is Exit.NO_BALANCE and self.lacks_money(str(error)):
+            return False
         said = (
             f"the token was refused ({error}): set a good one in RUNCOMFY_TOKEN, then run again"
             if error.exit_code is Exit.TOKEN
             else f"the account has no balance left ({error}): top it up, then run again"
         )
-        self.limits.pause(error.exit_code, f"{said}; nothing that was paid for is lost")
+        self.limits.pause(error.exit_code, f"{said}; {NOTHING_LOST}")
         return True
 
     async def _ended(self, job: Job, look: Look) -> Job | None:
@@ -584,22 +616,44 @@ class Carrier:
                 end, state="cancelled", error_class=None, error="cancelled at the service"
             )
         elif look.phase is Phase.FAILED:
-            error_class = failure_class(look.error_code)
-            again = is_retried(
-                error_class, retries_used=job.retries_used, retries=self.settings.retries
-            )
-            end = replace(
-                end,
-                error_class=error_class,
-                error=look.error_text
-                or look.error_code
-                or "the service says failed, without a reason",
-                # Due before anything new: else a service that fails everything would be paid
-                # for every job of the batch once before the first verdict counts in the streak.
-                retry_at_ms=0 if again else None,
-            )
+            end = self._failed(end, look)
         await self._closed(end)
         return None
+
+    def _failed(self, end: jobs.Ended, look: Look) -> jobs.Ended:
+        """Return why a generation failed, and whether its job is bought again by itself."""
+        job, chosen = end.job, self.settings
+        error_class = failure_class(look.error_code)
+        said = look.error_text or look.error_code or "the service says failed, without a reason"
+        if error_class is ErrorClass.MODERATION:
+            said = explain_refusal(look.error_code, said, inputs=job.inputs, settings=job.settings)
+        transient = is_retried(error_class, retries_used=job.retries_used, retries=chosen.retries)
+        refused = is_policy_retried(
+            error_class, retries_used=job.policy_retries_used, retries=chosen.policy_retries
+        )
+        wants_seed = refused or (transient and chosen.new_seed_on_retry)
+        new_seed = self._new_seed(job) if wants_seed else None
+        again = transient or (refused and new_seed is not None)
+        return replace(
+            end,
+            error_class=error_class,
+            error=said,
+            # Due before anything new: else a service that fails everything would be paid
+            # for every job of the batch once before the first verdict counts in the streak.
+            retry_at_ms=0 if again else None,
+            new_seed=new_seed,
+        )
+
+    def _new_seed(self, job: Job) -> NewSeed | None:
+        new_seed = self.reseed(job)
+        if new_seed is None and f"seed {job.model}" not in self.stats.warned:
+            self.stats.warned.add(f"seed {job.model}")
+            logger.warning(
+                "the model %s takes no other seed: what moderation refuses is not bought again, "
+                "since the same request would be refused again; other retries send the same",
+                job.model,
+            )
+        return new_seed
 
     async def _generated(self, job: Job, look: Look) -> Job | None:
         result = self._result(job, look)
@@ -610,10 +664,22 @@ class Carrier:
             self._learn(job, self._possible_ms(job, run_ms))
             if self.learned is not None:
                 await self.learned(run_ms)
+        self.spent(job.est_micros if look.cost_micros is None else look.cost_micros)
+        if look.cost_micros is not None:
+            self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
+        elif len(self._uncosted) < _MOST_UNCOSTED:
+            self._uncosted[job.attempt_id] = _Uncosted(job, is_counted=True)
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )
         self.stats.estimates += look.cost_micros is None
+        self.emit(
+            "generated",
+            **_of(job),
+            cost_usd=dollars(job.est_micros if look.cost_micros is None else look.cost_micros),
+            cost_is_estimate=look.cost_micros is None,
+            run_s=None if run_ms is None else run_ms / 1000,
+        )
         if not mine:
             return None
         if look.cost_micros is not None:
@@ -653,16 +719,33 @@ class Carrier:
 
     async def _closed(self, end: jobs.Ended) -> None:
         """Record a generation that gave no clip, and count what it means for the session."""
-        await self.writer.do(jobs.record_ended, end)
+        mine = await self.writer.do(jobs.record_ended, end)
+        self.spent(end.job.est_micros if end.cost_micros is None else end.cost_micros)
+        if end.cost_micros is not None and end.state == "failed":
+            is_end = end.retry_at_ms is None
+            job = end.job
+            self.prices.add(job.model, job.settings, end.cost_micros, is_clip=False, is_end=is_end)
         if end.retry_at_ms is not None:
             self._problem(end.job, f"failed, to be bought again: {end.error}")
+            self.emit("retried", **_of(end.job), **_why(end))
         elif end.state == "cancelled":
             self.stats.cancelled += 1
+            self.emit("cancelled", **_of(end.job), message=end.error)
         else:
             self.stats.failed += 1
+            self.emit("failed", **_of(end.job), **_why(end))
             self._problem(end.job, f"failed ({end.error_class}): {end.error}")
-            if end.error_class in _SERVICE_CLASS:
-                self.limits.bad(end.error)
+            if mine:
+                self._judge(end)
+
+    def _judge(self, end: jobs.Ended) -> None:
+        """Count a verdict: of a job that came to rest here, after its retries."""
+        if end.error_class in _SERVICE_CLASS:
+            self.limits.bad(end.error)
+        if end.error_class is ErrorClass.MODERATION:
+            self.stats.moderated += 1
+            self.limits.moderated(end.error)
+        self.limits.lost(end.error)
 
     async def _lost(self, job: Job, error: ProviderError) -> None:
         await self._closed(
@@ -681,8 +764,10 @@ class Carrier:
         )
 
     async def _overdue(self, job: Job) -> None:
-        self._problem(job, "still running after --job-timeout: a later run looks again")
+        said = "still running after --job-timeout: a later run looks again"
+        self._problem(job, said)
         await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
+        self.emit("timed_out", **_of(job), message=said)
 
     # -- download --------------------------------------------------------------------------------
 
@@ -714,7 +799,12 @@ class Carrier:
         )
         if finished:
             self.stats.succeeded += 1
-            await self._late_cost(job)
+            self._downloaded(job, files)
+            if not job.is_costed:
+                # One that an earlier session generated is not among this one's estimates.
+                self._uncosted.setdefault(job.attempt_id, _Uncosted(job, is_counted=False))
+            if self.stats.late_costs < _LATE_COSTS_TRIED:
+                await self._late_cost(job)
 
     async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
         fresh = False
@@ -756,8 +846,11 @@ class Carrier:
         )
         if not (error.link_dead and fresh and long_dead):
             return False
-        await self._trouble(job, f"paid, but the clip is gone: {error}", expired=True)
+        said = f"paid, but the clip is gone: {error}"
+        await self._trouble(job, said, expired=True)
         self.stats.failed += 1
+        self.limits.lost(said)
+        self.emit("expired", **_of(job), message=said)
         return True
 
     async def _trouble(
@@ -788,9 +881,16 @@ class Carrier:
             return None
         return replace(job, urls=look.output_urls)
 
+    async def settle_costs(self) -> None:
+        """Ask once more for the costs that came neither with the result nor with the clip."""
+        for one in list(self._uncosted.values()):
+            await self._late_cost(one.job)
+            if self.stats.late_costs >= 2 * _LATE_COSTS_TRIED:
+                return  # this service states them later still, or never
+
     async def _late_cost(self, job: Job) -> None:
         """Read a cost again that was not stated with the result; costs may come late."""
-        if job.is_costed or job.request_id is None or self.stats.late_costs >= _LATE_COSTS_TRIED:
+        if job.attempt_id not in self._uncosted or job.request_id is None:
             return
         self.stats.late_costs += 1
         try:
@@ -799,13 +899,25 @@ class Carrier:
             logger.debug("the cost of %s could not be read: %s", job.key, error)
             return
         if look.cost_micros is not None:
+            was_counted = self._uncosted.pop(job.attempt_id).is_counted
             self.stats.late_costs = 0
-            self.stats.charged_micros += look.cost_micros - job.est_micros
-            self.stats.estimates -= 1
+            if was_counted:
+                self.stats.charged_micros += look.cost_micros - job.est_micros
+                self.stats.estimates -= 1
+            self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
             await self.writer.do(
                 jobs.record_cost,
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
             )
+            self.emit("costed", **_of(job), cost_usd=dollars(look.cost_micros))
+
+    def _downloaded(self, job: Job, files: Sequence[Clip]) -> None:
+        self.emit(
+            "downloaded",
+            **_of(job),
+            paths=[str(Path(job.output_dir) / clip.path) for clip in files],
+            size_bytes=sum(clip.size_bytes for clip in files),
+        )
 
     def folder(self, job: Job) -> Path:
         """Return where the clips of a job go."""
@@ -814,6 +926,28 @@ class Carrier:
     def _problem(self, job: Job, said: str) -> None:
         self.stats.last_problem = f"{job.batch}/{job.label}: {said}"
         logger.info("%s", self.stats.last_problem)
+
+
+@dataclass(frozen=True)
+class _Uncosted:
+    """A clip whose cost the service has not stated yet.
+
+    Attributes:
+        is_counted: Whether its estimate is among the session's numbers.
+    """
+
+    job: Job
+    is_counted: bool
+
+
+def _of(job: Job) -> dict[str, Any]:
+    """Return which job an event is about: `domain.telling.JOB_FIELDS`."""
+    return {"batch": job.batch, "job": job.label, "key": job.key, "attempt": job.attempt_id}
+
+
+def _why(end: jobs.Ended) -> dict[str, Any]:
+    error_class = None if end.error_class is None else str(end.error_class)
+    return {"error_class": error_class, "code": end.code, "message": end.error}
 
 
 def names_of(job: Job) -> list[str]:

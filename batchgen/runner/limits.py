@@ -1,4 +1,4 @@
-"""When to stop submitting, and when to go on: pause, streak, outage, throttling, held models.
+"""When to stop submitting, and when to go on: pause, halts, outage, throttling, held models.
 
 Pure bookkeeping of one session; the loop asks it, and coroutines report to it.
 """
@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchgen.domain.errors import Exit
+from batchgen.domain.halting import Halting
 from batchgen.domain.retry import backoff_s
+from batchgen.domain.telling import Emit, silent
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,9 @@ _SOON_S = 0.25
 _LONGEST_THROTTLE_S = 300.0
 _LONGEST_RETRY_AFTER_S = 3600.0
 _DOUBTS_BEFORE_ONE_BY_ONE = 3
+
+NOTHING_LOST = "nothing that was paid for is lost"
+_LEFT = f"What was not paid for waits, and {NOTHING_LOST}"
 
 
 @dataclass
@@ -35,17 +40,23 @@ class Limits:
     """The session's reasons not to submit.
 
     Attributes:
-        streak_limit: Service-class failures in a row that pause the run; 0 never does.
+        halting: What the user lets the run stop for by itself.
         clock: Seconds of a clock that does not stand still while the machine sleeps.
+        jobs: How many jobs the run began with, of which `halting` may name a percentage.
         reasons: What the session ends for, in the order in which it was met.
         held_models: Models that the service does not know.
+        emit: Told of pauses and throttling.
     """
 
-    streak_limit: int
+    halting: Halting
     clock: Callable[[], float]
+    jobs: int = 0
     reasons: list[Reason] = field(default_factory=list)
     held_models: set[str] = field(default_factory=set)
+    emit: Emit = silent
     _streak: int = 0
+    _moderated: int = 0
+    _lost: int = 0
     _doubts: int = 0
     _throttled: int = 0
     _unsent: int = 0
@@ -53,14 +64,17 @@ class Limits:
     _offline_total_s: float = 0.0
     _online: asyncio.Event = field(default_factory=asyncio.Event)
     _outage: asyncio.Event = field(default_factory=asyncio.Event)
+    _lacks_money: bool = False
     _wake: Callable[[], None] = lambda: None
+    _leave: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self._online.set()
 
-    def on_change(self, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever the loop should look again."""
+    def on_change(self, wake: Callable[[], None], leave: Callable[[], object]) -> None:
+        """Call `wake` whenever the loop should look again, `leave` if it should leave at once."""
         self._wake = wake
+        self._leave = leave
 
     @property
     def paused(self) -> bool:
@@ -71,6 +85,7 @@ class Limits:
         """Submit nothing more in this session; what was paid for goes on."""
         if all(reason.message != message for reason in self.reasons):
             self.reasons.append(Reason(exit_code, message))
+            self.emit("paused", exit_code=int(exit_code), message=message)
         self._wake()
 
     def hold_model(self, model: str, message: str) -> None:
@@ -78,6 +93,22 @@ class Limits:
         if model not in self.held_models:
             self.held_models.add(model)
             self.reasons.append(Held(Exit.HALTED, message))
+            self.emit("held", model=model, exit_code=int(Exit.HALTED), message=message)
+        self._wake()
+
+    @property
+    def lacks_money(self) -> bool:
+        """Whether this session waits for the account to be topped up."""
+        return self._lacks_money
+
+    def wait_for_money(self) -> None:
+        """Submit nothing until `has_money`; what was paid for goes on."""
+        self._lacks_money = True
+        self._wake()
+
+    def has_money(self) -> None:
+        """Note that the account can pay again."""
+        self._lacks_money = False
         self._wake()
 
     def good(self) -> None:
@@ -87,12 +118,41 @@ class Limits:
     def bad(self, message: str) -> None:
         """Note a service-class failure; pause after too many in a row."""
         self._streak += 1
-        if self._streak == self.streak_limit:  # more of them, already paid for, tell nothing new
+        if self._streak == self.halting.streak:  # more of them, already paid for, tell nothing new
             self.pause(
                 Exit.HALTED,
-                f"halted after {self._streak} failures in a row, the last: {message}. Nothing "
-                "more is paid for; look into it, then run again",
+                f"halted after {self._streak} failures in a row (--halt), the last: {message}. "
+                f"{_LEFT}: look into it with `batchgen status` and `batchgen ls --state failed`, "
+                "then run again",
             )
+
+    def moderated(self, message: str) -> None:
+        """Note a job that moderation refused; it belongs to no streak and ends none."""
+        self._moderated += 1
+        if self._moderated == self.halting.moderated:
+            self.pause(
+                Exit.HALTED,
+                f"halted after moderation refused {self._moderated} jobs (--halt), the last: "
+                f"{message}. Repeats can get the account suspended. {_LEFT}: see with `batchgen "
+                "ls --state failed` what was refused, change or cancel those jobs, then run again",
+            )
+
+    def lost(self, message: str) -> None:
+        """Note a job that came to rest as failed, expired or in doubt, of whatever class."""
+        self._lost += 1
+        soon, now = self.halting.soon, self.halting.now
+        for share, leaves in ((soon, False), (now, True)):
+            if share is None or self._lost != share.of(self.jobs):
+                continue
+            jobs = "1 job" if self._lost == 1 else f"{self._lost} jobs"
+            of_all = f", {share} of {self.jobs}" if share.is_percent else ""
+            self.pause(
+                Exit.HALTED,
+                f"halted after {jobs} failed, expired or came in doubt (--halt{of_all}), the last: "
+                f"{message}. {_LEFT}: look into it with `batchgen status`, then run again",
+            )
+            if leaves:
+                self._leave()
 
     def answered(self) -> None:
         """Note that a submit was answered plainly."""
@@ -126,7 +186,7 @@ class Limits:
             self.pause(
                 Exit.HALTED,
                 f"the service asks to wait for {retry_after_s / 3600:.1f} h ({message}): run "
-                "again then",
+                f"again then; {NOTHING_LOST}",
             )
             return None
         self._say_throttled(retry_after_s, message)
@@ -135,6 +195,7 @@ class Limits:
     def _say_throttled(self, wait_s: float, message: str) -> None:
         if self._throttled == 1:  # the requests beside it are refused alike
             logger.warning("the service refuses for now (%s): submits wait %.0f s", message, wait_s)
+            self.emit("throttled", wait_s=wait_s, message=message)
 
     @property
     def offline(self) -> bool:

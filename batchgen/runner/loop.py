@@ -12,23 +12,37 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
-from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
+from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderError, StoreError
+from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
-from batchgen.downloads.folder import remove_orphans
+from batchgen.domain.telling import Emit, dollars, silent
+from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib, remove_orphans
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
+from batchgen.runner.deadline import Deadline
 from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
-from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
+from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
+from batchgen.runner.listener import Listener, changes
 from batchgen.runner.polling import Durations, Pace
+from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.takeover import Takeover
-from batchgen.store import extras, jobs, learned, sharing, step_back, workers
+from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
+from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, Scope
+from batchgen.store.jobs import (
+    AdoptRequest,
+    Claim,
+    ClaimRequest,
+    Job,
+    NearlySpent,
+    NewSeed,
+    Scope,
+)
 from batchgen.store.journal import Journal
 from batchgen.store.writer import Writer
 
@@ -39,10 +53,11 @@ T = TypeVar("T")
 _KEEP_S = 10.0  # between two looks at other workers, the disk, the lease
 _BEATS_A_LEASE = 5
 _PAUSED_LOOK_S = 2.0
+_BETWEEN_BALANCES_S = 2.0
+_CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
-_KEPT_FREE_BYTES = 1024**3
 
 
 def new_id(prefix: str, now_ms: int) -> str:
@@ -88,7 +103,12 @@ class Session:
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
+        purse: What the account holds, and what must be left of it.
+        total: How many jobs of the scope were not at rest when it began.
+        reseed: Gives a job that is bought again another seed; None if its model takes none.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
+        session_id: Its id, which sorts by time.
+        emit: Told what happens.
     """
 
     database: Database
@@ -102,7 +122,12 @@ class Session:
     say: Callable[[str], None]
     command: str = "run"
     journal: Journal = field(default_factory=Journal)
+    purse: Purse = field(default_factory=lambda: Purse(steady_s))
+    total: int = 0
+    reseed: Callable[[Job], NewSeed | None] = lambda _: None
     renew_token: Callable[[], bool] = lambda: False
+    session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
+    emit: Emit = silent
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
@@ -110,9 +135,10 @@ class Session:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(streak_limit=self.settings.streak, clock=steady_s)
+        self.limits = Limits(
+            halting=self.settings.halting, clock=steady_s, jobs=self.total, emit=self.emit
+        )
         self.worker_id = new_id("w", self.now_ms())
-        self.session_id = new_id("s", self.now_ms())
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._leaving = False
@@ -126,6 +152,8 @@ class Session:
         self._new_payments = 0
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
+        self._warned_of: set[int] = set()  # batches whose budget comes to its end
+        self._prices = Prices()
         self._longest_ms = 0
         self._durations = Durations()
         self._crash: BaseException | None = None
@@ -138,8 +166,15 @@ class Session:
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             now_ms=lambda: self.now_ms(),
             say=self.say,
+            emit=self.emit,
         )
         self._lease = Lease(steady_s, time.time)
+        self._deadline = Deadline(
+            self.settings.max_duration_s, self.settings.until_s, steady_s, time.time
+        )
+        self._known: Snapshot
+        self._cap = 0
+        self._out_of_time: Reason | None = None
         self._carrier: Carrier
 
     @property
@@ -153,8 +188,9 @@ class Session:
         Raises:
             StoreError: If the job database fails for good.
         """
-        self.limits.on_change(self._wake.set)
         loop = asyncio.get_running_loop()
+        # Soon, not here: the coroutine that reports is one of those that are cancelled.
+        self.limits.on_change(self._wake.set, leave=lambda: loop.call_soon(self._leave))
 
         def on_stuck(said: str) -> None:
             self.say(said)
@@ -179,11 +215,14 @@ class Session:
             writer.start()
             shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
+            listener = self._new_listener()
+            listener.start()
             try:
                 await self._unless_left(self._work(writer))
             finally:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
+                await listener.end()
                 await self._cancel_tasks()
             if self._crash is not None:  # of the last job, or while leaving
                 raise self._crash
@@ -255,9 +294,21 @@ class Session:
             workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
             longest_ms = workers.longest_generation_ms(tx, self.account_id)
+            self._prices = costs.prices(tx, self.account_id)
+            self._known = control.snapshot(tx, self.account_id)
+        self._cap = self._known.cap
         self._lives(asked, now_ms)
         self._longest_ms = longest_ms or 0
         self._remember()
+        self.emit(
+            "session_started",
+            command=self.command,
+            version=info.version,
+            host=info.host,
+            pid=info.pid,
+            worker=info.id,
+            database=self.database.shown,
+        )
 
     def _remember(self) -> None:
         """Take up how long generations took in earlier sessions, the newest last."""
@@ -325,7 +376,12 @@ class Session:
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
+            reseed=self.reseed,
             journal=self.journal,
+            prices=self._prices,
+            lacks_money=self._lacks_money,
+            spent=self.purse.spent,
+            emit=self.emit,
         )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -333,6 +389,7 @@ class Session:
     async def _work(self, writer: Writer) -> None:
         await self._look_back(writer)
         await self._take_over(writer)
+        await self._check_space(writer)
         seen_alone = False
         while not self._leaving:
             if self._crash is not None:
@@ -347,6 +404,7 @@ class Session:
             if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
                     if seen_alone:
+                        await self._carrier.settle_costs()
                         return
                     # Between the two looks another may have given back what it had in hand.
                     seen_alone = True
@@ -362,6 +420,8 @@ class Session:
         """Whether something may yet be submitted, although nothing is in flight here."""
         if self.limits.paused or self._fenced:
             return False
+        if self.limits.lacks_money or self.purse.is_asked:
+            return await self._has_pending(writer)
         if claim is None:
             return self.limits.offline or bool(self._carrier.writer.stuck)
         if claim.paused or claim.wait_until_ms:  # the moment may have come since the claim
@@ -458,6 +518,8 @@ class Session:
         self.journal.intended(claim.jobs, account_id=self.account_id, now_ms=self.now_ms())
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
+        self._warn_of_budgets(claim.nearly_spent)
+        self._cap = claim.cap or self._cap
         self._tell_pause(claim.paused)
         if claim.fenced:
             self._fence()
@@ -466,14 +528,36 @@ class Session:
             self._spawn(job)
         return claim
 
+    def _warn_of_budgets(self, batches: Sequence[NearlySpent]) -> None:
+        for one in batches:
+            if one.batch_id not in self._warned_of:
+                self._warned_of.add(one.batch_id)
+                self.emit(
+                    "budget_warning",
+                    batch=one.batch,
+                    spent_usd=dollars(one.spent_micros),
+                    reserved_usd=dollars(one.reserved_micros),
+                    budget_usd=dollars(one.budget_micros),
+                )
+                used, budget = one.used_micros / 1_000_000, one.budget_micros / 1_000_000
+                self.say(
+                    f"batch {one.batch} has used ${used:,.2f} of its budget of ${budget:,.2f}, "
+                    "what is reserved included: `batchgen set budget` raises it"
+                )
+
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
             self._told_paused = paused
-            self.say(
+            said = (
                 "the account is paused: nothing is submitted until `batchgen unpause`"
                 if paused
                 else "the account is no longer paused"
             )
+            self.say(said)
+            if paused:
+                self.emit("paused", exit_code=None, message=said)  # it waits, and does not end
+            else:
+                self.emit("resumed", message=said)
 
     def _fence(self) -> None:
         """Submit nothing more: another worker has taken this one's jobs over, or soon will."""
@@ -481,22 +565,39 @@ class Session:
         self.limits.pause(
             Exit.HALTED,
             "this worker was silent for longer than its lease and another one declared it dead: "
-            "it submits nothing more; run again",
+            f"it submits nothing more; run again; {NOTHING_LOST}, the other one goes on with it",
         )
 
     def _wanted(self) -> int:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""
         if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
             return 0
+        if self.limits.lacks_money:
+            return 0
         in_flight = len(self._held)
-        wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
+        wanted = min(self._share - in_flight, _LARGEST_CLAIM)
         if self.settings.limit is not None:
             payments = self._new_payments - self.stats.unpaid
             wanted = min(wanted, self.settings.limit - payments)
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)
+        room = self.purse.room(self._reserved_micros)
+        if room is not None and wanted > 0:
+            wanted = min(wanted, room)
+            if not room:
+                self.purse.ask()
         return wanted
+
+    @property
+    def _reserved_micros(self) -> int:
+        """What this worker has in flight, as estimated."""
+        return sum(job.est_micros for job in self._held.values())
+
+    @property
+    def _share(self) -> int:
+        """How many of the account's jobs may be in flight through this worker."""
+        return self._cap if self.settings.jobs is None else min(self.settings.jobs, self._cap)
 
     def _request(self, wanted: int) -> ClaimRequest:
         now_ms = self.now_ms()
@@ -508,6 +609,7 @@ class Session:
             held_models=frozenset(self.limits.held_models),
             now_ms=now_ms,
             watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
+            prices=self._prices,
         )
 
     async def _take_up_extras(self, writer: Writer) -> None:
@@ -537,6 +639,8 @@ class Session:
             ),
         )
         self._orphans = len(adopted) == room
+        if adopted:
+            self.emit("took_over", what="adopted", jobs=len(adopted))
         await self._remove_parts(adopted)
         for job in adopted:
             self._spawn(job)
@@ -586,12 +690,54 @@ class Session:
             self._crash = self._crash or task.exception()
         self._wake.set()
 
+    # -- control ---------------------------------------------------------------------------------
+
+    def _new_listener(self) -> Listener:
+        return Listener(
+            self.database,
+            self.account_id,
+            self._known,
+            heard=self._heard,
+            failed=self._has_crashed,
+        )
+
+    def _heard(self, was: Snapshot, now: Snapshot) -> None:
+        """Go by what somebody has changed, and say so."""
+        self._cap = now.cap
+        for line in changes(was, now):
+            self.say(line)
+        if was.paused != now.paused:
+            self._tell_pause(now.paused)
+        self._carrier.look_now(now.cancels.keys() - was.cancels.keys())
+        self._wake.set()
+
+    async def _watch_clock(self) -> None:
+        """End submitting when the time has come; what is paid for goes on to its end."""
+        while (left_s := self._deadline.left_s) is not None:
+            said = self._deadline.reached()
+            if said is not None:
+                said += (
+                    ": nothing more is submitted, what is paid for is finished; run again to go on "
+                    "with the rest"
+                )
+                self.say(said)
+                self._out_of_time = Reason(Exit.BUDGET, said)
+                self.limits.pause(Exit.BUDGET, said)
+                return
+            await self.sleep(min(max(left_s, 0.01), _CLOCK_S))
+
+    def _has_crashed(self, error: BaseException) -> None:
+        self._crash = self._crash or error
+        self._wake.set()
+
     # -- keeping ---------------------------------------------------------------------------------
 
     async def _keep(self, writer: Writer) -> None:
         """Renew the lease, look for the dead, the disk and the service."""
         beats = asyncio.create_task(self._beat(writer))
         watch = asyncio.create_task(self._watch(writer))
+        purse = asyncio.create_task(self._mind_purse())
+        clock = asyncio.create_task(self._watch_clock())
         try:
             while not self._leaving:
                 if self.limits.offline:
@@ -604,7 +750,9 @@ class Session:
         finally:
             beats.cancel()
             watch.cancel()
-            await asyncio.gather(beats, watch, return_exceptions=True)
+            purse.cancel()
+            clock.cancel()
+            await asyncio.gather(beats, watch, purse, clock, return_exceptions=True)
 
     async def _watch(self, writer: Writer) -> None:
         """Free the store thread from a server that has gone silent; a beat waits behind it."""
@@ -612,25 +760,24 @@ class Session:
             await self.sleep(_KEEP_S)
             writer.cut_if_hung()
 
-    async def _lacks_space(self, writer: Writer) -> bool:
-        """Whether there is too little room to pay for what waits."""
-        return (
-            self.free_bytes() < _KEPT_FREE_BYTES
-            and self._in_place()
-            and await self._has_pending(writer)
-        )
+    async def _check_space(self, writer: Writer) -> None:
+        """Pay for nothing more if there is too little room for its clips."""
+        if self.fetcher is None:
+            return
+        free_bytes = self.free_bytes()
+        if free_bytes < KEPT_FREE_BYTES and self._in_place() and await self._has_pending(writer):
+            self.limits.pause(
+                Exit.OUTPUT,
+                f"less than 1 GiB is free ({in_mib(free_bytes)}) on the disk of the output folder: "
+                f"make room, then run again; {NOTHING_LOST}",
+            )
 
     async def _beat(self, writer: Writer) -> None:
         try:
             while True:
-                if self.fetcher is not None and await self._lacks_space(writer):
-                    self.limits.pause(
-                        Exit.OUTPUT,
-                        "less than 1 GiB is free on the disk of the output folder: make room, "
-                        "then run again",
-                    )
                 await self.sleep(self._keep_s)
                 await self._renew(writer)
+                await self._check_space(writer)
                 self._orphans = True
                 self._wake.set()
                 await self._look_back(writer)
@@ -656,13 +803,16 @@ class Session:
         told = False
         while not await self.provider.is_reachable():
             if not told:
-                self.say("the service cannot be reached: nothing is submitted until it answers")
+                said = "the service cannot be reached: nothing is submitted until it answers"
+                self.say(said)
+                self.emit("outage", message=said)
                 told = True
             if self.limits.outage_s() >= self.settings.max_outage_s:
                 self.limits.pause(
                     Exit.UNREACHABLE,
                     f"the service has been out of reach for {self.limits.outage_s():.0f} s: look "
-                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again",
+                    "at the network and RUNCOMFY_MODEL_API_BASE, then run again; "
+                    f"{NOTHING_LOST}, the next run looks at it again",
                 )
                 self._drain()
                 return
@@ -671,8 +821,60 @@ class Session:
             wait_s = min(2 * wait_s, LONGEST_PROBE_S)
         if told:
             self.say(f"the service answers again after {self.limits.outage_s():.0f} s")
+            self.emit("outage_over", outage_s=round(self.limits.outage_s(), 3))
         self.stats.last_problem = ""
         self.limits.go_online()
+
+    async def _mind_purse(self) -> None:
+        """Look at the balance where it is asked for; react when it falls too low, or rises."""
+        while self.purse.is_minded:
+            await self.purse.next_look()
+            self.purse.looking()
+            try:
+                balance = await self.provider.balance_micros()
+            except ProviderError as error:
+                logger.info("the balance could not be read: %s", error)
+                balance = None
+            self.purse.looked(balance)
+            self._judge_purse()
+            self._wake.set()
+            await self.sleep(_BETWEEN_BALANCES_S)
+
+    def _judge_purse(self) -> None:
+        reserved = self._reserved_micros
+        if self.limits.lacks_money:
+            if self.purse.is_filled(reserved):
+                said = "the account can pay again: going on"
+                self.say(said)
+                self.emit("resumed", message=said)
+                self.limits.has_money()
+            return
+        # What is in flight may have been taken already: only without it is the answer plain.
+        if self.purse.room(reserved) == 0 and not self._held:
+            least = (self.purse.min_micros or 0) / 1_000_000
+            left = (self.purse.balance_micros or 0) / 1_000_000
+            said = f"the balance is ${left:,.2f}, and --min-balance keeps ${least:,.2f} of it"
+            if not self._lacks_money(said):
+                self.limits.pause(
+                    Exit.NO_BALANCE,
+                    f"{said}: top it up or lower --min-balance, then run again; nothing that was "
+                    "paid for is lost",
+                )
+
+    def _lacks_money(self, said: str) -> bool:
+        """Wait for more money, if the user wants that; return whether the run does."""
+        if not self.purse.waits:
+            return False
+        if not self.limits.lacks_money:
+            said = (
+                f"no money to go on ({said}): waiting until the account is topped up; what is paid "
+                "for goes on"
+            )
+            self.say(said)
+            self.emit("paused", exit_code=int(Exit.NO_BALANCE), message=said)
+            self.purse.emptied()
+            self.limits.wait_for_money()
+        return True
 
     async def _take_over(self, writer: Writer) -> None:
         if not self._in_place():  # looking would be at another file
@@ -722,12 +924,17 @@ class Session:
 
     async def _end(self, writer: Writer, shutdown: Shutdown) -> Outcome:
         reasons = list(self.limits.reasons)
+        if self._out_of_time in reasons and not await self._has_pending(writer):
+            reasons.remove(self._out_of_time)  # there was nothing more to submit
         if shutdown.exit_code is not None:
             reasons.append(Reason(shutdown.exit_code, "stopped by a signal"))
         if self._over_budget and not self._leaving:
-            reasons.append(
-                Reason(Exit.BUDGET, "the budget leaves no room for the next job: raise --budget")
+            said = (
+                "the budget leaves no room for the next job: raise it with `batchgen set budget`, "
+                "then run again"
             )
+            reasons.append(Reason(Exit.BUDGET, said))
+            self.emit("paused", exit_code=int(Exit.BUDGET), message=said)
         await writer.do(
             workers.leave,
             workers.Leave(

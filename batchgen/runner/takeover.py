@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchgen.domain.errors import UsageError
+from batchgen.domain.telling import Emit, silent
 from batchgen.failpoints import failpoint
 from batchgen.runner import rescue
 from batchgen.store import sharing, workers
@@ -29,6 +30,7 @@ class Takeover:
         doubt_slot_ms: How long a doubt holds its slot.
         now_ms: Epoch milliseconds.
         say: Tells the user something.
+        emit: Told what was taken over.
     """
 
     backend: Backend
@@ -36,6 +38,7 @@ class Takeover:
     doubt_slot_ms: Callable[[], int]
     now_ms: Callable[[], int]
     say: Callable[[str], None]
+    emit: Emit = silent
     _kept_rescues: set[Path] = field(default_factory=set)  # told already
 
     async def from_others(self, writer: Writer) -> bool:
@@ -63,6 +66,7 @@ class Takeover:
             taken = await writer.do(_take_in, _Rescued(contents.pairs, self.now_ms()))
             if taken.recorded:
                 recorded = True
+                self.emit("took_over", what="recorded", jobs=len(taken.recorded))
                 self.say(
                     f"{path}: {len(taken.recorded)} request id(s) that a worker could not record "
                     "before it died are recorded now: nothing of them is paid for again"
@@ -82,6 +86,7 @@ class Takeover:
             sharing.take_from_silent, sharing.Silence(self.worker_id, _SILENT_MS)
         )
         if freed:
+            self.emit("took_over", what="adopted", jobs=freed)
             self.say(
                 f"another worker has been silent for {_SILENT_MS // 60_000} min: {freed} of its "
                 "paid job(s) go on here"
@@ -99,6 +104,7 @@ class Takeover:
             self.backend.forget(worker)
             buried = True
             if doubts:
+                self.emit("took_over", what="in_doubt", jobs=doubts)
                 self.say(
                     f"{doubts} job(s) of a worker that died are in doubt: they may have been "
                     "paid for; `batchgen reconcile --list` shows them"

@@ -16,6 +16,7 @@ from batchgen.domain.states import PAID, JobState
 from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.events import note
+from batchgen.store.jobs import as_stored
 
 _CHUNK = 500
 
@@ -335,7 +336,7 @@ def add_jobs(tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: i
 def _of_spec(spec: JobSpec, inputs: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
     return {
         "model": spec.model,
-        "inputs": _json(dict(inputs)),
+        "inputs": as_stored(inputs),
         "input_hash": spec.input_hash,
         "cells": _json(dict(spec.cells)),
         "seed": seed,

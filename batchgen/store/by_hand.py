@@ -8,6 +8,7 @@ from sqlalchemy import text
 from batchgen.domain.errors import UsageError
 from batchgen.domain.states import USER_MOVES, JobState
 from batchgen.store import jobs
+from batchgen.store.control import FIRST
 from batchgen.store.database import Transaction, locking
 from batchgen.store.events import note
 
@@ -33,8 +34,8 @@ _ABANDON = text(
 )
 _RESUBMIT = text(
     # Before anything else: a person decided it, and --limit may let nothing more through.
-    "UPDATE jobs SET state = 'pending', priority = -1, not_before_ms = 0, attempt_id = NULL, "
-    "error = NULL, finished_ms = NULL, updated_ms = :now_ms "
+    f"UPDATE jobs SET state = 'pending', priority = {FIRST}, not_before_ms = 0, "
+    "attempt_id = NULL, error = NULL, finished_ms = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = 'in_doubt'"
 )
 _WRITE_OFF = text(

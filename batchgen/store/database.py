@@ -180,7 +180,7 @@ class Database:
         """Return a connection whose transactions may write."""
         if self._writer is None:
             self._writer = self.backend.engine(read_only=False)
-        with self._translated():
+        with self.translated():
             connection = self._writer.connect()
         if self._opened is None and self.path is not None:
             self._opened = sqlite.identity(self.path)
@@ -210,7 +210,7 @@ class Database:
         """
         if self._writer is None:
             raise StoreError(f"{target}: the file is not open any more")
-        with self._translated(), self._writer.connect() as connection:
+        with self.translated(), self._writer.connect() as connection:
             opened = connection.connection.dbapi_connection
             with contextlib.closing(sqlite3.connect(target)) as copy:
                 cast(sqlite3.Connection, opened).backup(copy)
@@ -218,7 +218,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a short writing transaction of its own; commit at the end, roll back on error."""
-        with self._translated(), self.connect_writer() as connection, connection.begin():
+        with self.translated(), self.connect_writer() as connection, connection.begin():
             tx = Transaction(connection)
             yield tx
             tx.flush()
@@ -226,10 +226,15 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a read-only transaction: one snapshot, never in a writer's way."""
+        with self.translated(), self.connect_reader() as connection, connection.begin():
+            yield Transaction(connection)
+
+    def connect_reader(self) -> Connection:
+        """Return a connection whose transactions only look."""
         if self._reader is None:
             self._reader = self.backend.engine(read_only=True)
-        with self._translated(), self._reader.connect() as connection, connection.begin():
-            yield Transaction(connection)
+        with self.translated():
+            return self._reader.connect()
 
     def let_go(self) -> None:
         """Leave the writing connection to the thread that is stuck in it; `close` spares it."""
@@ -243,11 +248,44 @@ class Database:
         self._writer = self._reader = None
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Let what a driver raises come out as what it means to a person."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
             raise self.backend.explain(error) from error
+
+
+class Watcher:
+    """Looks at a job database again and again, in one thread, over one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Open a read-only transaction; after an error, the next one has a new connection.
+
+        Raises:
+            StoreError: If it cannot be read, or another file has its name by now.
+        """
+        if self._connection is None:
+            self._database.check_in_place()
+            self._connection = self._database.connect_reader()
+        try:
+            with self._database.translated(), self._connection.begin():
+                yield Transaction(self._connection)
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with self._database.translated():
+                connection.close()
 
 
 def _backend(url: str, *, allow_network_fs: bool, busy_timeout_ms: int) -> Backend:

@@ -57,6 +57,7 @@ def _job(row: Any) -> Job:
         epoch=_NO_EPOCH,
         attempt_id=row.attempt_id,
         retries_used=_NEVER_AGAIN,
+        policy_retries_used=_NEVER_AGAIN,
         est_micros=row.est_micros,
         request_id=row.request_id,
         accepted_ms=row.accepted_ms,

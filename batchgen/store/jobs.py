@@ -8,14 +8,15 @@ epoch under which the worker holds it, and change nothing once another worker ha
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, text
 
 from batchgen.domain.identity import job_label
+from batchgen.domain.prices import Prices, is_nearly_spent
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import step_back
 from batchgen.store.database import ByDialect, Transaction, locking
@@ -82,11 +83,28 @@ class ClaimRequest:
     held_models: frozenset[str]
     now_ms: int
     watch: step_back.Watch = step_back.NOTHING_BOUGHT
+    prices: Prices = field(default_factory=Prices)  # what the worker has learned
 
 
 _LOCKED_LOOK_MS = 1_000
 LONGEST_FREEZE_MS = 3_600_000
 """The longest that a service can make everybody wait; what asks for more pauses the run."""
+
+
+@dataclass(frozen=True)
+class NearlySpent:
+    """A batch that has used most of its budget; money in micro-dollars."""
+
+    batch_id: int
+    batch: str
+    spent_micros: int
+    reserved_micros: int
+    budget_micros: int
+
+    @property
+    def used_micros(self) -> int:
+        """Spent and reserved."""
+        return self.spent_micros + self.reserved_micros
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,7 @@ class Claim:
         cap: The account's cap.
         wait_until_ms: Nothing can be claimed before (a freeze, or jobs that are not due yet).
         over_budget: Batches of which a job would not fit any more.
+        nearly_spent: Batches whose budget comes to its end.
         paused: The account is paused by a person.
         fenced: This worker has been declared dead: it must not pay for anything.
         stepped_back: Purchases are missing from the job database: nobody may pay.
@@ -112,6 +131,7 @@ class Claim:
     paused: bool = False
     fenced: bool = False
     stepped_back: str | None = None
+    nearly_spent: tuple[NearlySpent, ...] = ()
 
 
 _GATE = locking(
@@ -126,7 +146,7 @@ _LIVE = text(
     "AND ((slot_until_ms IS NULL AND state <> 'in_doubt') OR slot_until_ms > :now_ms)"
 )
 _BUDGETS = text(
-    "SELECT b.id, b.budget_micros, "
+    "SELECT b.id, b.name, b.budget_micros, "
     "(SELECT coalesce(sum(spent_micros), 0) FROM spending s WHERE s.batch_id = b.id) AS spent, "
     "(SELECT coalesce(sum(est_micros), 0) FROM attempts a WHERE a.account_id = :account_id "
     " AND a.batch_id = b.id AND a.state IN ('intent', 'accepted', 'in_doubt')) AS reserved "
@@ -224,14 +244,20 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
         room = bucket.tokens
         if room <= 0:
             return Claim((), live, gate.cap, bucket.next_ms)
-    taken, over_budget = _affordable(tx, request, room)
+    taken, budgets = _affordable(tx, request, room)
+    over_budget, nearly_spent = budgets.exceeded, budgets.nearly_spent
     if not taken:
-        return Claim((), live, gate.cap, _next_due(tx, request, over_budget), over_budget)
+        wait_until_ms = _next_due(tx, request, over_budget)
+        return Claim(
+            (), live, gate.cap, wait_until_ms, over_budget=over_budget, nearly_spent=nearly_spent
+        )
     jobs = _intend(tx, request, taken)
     if bucket is not None:
         key["empty_ms"] = bucket.after(len(jobs))
         tx.run(_SPEND_TOKENS, key)
-    return Claim(jobs, live + len(jobs), gate.cap, over_budget=over_budget)
+    return Claim(
+        jobs, live + len(jobs), gate.cap, over_budget=over_budget, nearly_spent=nearly_spent
+    )
 
 
 @dataclass(frozen=True)
@@ -267,32 +293,73 @@ class _Bucket:
         return self.empty_ms + math.ceil(1000 * taken / self.rate_per_s)
 
 
-def _affordable(
-    tx: Transaction, request: ClaimRequest, room: int
-) -> tuple[list[Any], frozenset[int]]:
-    left = {
-        row.id: int(row.budget_micros - row.spent - row.reserved)
-        for row in tx.rows(_BUDGETS, {"account_id": request.account_id})
-    }
-    taken: list[Any] = []
-    over_budget: set[int] = set()
+class _Budgets:
+    """What the budgets of an account's batches leave, while jobs are taken."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = {row.id: row for row in rows}
+        self._left = {row.id: int(row.budget_micros - row.spent - row.reserved) for row in rows}
+        self._exceeded: set[int] = set()
+
+    @property
+    def exceeded(self) -> frozenset[int]:
+        """Batches of which a job would not fit."""
+        return frozenset(self._exceeded)
+
+    @property
+    def nearly_spent(self) -> tuple[NearlySpent, ...]:
+        """Batches whose budget comes to its end."""
+        used = {key: int(row.budget_micros) - self._left[key] for key, row in self._rows.items()}
+        return tuple(
+            NearlySpent(
+                key,
+                row.name,
+                spent_micros=int(row.spent),
+                reserved_micros=used[key] - int(row.spent),
+                budget_micros=int(row.budget_micros),
+            )
+            for key, row in self._rows.items()
+            if is_nearly_spent(used[key], int(row.budget_micros))
+        )
+
+    def takes(self, batch_id: int, micros: int) -> bool:
+        """Reserve the price of one more job, if it fits."""
+        if batch_id in self._exceeded:
+            return False
+        if batch_id in self._left:
+            if micros > self._left[batch_id]:
+                self._exceeded.add(batch_id)
+                return False
+            self._left[batch_id] -= micros
+        return True
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A job that a claim takes, and what is reserved for it."""
+
+    row: Any
+    est_micros: int
+
+
+def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list[_Taken], _Budgets]:
+    budgets = _Budgets(tx.rows(_BUDGETS, {"account_id": request.account_id}))
+    taken: list[_Taken] = []
     values = _scope_values(request)
     while len(taken) < room:
-        blocked = len(over_budget)
-        seen = {row.id for row in taken}
-        for row in tx.rows(_CANDIDATES, {**values, "wanted": room, "skipped": list(over_budget)}):
-            if row.id in seen or row.batch_id in over_budget or len(taken) == room:
+        blocked = len(budgets.exceeded)
+        seen = {one.row.id for one in taken}
+        wanted = {**values, "wanted": room, "skipped": list(budgets.exceeded)}
+        for row in tx.rows(_CANDIDATES, wanted):
+            if row.id in seen or len(taken) == room:
                 continue
-            if row.batch_id in left:
-                # A budget without a known price is refused when it is set.
-                if (row.est_micros or 0) > left[row.batch_id]:
-                    over_budget.add(row.batch_id)
-                    continue
-                left[row.batch_id] -= row.est_micros or 0
-            taken.append(row)
-        if len(over_budget) == blocked:
+            # A budget without a known price is refused when it is set.
+            est_micros = request.prices.of_request(row.model, row.settings, row.est_micros) or 0
+            if budgets.takes(row.batch_id, est_micros):
+                taken.append(_Taken(row, est_micros))
+        if len(budgets.exceeded) == blocked:
             break
-    return taken, frozenset(over_budget)
+    return taken, budgets
 
 
 def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
@@ -317,7 +384,8 @@ def _scope_values(request: ClaimRequest) -> dict[str, Any]:
     }
 
 
-def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tuple[Job, ...]:
+def _intend(tx: Transaction, request: ClaimRequest, taken: Sequence[_Taken]) -> tuple[Job, ...]:
+    rows = [one.row for one in taken]
     values = [
         {
             "job_id": row.id,
@@ -332,9 +400,9 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
             "inputs": row.inputs,
             "input_hash": row.input_hash,
             "settings": row.settings,
-            "est_micros": row.est_micros or 0,
+            "est_micros": one.est_micros,
         }
-        for row, attempt_id in zip(rows, request.attempt_ids, strict=False)
+        for one, row, attempt_id in zip(taken, rows, request.attempt_ids, strict=False)
     ]
     tx.run_many(_TAKE, values)
     tx.run_many(_INTEND, values)
@@ -347,6 +415,7 @@ def _intend(tx: Transaction, request: ClaimRequest, rows: Sequence[Any]) -> tupl
             epoch=row.epoch + 1,
             attempt_id=value["attempt_id"],
             no=value["no"],
+            est_micros=value["est_micros"],
         )
         for row, value in zip(rows, values, strict=True)
     )
@@ -407,7 +476,7 @@ _RUN = text(
 _ATTEMPT = locking(
     "SELECT a.id, a.state, a.job_id, a.batch_id, a.account_id, a.worker_id, a.est_micros, "
     "a.charged_micros, a.request_id, j.state AS job_state, j.attempt_id AS newest, j.owner, "
-    "a.input_hash = j.input_hash AS same_inputs "
+    "a.input_hash = j.input_hash AS same_inputs, a.inputs AS sent, j.inputs, j.seed "
     "FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :attempt_id"
 )
 _ACCEPT_LATE = text(
@@ -418,8 +487,8 @@ _ACCEPT_LATE = text(
     "WHERE id = :attempt_id"
 )
 _RUN_LATE = text(
-    "UPDATE jobs SET state = 'running', attempt_id = :attempt_id, error = NULL, "
-    "error_class = NULL, finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id"
+    "UPDATE jobs SET state = 'running', attempt_id = :attempt_id, inputs = :inputs, seed = :seed, "
+    "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms WHERE id = :job_id"
 )
 
 
@@ -480,6 +549,7 @@ def accept_late(
         "raw": raw,
         "now_ms": now_ms,
         "extra": extra,
+        **_with_seed_sent(row),
     }
     tx.run(_ACCEPT_LATE, values)
     if not extra:
@@ -487,6 +557,21 @@ def accept_late(
         tx.moved(row.batch_id, row.job_state, "running")
     note(tx, "accepted_late", row.job_id, attempt_id, now_ms, request_id=request_id, extra=extra)
     return not extra
+
+
+def _with_seed_sent(row: Any) -> dict[str, Any]:
+    """Return the job's inputs and seed with the attempt's: it may have got another one since."""
+    sent, inputs = json.loads(row.sent), json.loads(row.inputs)
+    for name, value in inputs.items():
+        if type(value) is int and value == row.seed and sent.get(name) != value:
+            seed = sent.get(name)
+            # The hashes are equal, so of the numbers only the seed can differ.
+            kept = {key: one for key, one in inputs.items() if key != name}
+            return {
+                "inputs": as_stored(kept if seed is None else {**inputs, name: seed}),
+                "seed": seed,
+            }
+    return {"inputs": row.inputs, "seed": row.seed}
 
 
 class Recorded(Enum):
@@ -511,6 +596,11 @@ def recorded_as(tx: Transaction, attempt_id: str, request_id: str) -> Recorded:
     if row is None or row.carrier or row.state not in {"intent", "in_doubt", "abandoned"}:
         return Recorded.OTHERWISE
     return Recorded.NOT_YET
+
+
+def as_stored(inputs: Mapping[str, Any]) -> str:
+    """Return inputs as the job database holds them."""
+    return json.dumps(dict(inputs), ensure_ascii=False, separators=(",", ":"))
 
 
 class Regroup(Exception):
@@ -767,12 +857,21 @@ def _charge(cost_micros: int | None, job: Job) -> int:
 
 
 @dataclass(frozen=True)
+class NewSeed:
+    """What is sent when a job is bought again with another seed."""
+
+    inputs: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """A generation ended without a clip: failed, cancelled or lost.
 
     Attributes:
         state: The attempt's end: failed | cancelled.
         retry_at_ms: When the job may be bought again; None if it may not.
+        new_seed: What is sent then; None is the same again.
     """
 
     job: Job
@@ -785,10 +884,14 @@ class Ended:
     raw: str | None
     retry_at_ms: int | None
     now_ms: int
+    new_seed: NewSeed | None = None
 
 
+# The input hash stays: it is of what the user asked for.
 _AGAIN = text(
-    "UPDATE jobs SET state = 'pending', owner = NULL, retries_used = retries_used + 1, "
+    "UPDATE jobs SET state = 'pending', owner = NULL, retries_used = retries_used + :retries, "
+    "policy_retries_used = policy_retries_used + :policy_retries, "
+    "inputs = coalesce(:inputs, inputs), seed = coalesce(:seed, seed), "
     "not_before_ms = :retry_at_ms, error = :error, error_class = NULL, attempt_id = NULL, "
     "remote_state = NULL, queue_position = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = 'running' AND owner = :worker_id AND epoch = :epoch"
@@ -815,6 +918,8 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         end.cost_micros or 0 if end.state == "cancelled" else _charge(end.cost_micros, end.job)
     )
     job_state = "pending" if end.retry_at_ms is not None else end.state
+    by_policy = end.error_class is ErrorClass.MODERATION
+    new = end.new_seed
     values = {
         "attempt_id": end.job.attempt_id,
         "job_id": end.job.id,
@@ -831,6 +936,10 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         "code": end.code,
         "error": end.error,
         "retry_at_ms": end.retry_at_ms,
+        "retries": int(not by_policy),
+        "policy_retries": int(by_policy),
+        "inputs": None if new is None else as_stored(new.inputs),
+        "seed": None if new is None else new.seed,
         "now_ms": end.now_ms,
     }
     moved = tx.run(_END if end.retry_at_ms is None else _AGAIN, values)
@@ -838,7 +947,10 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         tx.run(_SPEND, values)
     if moved:
         tx.moved(end.job.batch_id, "running", job_state)
-    note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, error=end.error, code=end.code)
+    said = {"error": end.error, "code": end.code}
+    if moved and new is not None:
+        said["new_seed"] = str(new.seed)
+    note(tx, end.state, end.job.id, end.job.attempt_id, end.now_ms, **said)
     return bool(moved)
 
 
@@ -1060,7 +1172,8 @@ def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None
 
 
 _OWNED = locking(
-    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros "
+    f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros, "
+    "a.est_micros AS reserved_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
     "AND j.state IN ('submitting', 'running', 'downloading') "
@@ -1120,6 +1233,7 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
                 _job(
                     row,
                     epoch=row.epoch + 1,
+                    est_micros=row.reserved_micros,
                     request_id=row.request_id,
                     accepted_ms=row.accepted_ms,
                     started_ms=row.started_ms,

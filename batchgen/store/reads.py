@@ -284,31 +284,39 @@ def tally(
     return Counter(JobState(row.state) for row in rows if row.id not in scope.outside)
 
 
-_PENDING_MONEY = text(
-    "SELECT count(*) AS jobs, coalesce(sum(j.est_micros), 0) AS micros, "
-    "coalesce(sum(CASE WHEN j.est_micros IS NULL THEN 1 ELSE 0 END), 0) AS unpriced "
+_PENDING_KINDS = text(
+    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.state = 'pending' "
-    "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+    "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "GROUP BY j.model, j.settings, j.est_micros"
 ).bindparams(bindparam("batch_ids", expanding=True))
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Pending jobs and what they would cost; money in micro-dollars."""
+class Kind:
+    """Pending jobs that are alike in all that decides their price.
 
+    Attributes:
+        model: Model id.
+        settings: `identity.settings_of` their inputs; None if not known.
+        listed: Their list price in micro-dollars, None if there is none.
+        jobs: How many they are.
+    """
+
+    model: str
+    settings: str | None
+    listed: int | None
     jobs: int
-    micros: int
-    unpriced: int
 
 
-def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -> Waiting:
-    """Return how many jobs wait to be paid for, and their estimate."""
-    row = tx.row(
-        _PENDING_MONEY,
+def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -> list[Kind]:
+    """Return the jobs that wait to be paid for, those alike counted together."""
+    rows = tx.rows(
+        _PENDING_KINDS,
         {
             "account_id": account_id,
             "all_batches": int(batch_ids is None),
             "batch_ids": list(batch_ids or ()),
         },
     )
-    return Waiting(row.jobs, int(row.micros), int(row.unpriced)) if row else Waiting(0, 0, 0)
+    return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]

@@ -1,7 +1,9 @@
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -90,6 +92,18 @@ def test_a_finished_job_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.code == 3
     assert "left alone: is succeeded" in done.out
     assert states() == {"a": "succeeded"}
+
+
+def test_a_job_that_is_being_submitted_is_left_alone() -> None:
+    ok("add", write("jobs.csv", rows("a")))
+    with closing(sqlite3.connect("batchgen.db")) as connection, connection:
+        connection.execute("UPDATE jobs SET state = 'submitting'")
+
+    done = call("cancel", "a")
+
+    assert done.code == 3
+    assert "left alone: is being submitted just now: cancel it again once it runs" in done.out
+    assert states() == {"a": "submitting"}
 
 
 def test_another_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,12 @@ def test_only_the_named_account_is_paused(monkeypatch: pytest.MonkeyPatch) -> No
         ok("add", write("other.csv", rows("b")), "--account", "other")
 
         said = ok("pause", "--account", "other", "--json").said
-        assert said == {"account": "other", "paused": True, "was_paused": False}
+        assert said == {
+            "account": "other",
+            "paused": True,
+            "was_paused": False,
+            "live_workers": 0,
+        }
         assert "already" in ok("pause", "--account", "other").err
         assert "account other is paused" in ok("status").err
         assert ok("run", "-y", "--poll-interval", "0").code == 0

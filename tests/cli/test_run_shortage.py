@@ -232,15 +232,38 @@ def test_clips_without_a_place_rest_and_nothing_more_is_bought(place: Place, mou
     on_read_only = place.run()
     states = place.states()
     subprocess.run(["mount", "-o", "remount,rw", clips], check=True)
-    low = place.run("more.csv", "--new-batch", "--output-dir", str(clips))  # less than 1 GiB
     done = place.run("--batch", "jobs")
 
-    assert [one.code for one in (bought, on_full, on_read_only, low, done)] == [0, 13, 13, 13, 0]
+    assert [one.code for one in (bought, on_full, on_read_only, done)] == [0, 13, 13, 0]
     assert states == {"downloading": 3}
-    assert "less than 1 GiB is free" in low.err
-    assert place.states() == {"succeeded": 3, "pending": 5}
+    assert place.states() == {"succeeded": 3}
     assert place.service.counters.posts == 3
     assert not list(clips.rglob("*.part"))
+
+
+def test_without_room_for_clips_nothing_is_stored_or_paid_for(place: Place, mount: Mount) -> None:
+    clips = mount("size=80m")
+    place.write(rows_of(3))
+    place.write(rows_of(5)[3:], "more.csv")
+    small = ("--output-dir", str(clips))
+    assert call("add", str(place.folder / "jobs.csv"), "--db", str(place.db), *small).code == 0
+    before = place.jobs()
+
+    new = place.run("more.csv", *small)
+    known = place.run()
+    after = place.jobs()
+    without_clips = place.run("--no-download")
+    elsewhere = place.run("more.csv")
+    fetched = place.run()
+
+    assert [one.code for one in (new, known, without_clips)] == [13, 13, 0]
+    for refused in (new, known):
+        assert f"less than 1 GiB is free (80 MiB) on the disk of {clips}" in refused.err
+        assert "nothing was stored or spent" in refused.err
+    assert (after, len(before)) == (before, 3)
+    assert (elsewhere.code, fetched.code) == (0, 0), elsewhere.err
+    assert place.states() == {"succeeded": 5}
+    assert place.service.counters.accepted == 5
 
 
 def test_a_strangers_lock_at_the_start_ends_the_run(

@@ -1,13 +1,17 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchgen.domain.expansion import (
     ONLY,
     RowIds,
     Variant,
+    another_seed,
     estimate_micros,
     occurrence_key,
+    seed_bounds,
     variants,
     with_seed,
 )
@@ -106,3 +110,44 @@ def test_an_exported_row_gets_its_seed_back() -> None:
 def test_a_model_without_a_seed_takes_none() -> None:
     with pytest.raises(ValueError, match="takes no seed"):
         with_seed(make_spec(), 7, model=make_model())
+
+
+def seeded(low: int | None, high: int | None) -> Model:
+    bounds = {"minimum": low, "maximum": high}
+    schema = {key: value for key, value in bounds.items() if value is not None}
+    return make_model(seed="seed", schema={"properties": {"seed": schema}})
+
+
+@given(st.data(), st.integers(0, 9), st.integers(0, 9), st.none() | st.integers(-2, 20))
+def test_another_seed_is_within_the_bounds_and_never_the_same(
+    data: st.DataObject, low: int, more: int, used: int | None
+) -> None:
+    model = seeded(low, low + more)
+    inputs = {"prompt": "a fox", **({} if used is None else {"seed": used})}
+
+    found = another_seed(
+        inputs, model=model, draw=lambda low, high: data.draw(st.integers(low, high))
+    )
+
+    if more == 0 and used == low:
+        assert found is None
+        return
+    assert found is not None
+    changed, seed = found
+    assert seed != used
+    assert low <= seed <= low + more
+    assert changed == {"prompt": "a fox", "seed": seed}
+
+
+def test_a_model_without_a_seed_has_no_other() -> None:
+    assert another_seed({}, model=make_model(), draw=lambda low, _: low) is None
+    assert seed_bounds(make_model()) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bounds"), [(None, None, (0, 2**31 - 1)), (-5, 9, (0, 9)), (3, 4, (3, 4))]
+)
+def test_seeds_are_drawn_from_zero_and_within_the_schema(
+    low: int | None, high: int | None, bounds: tuple[int, int]
+) -> None:
+    assert seed_bounds(seeded(low, high)) == bounds

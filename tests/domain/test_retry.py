@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.domain.retry import RETRIED_CODES, backoff_s, doubt_slot_ms, failure_class, is_retried
+from batchgen.domain.retry import (
+    RETRIED_CODES,
+    backoff_s,
+    doubt_slot_ms,
+    failure_class,
+    is_policy_retried,
+    is_retried,
+)
 from batchgen.domain.states import ErrorClass
 
 
@@ -48,6 +55,16 @@ def test_retries_are_used_up(used: int, allowed: int, again: int) -> None:
     retried = is_retried(ErrorClass.GENERATION, retries_used=used, retries=allowed)
 
     assert retried is bool(again)
+
+
+@pytest.mark.parametrize("error_class", list(ErrorClass))
+@pytest.mark.parametrize(("used", "allowed"), [(0, 0), (0, 1), (1, 1), (2, 1), (3, 7)])
+def test_only_moderation_is_bought_again_by_policy_and_only_if_asked_for(
+    error_class: ErrorClass, used: int, allowed: int
+) -> None:
+    again = is_policy_retried(error_class, retries_used=used, retries=allowed)
+
+    assert again is (error_class is ErrorClass.MODERATION and used < allowed)
 
 
 def test_every_known_code_is_retried() -> None:

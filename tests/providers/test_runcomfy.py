@@ -19,6 +19,7 @@ from batchgen.domain.errors import (
     Unavailable,
     UsageError,
 )
+from batchgen.domain.prices import UnitPrice
 from batchgen.providers.interface import Look, Phase, Provider
 from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, balance_url
 
@@ -390,19 +391,58 @@ def test_cancel_without_an_outcome_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "micros"),
+    ("body", "micros"),
     [
-        (200, {"balance_usd": 12.5, "currency": "USD"}, 12_500_000),
-        (200, {"balance_usd": "3"}, 3_000_000),
-        (200, {"currency": "USD"}, None),
-        (404, HTML, None),
-        (401, {}, None),
+        ({"balance_usd": 12.5, "currency": "USD"}, 12_500_000),
+        ({"balance_usd": "3"}, 3_000_000),
+        ({"balance_usd": 0}, 0),
     ],
 )
-def test_balance(status: int, body: Any, micros: int | None) -> None:
-    with service(body, status=status) as server:
+def test_balance(body: Any, micros: int) -> None:
+    with service(body) as server:
         assert ask(server.base, lambda provider: provider.balance_micros()) == micros
     assert server.asked[0][1] == "/prod/v2/balance"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, {"currency": "USD"}, Unavailable),
+        (200, {"balance_usd": "much"}, Unavailable),
+        (404, HTML, Unavailable),
+        (500, HTML, Unavailable),
+        (401, {}, AccountBlocked),
+        (200, {"error_code": 400004, "message": "expired"}, AccountBlocked),
+    ],
+)
+def test_a_balance_that_cannot_be_read(status: int, body: Any, error: type[Exception]) -> None:
+    with service(body, status=status) as server, pytest.raises(error):
+        ask(server.base, lambda provider: provider.balance_micros())
+
+
+@pytest.mark.parametrize(
+    ("body", "price"),
+    [
+        ({"base_price_usd": 0.07, "price_unit": "second"}, UnitPrice(70_000, "second")),
+        ({"base_price_usd": "1.5", "price_unit": "output"}, UnitPrice(1_500_000, "output")),
+        ({"base_price_usd": 0, "price_unit": "second"}, None),
+        ({"base_price_usd": 0.07, "price_unit": "frame"}, None),
+        ({"base_price_usd": 0.07, "price_unit": None}, None),
+        ({"model_id": "a/b"}, None),
+    ],
+)
+def test_price_of_the_catalog(body: Any, price: UnitPrice | None) -> None:
+    with service(body) as server:
+        assert ask(server.base, lambda provider: provider.price("a/b")) == price
+    assert server.asked[0][1] == "/v1/models/a/b"
+
+
+def test_a_price_that_the_catalog_refuses_is_an_error_of_a_look() -> None:
+    with (
+        service({"error_code": 400001, "message": "no such model"}, status=400) as server,
+        pytest.raises(Unavailable),
+    ):
+        ask(server.base, lambda provider: provider.price("a/b"))
 
 
 def test_balance_page_of_the_real_service_and_of_any_other() -> None:

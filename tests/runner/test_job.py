@@ -19,14 +19,16 @@ from batchgen.domain.errors import (
     Throttled,
     Unavailable,
 )
+from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
+from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.runner.job import Carrier, Settings, Stats
 from batchgen.runner.limits import Limits
 from batchgen.runner.polling import Pace
 from batchgen.store import jobs
-from batchgen.store.jobs import Job
+from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.writer import Writer
 
 URL = "https://files.example.com/clip.mp4"
@@ -63,7 +65,10 @@ class Service:
     async def cancel(self, request_id: str) -> bool:
         return False
 
-    async def balance_micros(self) -> int | None:
+    async def balance_micros(self) -> int:
+        return 0
+
+    async def price(self, model: str) -> UnitPrice | None:
         return None
 
     async def is_reachable(self) -> bool:
@@ -115,7 +120,7 @@ class World:
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.limits = Limits(streak_limit=10, clock=lambda: self.now_s)
+        self.limits = Limits(halting=Halting(), clock=lambda: self.now_s)
 
     async def sleep(self, seconds: float) -> None:
         suspended_s = self.suspends_s.pop(0) if self.suspends_s else 0.0
@@ -430,6 +435,119 @@ def test_an_answer_that_never_came_is_in_doubt(world: World, job: Job) -> None:
     assert states(world, job) == ("in_doubt", None)
     assert world.store.reserved() == 250_000
     assert world.store.attempt(job.attempt_id).slot_until_ms == int(world.now_s * 1000) + 600_000
+
+
+@dataclass
+class Awake(World):
+    """A world in which nobody wakes up by himself."""
+
+    asks: bool = False
+    carriers: list[Carrier] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.asks:
+            self.carriers[0].look_now(["unknown", "a000002"])
+        await asyncio.Event().wait()
+
+
+@dataclass
+class AsksMeanwhile(Service):
+    """Is asked for another look while it looks."""
+
+    carriers: list[Carrier] = field(default_factory=list)
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        for carrier in self.carriers:
+            carrier.look_now(["a000002"])
+        return await super().poll(model, request_id)
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asleep", "looking"])
+def test_a_look_that_is_asked_for_happens_at_once(tmp_path: Path, *, asks: bool) -> None:
+    world = Awake(Store(tmp_path), asks=asks)
+    world.store.fill(1)
+    (job,) = world.store.claim()
+    cancelled = Look(Phase.CANCELLED, "cancelled", "{}")
+    service = AsksMeanwhile([WAITING, cancelled])
+
+    def prepare(carrier: Carrier) -> None:
+        (world.carriers if asks else service.carriers).append(carrier)
+
+    world.carry(job, service, prepare=prepare)
+
+    assert job.attempt_id == "a000002"
+    assert states(world, job) == ("cancelled", None)
+    assert service.asked == 2
+    world.store.check()
+    world.store.close()
+
+
+REFUSED = Look(Phase.FAILED, "failed", "{}", error_code="SAFETY.INPUT.TEXT", error_text="no")
+FAILED = Look(Phase.FAILED, "failed", "{}", error_code="INTERNAL", error_text="no")
+
+
+@pytest.mark.parametrize(
+    ("look", "policy_retries", "new_seed", "has_seed", "state", "reseeded", "warned"),
+    [
+        (REFUSED, 0, False, True, "failed", False, False),
+        (REFUSED, 0, True, True, "failed", False, False),
+        (REFUSED, 1, False, True, "pending", True, False),
+        (REFUSED, 1, False, False, "failed", False, True),
+        (FAILED, 1, False, True, "pending", False, False),
+        (FAILED, 0, True, True, "pending", True, False),
+        (FAILED, 0, True, False, "pending", False, True),
+    ],
+)
+def test_what_is_bought_again_and_with_which_seed(
+    world: World,
+    job: Job,
+    caplog: pytest.LogCaptureFixture,
+    look: Look,
+    policy_retries: int,
+    new_seed: bool,
+    has_seed: bool,
+    state: str,
+    reseeded: bool,
+    warned: bool,
+) -> None:
+    chosen = Settings(policy_retries=policy_retries, new_seed_on_retry=new_seed)
+    new = NewSeed({**job.inputs, "seed": 4}, 4) if has_seed else None
+
+    def prepare(carrier: Carrier) -> None:
+        carrier.reseed = lambda _: new
+
+    world.carry(job, Service([look]), Files(), settings=chosen, prepare=prepare)
+
+    row = world.store.job(job.id)
+    assert (row.state, row.seed) == (state, 4 if reseeded else None)
+    assert world.stats.failed == (state == "failed")
+    assert any("takes no other seed" in text for text in caplog.messages) is warned
+
+
+def test_a_model_without_a_seed_is_told_once_and_refused_jobs_are_not_asked_for_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.store.fill(3)
+    first, *others = world.store.claim(3)
+    service = Service([REFUSED])
+
+    world.carry(first, service, settings=Settings(policy_retries=5), beside=others)
+
+    assert [states(world, one) for one in (first, *others)] == [("failed", "moderation")] * 3
+    assert len(service.submits) == 3
+    assert len([text for text in caplog.messages if "takes no other seed" in text]) == 1
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_only_who_brings_a_job_to_rest_counts_its_verdict(
+    world: World, job: Job, mine: bool
+) -> None:
+    world.limits.halting = Halting(streak=1)
+    held = job if mine else replace(job, epoch=job.epoch + 1)  # another has taken it over
+
+    world.carry(held, Service([Look(Phase.FAILED, "failed", "{}")]))
+
+    assert world.limits.paused is mine
 
 
 # -- when to look --------------------------------------------------------------------------------

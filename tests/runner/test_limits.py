@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from batchgen.domain.errors import Exit
-from batchgen.runner.limits import Limits
+from batchgen.domain.halting import NEVER_HALTS, Halting, parse_halting
+from batchgen.runner.limits import NOTHING_LOST, Limits
 
 
 class Clock:
@@ -15,7 +16,7 @@ class Clock:
 
 def make_limits(*, streak: int = 3) -> tuple[Limits, Clock]:
     clock = Clock()
-    return Limits(streak_limit=streak, clock=clock), clock
+    return Limits(halting=Halting(streak=streak or None), clock=clock), clock
 
 
 def codes(limits: Limits) -> list[Exit]:
@@ -68,6 +69,71 @@ def test_no_streak_pauses_a_session_that_never_halts() -> None:
     assert not limits.paused
 
 
+def test_moderation_has_a_ceiling_of_its_own_and_belongs_to_no_streak() -> None:
+    limits, _ = make_limits(streak=2)
+    for _ in range(49):
+        limits.moderated("the text")
+    limits.bad("why")
+    limits.good()
+    limits.bad("why")
+    before = limits.paused
+
+    limits.moderated("the text")
+    limits.moderated("the text")
+
+    assert not before
+    assert codes(limits) == [Exit.HALTED]
+    assert "suspended" in limits.reasons[0].message
+
+
+def test_moderation_ends_no_streak() -> None:
+    limits, _ = make_limits(streak=2)
+
+    limits.bad("why")
+    limits.moderated("the text")
+    limits.bad("why")
+
+    assert limits.paused
+
+
+@pytest.mark.parametrize(
+    ("spec", "jobs", "lost"),
+    [("fail=3", 100, 3), ("fail=3%", 100, 3), ("fail=3%", 101, 4), ("fail=1%", 5, 1)],
+)
+@pytest.mark.parametrize("when", ["soon", "now"])
+def test_failures_of_any_kind_stop_a_run(when: str, spec: str, jobs: int, lost: int) -> None:
+    limits = Limits(halting=parse_halting([f"{when},{spec}"]), clock=lambda: 0.0, jobs=jobs)
+    told: list[str] = []
+    limits.on_change(lambda: told.append("wake"), leave=lambda: told.append("leave"))
+
+    for _ in range(lost - 1):
+        limits.lost("why")
+        limits.good()
+    before = list(told)
+    limits.lost("why")
+    limits.lost("why")
+
+    assert before == []
+    assert told == (["wake"] if when == "soon" else ["wake", "leave"])
+    assert codes(limits) == [Exit.HALTED]
+
+
+def test_every_halt_says_that_nothing_is_lost_and_what_to_do() -> None:
+    halting = parse_halting(["streak=1", "moderated=1", "soon,fail=1", "now,fail=2%"])
+    limits = Limits(halting=halting, clock=lambda: 0.0, jobs=100)
+
+    limits.bad("why")
+    limits.moderated("why")
+    limits.lost("why")
+    limits.lost("why")
+    limits.throttle_s(7200, "429")
+
+    said = [reason.message for reason in limits.reasons]
+    assert len(said) == 5
+    assert all(NOTHING_LOST in message and "run again" in message for message in said)
+    assert "2 jobs failed, expired or came in doubt (--halt, 2% of 100)" in said[3]
+
+
 def test_after_three_doubts_submits_go_one_by_one_until_one_is_answered() -> None:
     limits, _ = make_limits(streak=10)
     seen = []
@@ -95,7 +161,7 @@ def test_a_held_model_does_not_pause_the_others() -> None:
 def test_a_pause_is_told_once_and_wakes_the_loop() -> None:
     limits, _ = make_limits()
     woken: list[bool] = []
-    limits.on_change(lambda: woken.append(limits.paused))
+    limits.on_change(lambda: woken.append(limits.paused), leave=lambda: None)
 
     limits.pause(Exit.TOKEN, "refused")
     limits.pause(Exit.TOKEN, "refused")
@@ -173,7 +239,7 @@ def test_looks_wait_for_the_service() -> None:
 
 
 def test_submits_that_never_leave_are_tried_less_and_less_often() -> None:
-    limits = Limits(streak_limit=0, clock=lambda: 0.0)
+    limits = Limits(halting=NEVER_HALTS, clock=lambda: 0.0)
     waits = []
     for _ in range(12):
         limits.unsent()

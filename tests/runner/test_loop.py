@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from store.stored_jobs import Store, put_back
 
-from batchgen.domain.errors import Rejected
-from batchgen.providers.interface import Accepted, Provider
+from batchgen.domain.errors import Exit, Rejected
+from batchgen.domain.jobs import Clip
+from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner import rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
@@ -109,4 +111,61 @@ def test_an_id_whose_commit_is_given_up_stays_in_the_rescue_file(
         assert (kept, attempt.request_id) == ([], "request-1")
     else:
         assert (kept, attempt.request_id) == ([((attempt.id, "request-1"),)], None)
+    store.close()
+
+
+@dataclass
+class Filling:
+    """Makes clips while the disk fills up, the first one only once the session has noticed."""
+
+    free: list[int]
+    session: Session | None = None
+    submits: int = 0
+    fetched: list[str] = field(default_factory=list)
+
+    def free_bytes(self) -> int:
+        return self.free.pop(0) if len(self.free) > 1 else self.free[0]
+
+    async def submit(self, model: str, inputs: dict[str, Any]) -> Accepted:
+        self.submits += 1
+        return Accepted(f"request-{self.submits}", "{}")
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        assert self.session is not None
+        if not self.session.limits.paused:
+            return Look(Phase.IN_PROGRESS, "in_progress", "{}")
+        return Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=("https://x/1.mp4",))
+
+    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
+        self.fetched.append(name)
+        return Clip(path=name, url=url, sha256="0" * 64, size_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("free", "bought"),
+    [([2**30 - 1], 0), ([2**30, 2**30, 2**30 - 1], 1)],
+    ids=["from the start", "later"],
+)
+def test_without_room_for_clips_nothing_more_is_bought_and_what_is_paid_for_is_fetched(
+    tmp_path: Path, free: list[int], bought: int
+) -> None:
+    store = Store(tmp_path)
+    store.fill(3)
+    disk = Filling(free)
+    session = session_of(store, disk)
+    disk.session = session
+    session.fetcher = disk
+    session.free_bytes = disk.free_bytes
+    session.settings = Settings(jobs=1)
+    if bought:  # else it looks before it pays, not at its first beat
+        session.sleep = lambda _: asyncio.sleep(0.001)
+
+    outcome = asyncio.run(session.run())
+
+    assert [reason.exit_code for reason in outcome.reasons] == [Exit.OUTPUT]
+    assert "(1,023 MiB)" in outcome.reasons[0].message
+    assert (disk.submits, len(disk.fetched)) == (bought, bought)
+    states = [row.state for row in store.query("SELECT state FROM jobs ORDER BY id")]
+    assert states == ["succeeded"] * bought + ["pending"] * (3 - bought)
+    store.check()
     store.close()

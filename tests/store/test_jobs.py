@@ -1,6 +1,8 @@
 """Every change of a job while it runs, over a real database."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from store.stored_jobs import (
     generated,
     put_back,
     refusal,
+    spec_of,
     trouble,
 )
 
@@ -139,6 +142,63 @@ def test_a_retry_gets_a_new_attempt_with_the_next_number(store: Store) -> None:
     assert second.id == first.id
     assert [store.attempt(job.attempt_id).no for job in (first, second)] == [1, 2]
     assert second.epoch == first.epoch + 1
+    store.check()
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.GENERATION, ErrorClass.MODERATION])
+def test_a_retry_with_a_new_seed_is_the_same_job_and_sends_the_new_seed(
+    store: Store, error_class: ErrorClass
+) -> None:
+    store.fill(1)
+    first = store.running()[0]
+    new = jobs.NewSeed({**first.inputs, "seed": 4}, 4)
+    end = ended(first, error_class=error_class, retry_at_ms=NOW)
+
+    store.do(jobs.record_ended, replace(end, new_seed=new))
+    second = store.claim()[0]
+
+    row = store.job(first.id)
+    assert (second.inputs, row.seed) == ({**first.inputs, "seed": 4}, 4)
+    assert (second.input_hash, row.input_hash) == (first.input_hash, first.input_hash)
+    assert [json.loads(store.attempt(one.attempt_id).inputs) for one in (first, second)] == [
+        first.inputs,
+        second.inputs,
+    ]
+    used = (row.retries_used, row.policy_retries_used)
+    assert used == ((0, 1) if error_class is ErrorClass.MODERATION else (1, 0))
+    assert (second.retries_used, second.policy_retries_used) == used
+    store.check()
+
+
+def test_a_worker_that_lost_a_job_gives_it_no_seed(store: Store) -> None:
+    store.fill(1)
+    job = store.running()[0]
+    end = replace(ended(job, retry_at_ms=NOW), new_seed=jobs.NewSeed({"seed": 4}, 4))
+
+    moved = store.do(jobs.record_ended, replace(end, worker_id="w2"))
+
+    assert moved == [False]
+    assert (store.job(job.id).seed, json.loads(store.job(job.id).inputs)) == (None, job.inputs)
+
+
+@pytest.mark.parametrize("sent", [None, 3])
+def test_a_late_answer_brings_back_the_seed_that_was_sent(store: Store, sent: int | None) -> None:
+    asked = {} if sent is None else {"seed": sent}
+    store.add(store.batch(), [spec_of("r0", **asked)])
+    with store.database.transaction() as tx:
+        tx.run(text("UPDATE jobs SET seed = :seed"), {"seed": sent})
+    first = store.claim()[0]
+    store.do(jobs.record_doubt, doubt(first))
+    store.by_hand(by_hand.resubmit, first.id)
+    second = store.running()[0]
+    new = jobs.NewSeed({**second.inputs, "seed": 4}, 4)
+    store.do(jobs.record_ended, replace(ended(second, retry_at_ms=NOW), new_seed=new))
+
+    store.do(jobs.record_accepted, accepted(first))
+
+    row = store.job(first.id)
+    assert (row.state, row.attempt_id, row.seed) == ("running", first.attempt_id, sent)
+    assert json.loads(row.inputs) == first.inputs
     store.check()
 
 

@@ -284,7 +284,7 @@ class Books:
         now = self.clock()
         queue_s = self._durations.uniform(*settings.queue_s)
         run_s = math.inf if Kind.STUCK in faults else self._draw_run_s()
-        cost = self.cost_micros(inputs)
+        cost = self._draw_cost(inputs)
         entry = Entry(
             id=self._new_id(now, queue_s + run_s, cost),
             number=number,
@@ -304,8 +304,8 @@ class Books:
         counters.most_untold = max(counters.most_untold, counters.untold)
         counters.in_flight += 1
         counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
-        if self.wallet_micros is not None:
-            self.wallet_micros -= cost
+        if not settings.charge_at_end:
+            self._take(cost)
         if settings.submits_per_s is not None:
             self._recent.append(now)
         self.advance()
@@ -383,6 +383,8 @@ class Books:
                 self.counters.in_flight -= 1
                 if not self._is_charged(entry):
                     self._refund(entry)
+                elif self._settings.charge_at_end:
+                    self._take(entry.cost_micros)
             else:
                 return
 
@@ -391,10 +393,14 @@ class Books:
             return False
         return self._settings.charge_failed or Kind.GENERATION not in entry.faults
 
+    def _take(self, micros: int) -> None:
+        if self.wallet_micros is not None:
+            self.wallet_micros -= micros
+
     def _refund(self, entry: Entry) -> None:
         self.counters.charged_micros -= entry.cost_micros
-        if self.wallet_micros is not None:
-            self.wallet_micros += entry.cost_micros
+        if not self._settings.charge_at_end:
+            self._take(-entry.cost_micros)
         entry.cost_micros = 0
 
     def _draw_run_s(self) -> float:
@@ -402,6 +408,10 @@ class Books:
         if settings.run_median_s is None:
             return self._durations.uniform(*settings.run_s)
         return self._durations.lognormvariate(math.log(settings.run_median_s), settings.run_sigma)
+
+    def _draw_cost(self, inputs: Mapping[str, Any]) -> int:
+        cost, spread = self.cost_micros(inputs), self._settings.price_spread
+        return round(cost * self._mishaps.uniform(1 - spread, 1 + spread)) if spread else cost
 
     def _new_id(self, now: float, life_s: float, cost_micros: int) -> str:
         # An id tells enough to go on with it after this process is gone (`recognise_earlier`),

@@ -256,7 +256,8 @@ class Simulator:
     async def _model(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
         if request.method == "GET":
             if self._is_known(model):
-                price = self.settings.price_per_s_micros
+                stated = self.settings.catalog_per_s_micros
+                price = self.settings.price_per_s_micros if stated is None else stated
                 return _json(catalog.entry(model, price_per_s_micros=price))
             return _refusal(Kind.MODEL_UNKNOWN)
         if request.method != "POST":

@@ -147,8 +147,11 @@ class Settings:
         submits_per_s: How many submits a second are taken before refusing (429).
         retry_after_s: What those refusals state as Retry-After; None states nothing.
         price_per_s_micros: Price of a second of clip (input `duration`, 5 if absent).
+        price_spread: Each request costs a random share more or less, up to this (0.2: ±20 %).
+        catalog_per_s_micros: What the catalog states instead of the true price.
         cost_stated: Whether `?include_cost=true` shows the cost.
         charge_failed: Whether a failed generation costs.
+        charge_at_end: Whether the wallet pays when a clip is made, not when it is asked for.
         wallet_micros: What the account holds; submits it cannot pay are refused (400002).
         revoke_after: The token is refused everywhere after so many accepted requests.
         token_status: HTTP status of a refused token: 401, 403 (403001) or 400 (400004).
@@ -181,8 +184,11 @@ class Settings:
     submits_per_s: int | None = None
     retry_after_s: float | None = None
     price_per_s_micros: int = 50_000
+    price_spread: float = 0.0
+    catalog_per_s_micros: int | None = None
     cost_stated: bool = True
     charge_failed: bool = False
+    charge_at_end: bool = False
     wallet_micros: int | None = None
     revoke_after: int | None = None
     token_status: int = 401
