@@ -171,7 +171,7 @@ class Carrier:
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
     _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
-    _watches: dict[str, "_Watch"] = field(default_factory=dict)  # by attempt
+    _watches: "dict[str, _Watch]" = field(default_factory=dict)  # by attempt
     _asked: set[str] = field(default_factory=set)  # attempts to be looked at at once
 
     async def carry(self, job: Job) -> None:
@@ -660,15 +660,15 @@ class Carrier:
         run_ms = result.run_ms
         mine = await self.writer.do(jobs.record_generated, result)
         self.limits.good()
+        if run_ms is not None:
+            self._learn(job, self._possible_ms(job, run_ms))
+            if self.learned is not None:
+                await self.learned(run_ms)
         self.spent(job.est_micros if look.cost_micros is None else look.cost_micros)
         if look.cost_micros is not None:
             self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
         elif len(self._uncosted) < _MOST_UNCOSTED:
             self._uncosted[job.attempt_id] = _Uncosted(job, is_counted=True)
-        if run_ms is not None:
-            self._learn(job, self._possible_ms(job, run_ms))
-            if self.learned is not None:
-                await self.learned(run_ms)
         self.stats.charged_micros += (
             job.est_micros if look.cost_micros is None else look.cost_micros
         )

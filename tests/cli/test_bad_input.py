@@ -365,7 +365,7 @@ OPTIONS: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
     "timeout-inf": (["--job-timeout", "inf"], 2, ["--job-timeout", "inf"]),
     "interval": (["--poll-interval", "-1"], 2, ["--poll-interval", "-1"]),
     "poll-rate": (["--poll-rate", "0"], 2, ["--poll-rate", "0.0 is not in the range"]),
-    "poll-rate-nan": (["--poll-rate", "nan"], 2, ["--poll-rate", "is not a number a second"]),
+    "poll-rate-nan": (["--poll-rate", "nan"], 2, ["--poll-rate", "is not a number such as"]),
     "limit": (["--limit", "-1"], 2, ["--limit", "-1 is not in the range"]),
     "name-field": (["--name", "{nope}"], 2, ["unknown field {nope}", "the fields are {batch}"]),
     "name-empty": (["--name", ""], 2, ["names no file", "the default is"]),

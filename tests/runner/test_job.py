@@ -437,6 +437,51 @@ def test_an_answer_that_never_came_is_in_doubt(world: World, job: Job) -> None:
     assert world.store.attempt(job.attempt_id).slot_until_ms == int(world.now_s * 1000) + 600_000
 
 
+@dataclass
+class Awake(World):
+    """A world in which nobody wakes up by himself."""
+
+    asks: bool = False
+    carriers: list[Carrier] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.asks:
+            self.carriers[0].look_now(["unknown", "a000002"])
+        await asyncio.Event().wait()
+
+
+@dataclass
+class AsksMeanwhile(Service):
+    """Is asked for another look while it looks."""
+
+    carriers: list[Carrier] = field(default_factory=list)
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        for carrier in self.carriers:
+            carrier.look_now(["a000002"])
+        return await super().poll(model, request_id)
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asleep", "looking"])
+def test_a_look_that_is_asked_for_happens_at_once(tmp_path: Path, *, asks: bool) -> None:
+    world = Awake(Store(tmp_path), asks=asks)
+    world.store.fill(1)
+    (job,) = world.store.claim()
+    cancelled = Look(Phase.CANCELLED, "cancelled", "{}")
+    service = AsksMeanwhile([WAITING, cancelled])
+
+    def prepare(carrier: Carrier) -> None:
+        (world.carriers if asks else service.carriers).append(carrier)
+
+    world.carry(job, service, prepare=prepare)
+
+    assert job.attempt_id == "a000002"
+    assert states(world, job) == ("cancelled", None)
+    assert service.asked == 2
+    world.store.check()
+    world.store.close()
+
+
 REFUSED = Look(Phase.FAILED, "failed", "{}", error_code="SAFETY.INPUT.TEXT", error_text="no")
 FAILED = Look(Phase.FAILED, "failed", "{}", error_code="INTERNAL", error_text="no")
 
