@@ -1,5 +1,6 @@
 """A run is changed from another terminal while it works."""
 
+import re
 import signal
 import struct
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cli.commands import call, ok
+from cli.bought import service
+from cli.commands import call, ok, rows, write
 from power.disk import compiled
 from runs import Place, rows_of
 
@@ -293,6 +295,19 @@ def test_a_run_that_was_done_in_time_does_not_say_that_time_was_up(place: Place)
     done = run.wait()
 
     assert done.code == 0, done.err
+
+
+def test_until_when_it_submits_is_said_before_anything_is_paid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        write("jobs.csv", rows("a"))
+        db = ("--db", "jobs.db")
+        done = ok("run", "jobs.csv", "-y", *db, "--until", "07:00", "--max-duration", "8h")
+
+    asked = done.err.partition("1 succeeded")[0]
+    assert "submits for 8h at most (--max-duration)" in asked
+    assert re.search(r"submits until 20\d\d-\d\d-\d\d 07:00 at most", asked)
 
 
 @pytest.mark.parametrize("clock", ["25:00", "7", "07:60", "7 am", ""])
