@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+AUTO = "auto"
+
+_SLOWEST, _FASTEST = 0.001, 1_000_000  # a second
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
 
@@ -46,6 +49,47 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return seconds
+
+
+class Jobs(click.ParamType[int | str]):
+    """A number of jobs, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or `auto` as it is."""
+        if value == AUTO or isinstance(value, int):
+            return AUTO if value == AUTO else int(value)
+        if not re.fullmatch("[0-9]{1,9}", str(value)) or int(value) < 1:
+            self.fail(f"{value!r} is neither a number of jobs, at least 1, nor auto", param, ctx)
+        return int(value)
+
+
+class Rate(click.ParamType[float]):
+    """So many a second; `none` is no bound, told apart from no word at all as infinity."""
+
+    name = "N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a number a second."""
+        if value in ("none", math.inf):
+            return math.inf
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = math.nan
+        if not _SLOWEST <= rate <= _FASTEST:
+            self.fail(
+                f"{value!r} is neither a number a second, from {_SLOWEST} to {_FASTEST:,}, nor "
+                "none",
+                param,
+                ctx,
+            )
+        return rate
 
 
 class Halt(click.ParamType[int]):

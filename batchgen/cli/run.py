@@ -1,6 +1,7 @@
 """`batchgen run`: add manifests, ask, and work until every job in scope is at rest."""
 
 import contextlib
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.options import AUTO
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
@@ -26,6 +28,7 @@ from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
 
+_JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
 
 
@@ -52,6 +55,7 @@ def command(**given: Any) -> int:
     ):
         _check_output(database, wanted)
         look = consent.look(database, wanted, found)
+        _check_limits(wanted, look.account)
         if wanted.dry_run:
             return _show_dry_run(look, wanted)
         consent.check_database(database, wanted)
@@ -160,7 +164,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
             # Last: from here on every claim of the account waits for the commit.
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
-            jobs = _cap(tx, database, account, wanted.jobs)
+            share = _limit(tx, database, account, wanted)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         with database.reading() as tx:
             total = _unfinished(reads.tally(tx, scope, account.id))
@@ -170,7 +174,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look) -> int:
                 make_provider=found.connect,
                 account_id=account.id,
                 scope=scope,
-                settings=wanted.settings(jobs),
+                settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 total=total,
@@ -241,20 +245,45 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int:
-    """Return this worker's share of the cap, storing `-j` if no other worker lives."""
-    if jobs is None:
-        return account.cap
+def _check_limits(wanted: Flags, account: Account | None) -> None:
+    """Refuse a highest cap where the cap would not move.
+
+    Raises:
+        UsageError: If `--jobs-max` is given, and neither `-j auto` nor stored.
+    """
+    is_stored = wanted.jobs is None and account is not None and account.auto_max is not None
+    if wanted.jobs_max is not None and wanted.jobs != AUTO and not is_stored:
+        raise UsageError("--jobs-max without -j auto would do nothing: give -j auto too")
+
+
+def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags) -> int | None:
+    """Store what the account's workers may do together, if no other lives.
+
+    Returns:
+        This worker's share of the cap; None for whatever the account allows.
+    """
+    if wanted.jobs is wanted.jobs_max is wanted.submit_rate is None:
+        return None
     living = workers.living(tx, database.backend)
     if living:
-        share = min(jobs, account.cap)
-        say(
-            f"{plural(len(living), 'other worker')} at work: the cap stays {account.cap}, this "
-            f"one takes at most {share}"
-        )
-        return share
-    accounts.set_cap(tx, account, jobs)
-    return jobs
+        at_work = f"{plural(len(living), 'other worker')} at work"
+        if wanted.jobs_max is not None or wanted.submit_rate is not None:
+            say(f"{at_work}: --jobs-max and --submit-rate stay as they are stored")
+        if isinstance(wanted.jobs, int):
+            share = min(wanted.jobs, account.cap)
+            say(f"{at_work}: the cap stays {account.cap}, this one takes at most {share}")
+            return share
+        if wanted.jobs == AUTO and account.auto_max is None:
+            say(f"{at_work}: the cap stays {account.cap}")
+        return None
+    if isinstance(wanted.jobs, int):
+        accounts.set_cap(tx, account, wanted.jobs)
+    elif wanted.jobs == AUTO or wanted.jobs_max is not None:
+        accounts.set_auto(tx, account, wanted.jobs_max or account.auto_max or _JOBS_MAX)
+    if wanted.submit_rate is not None:
+        rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
+        accounts.set_rate(tx, account, rate)
+    return None
 
 
 def _unfinished(tally: Counter[JobState]) -> int:

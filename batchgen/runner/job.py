@@ -35,6 +35,7 @@ from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import Limits
 from batchgen.runner.polling import after_trouble_s, wait_s
+from batchgen.runner.spacing import Spacer
 from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job
 from batchgen.store.journal import Journal
@@ -82,6 +83,7 @@ class Stats:
     """What happened in this session, for the display; money in micro-dollars."""
 
     submitted: int = 0
+    ended: int = 0  # generations that came to an end, whatever it was
     unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
@@ -102,12 +104,13 @@ class Stats:
 class Settings:
     """What the user chose for a session; times in seconds."""
 
-    jobs: int = 4
+    jobs: int | None = None  # this worker's share of the cap; None: whatever the gate allows
     retries: int = 1
     job_timeout_s: float = 3600.0
     poll_interval_s: float = 2.0
     download: bool = True
     download_jobs: int = 4
+    download_rate: float | None = None  # files a second; None has no bound
     limit: int | None = None
     streak: int = 10
     max_outage_s: float = 6 * 3600.0
@@ -135,12 +138,14 @@ class Carrier:
     may_pay: Callable[[], bool]  # whether the worker surely holds its jobs
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
+    spacer: Spacer = field(default_factory=lambda: Spacer(None))  # of downloads
     journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
+    went_well: Callable[[], None] = lambda: None  # a submit was accepted
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
@@ -223,6 +228,7 @@ class Carrier:
             return None
         failpoint("before-post")
         tokens = self._tokens
+        sent_at = self.limits.clock()
         try:
             accepted = await self.provider.submit(job.model, job.inputs)
         except OutcomeUnknown as error:
@@ -232,12 +238,13 @@ class Carrier:
             await self._refused(job, error)
             return None
         except ProviderError as error:
-            await self._put_back(job, error, tokens)
+            await self._put_back(job, error, tokens, sent_at)
             return None
         self.stats.submitted += 1
         self.limits.answered()
         if not await self._record_accepted(job, accepted):
             return None
+        self.went_well()
         failpoint("after-id-commit")
         return accepted
 
@@ -328,18 +335,18 @@ class Carrier:
         self.limits.answered()
         self.limits.bad(str(error))
 
-    async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
+    async def _put_back(self, job: Job, error: ProviderError, tokens: int, sent_at: float) -> None:
         not_before_ms = 0
         keep = False
         match error:
             case Unsent():
                 self.limits.unsent()
             case Throttled():
-                wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
+                wait_s = self.limits.throttle_s(error.retry_after_s, str(error), sent_at=sent_at)
                 if wait_s is not None:
                     now_ms = self.now_ms()
                     until_ms = now_ms + int(wait_s * 1000)
-                    freeze = jobs.Freeze(self.account_id, until_ms, now_ms)
+                    freeze = jobs.Freeze(self.account_id, until_ms, now_ms, job.attempt_id)
                     await self.writer.do(jobs.freeze, freeze)
             case AccountBlocked():
                 self._blocked(error, tokens)
@@ -413,7 +420,10 @@ class Carrier:
     async def _wait(self, job: Job) -> Job | None:
         """Wait for the end and record it; None if there is no clip to fetch, or not now."""
         look = await self._until_ended(job)
-        return None if look is None else await self._ended(job, look)
+        if look is None:
+            return None
+        self.stats.ended += 1
+        return await self._ended(job, look)
 
     async def _until_ended(self, job: Job) -> Look | None:
         """Look at the job until it has ended; None if it rests before."""
@@ -665,7 +675,7 @@ class Carrier:
                     self.stats.downloading += 1
                     try:
                         return [
-                            await fetcher.fetch(url, folder=self.folder(job), name=name)
+                            await self._fetch(fetcher, url, job, name)
                             for url, name in zip(job.urls, names_of(job), strict=True)
                         ]
                     finally:
@@ -689,6 +699,10 @@ class Carrier:
                     backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
                 )
         return None
+
+    async def _fetch(self, fetcher: Fetcher, url: str, job: Job, name: str) -> Clip:
+        await self.spacer.turn()
+        return await fetcher.fetch(url, folder=self.folder(job), name=name)
 
     async def _is_expired(self, job: Job, error: DownloadError, *, fresh: bool) -> bool:
         dead_since_ms = await self._trouble(job, str(error), link_dead=error.link_dead)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
+from batchgen.domain.adapting import State
 from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, StoreError
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
@@ -24,6 +25,7 @@ from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, Limits, Reason
 from batchgen.runner.shutdown import Shutdown
+from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
 from batchgen.store import extras, jobs, sharing, step_back, workers
 from batchgen.store.database import Database, Transaction
@@ -123,6 +125,10 @@ class Session:
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
+        self._cap: int | None = None  # the account's, as of the last claim
+        self._may_rise = False  # it would, for a submit that is accepted
+        self._told = (0, 0)  # of `Stats`, submitted and ended, at the last claim that counted
+        self._adapted: State | None = None
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
         self._longest_ms = 0
@@ -310,7 +316,9 @@ class Session:
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
+            spacer=Spacer(self.settings.download_rate, sleep=self.sleep),
             in_flight=self._held,
+            went_well=self._went_well,
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
@@ -331,7 +339,7 @@ class Session:
             adopted = await self._adopt(writer)
             wanted = self._wanted()
             claim = await self._claim(writer, wanted) if wanted > 0 else None
-            if claim is not None and claim.jobs:
+            if claim is not None and claim.jobs and not claim.wait_until_ms:
                 continue
             if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
@@ -438,8 +446,9 @@ class Session:
     async def _claim(self, writer: Writer, wanted: int) -> Claim | None:
         if not self._may_pay():
             await self._renew(writer)  # suspended for longer than the lease, and nobody noticed
+        request = self._request(wanted)
         try:
-            claim = await writer.do(self._claim_in_place, self._request(wanted))
+            claim = await writer.do(self._claim_in_place, request)
         except DatabaseMoved as error:
             self._moved(error)
             return None
@@ -453,7 +462,43 @@ class Session:
         self._new_payments += len(claim.jobs)
         for job in claim.jobs:
             self._spawn(job)
+        self._follow(request, claim)
         return claim
+
+    def _follow(self, request: ClaimRequest, claim: Claim) -> None:
+        """Note what the gate allows by now, whoever has changed it."""
+        if claim.fenced or claim.stepped_back:
+            return
+        if claim.counted:
+            submitted, ended = self._told
+            self._told = (submitted + request.accepted, ended + request.ended)
+        self._cap = claim.cap or self._cap
+        self._may_rise = claim.may_rise
+        state = claim.state
+        if state is not None and (
+            self._adapted is None
+            or (state.cap, state.pace) != (self._adapted.cap, self._adapted.pace)
+        ):
+            self._adapted = state
+            logger.info("-j auto: %d jobs in flight, %.2f submits a second", state.cap, state.pace)
+
+    @property
+    def adapted(self) -> State | None:
+        """What `-j auto` allowed at the last claim; None if the cap is fixed."""
+        return self._adapted
+
+    def _went_well(self) -> None:
+        if self._may_rise:
+            self._wake.set()
+
+    def _room(self) -> int:
+        """How many more jobs the cap would let this worker have in flight, as far as it knows."""
+        share = self.settings.jobs
+        if share is None:
+            share = _LARGEST_CLAIM if self._cap is None else self._cap
+            if self._may_rise:
+                share += max(self.stats.submitted - self._told[0], self.stats.ended - self._told[1])
+        return share - len(self._held)
 
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
@@ -477,8 +522,7 @@ class Session:
         """How many jobs this worker has room for; 0 if nothing may be submitted now."""
         if self.limits.paused or self.limits.offline or self._fenced or self._carrier.writer.stuck:
             return 0
-        in_flight = len(self._held)
-        wanted = min(self.settings.jobs - in_flight, _LARGEST_CLAIM)
+        wanted = min(self._room(), _LARGEST_CLAIM)
         if self.settings.limit is not None:
             payments = self._new_payments - self.stats.unpaid
             wanted = min(wanted, self.settings.limit - payments)
@@ -497,6 +541,8 @@ class Session:
             held_models=frozenset(self.limits.held_models),
             now_ms=now_ms,
             watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
+            accepted=self.stats.submitted - self._told[0],
+            ended=self.stats.ended - self._told[1],
         )
 
     async def _take_up_extras(self, writer: Writer) -> None:

@@ -47,7 +47,10 @@ _TOKEN = text(  # locks the gate of all workers only if it has to
     "AND (token_hash IS NULL OR token_hash <> :token_hash)"
 )
 _CAP = text("UPDATE accounts SET cap = :cap, auto_max = NULL, adapting = NULL WHERE id = :id")
-_AUTO = text("UPDATE accounts SET auto_max = :auto_max WHERE id = :id")
+_AUTO = text(
+    "UPDATE accounts SET auto_max = :auto_max, "
+    "cap = CASE WHEN cap > :auto_max THEN :auto_max ELSE cap END WHERE id = :id"
+)
 _RATE = text("UPDATE accounts SET rate_per_s = :rate_per_s WHERE id = :id")
 _PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
 
