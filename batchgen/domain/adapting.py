@@ -50,7 +50,7 @@ class Memory:
     Attributes:
         ceiling: The lowest level that was refused; None if none was.
         hold_ms: How long the level stays below the ceiling before it is tried again.
-        held_until_ms: When that will be.
+        held_until_ms: When that will be; during a probe, until when it is the only one.
         probe_from: The level to step back to, while the ceiling is being tried.
         proof: Accepted submits that are still to come before the probe counts as borne.
     """
@@ -65,6 +65,18 @@ class Memory:
         """Whether it is too early for a probe."""
         # A hold beyond the longest there is was begun before a clock was set back.
         return now_ms < self.held_until_ms <= now_ms + LONGEST_HOLD_MS
+
+    def is_alone(self, now_ms: int) -> bool:
+        """Whether a probe is under way beside which there must be no other.
+
+        Not for ever: one that nothing needs any more would never be proved.
+        """
+        return self.probe_from is not None and self.is_held(now_ms)
+
+    def probed(self, level: float, *, proof: int, now_ms: int) -> "Memory":
+        """Return it as it is while the ceiling is tried, from a level to step back to."""
+        until_ms = now_ms + FIRST_HOLD_MS
+        return replace(self, probe_from=level, proof=proof, held_until_ms=until_ms)
 
     def held(self, hold_ms: int, now_ms: int) -> "Memory":
         """Return it with a hold from now on, and without a probe."""
@@ -104,7 +116,7 @@ class State:
 
     def may_probe(self, now_ms: int) -> bool:
         """Whether jobs in flight may be tried at their ceiling: one probe at a time."""
-        return self.rate.probe_from is None and not self.jobs.is_held(now_ms)
+        return not self.jobs.is_held(now_ms) and not self.rate.is_alone(now_ms)
 
 
 def load(text: str | None, *, cap: int) -> State:
@@ -174,7 +186,7 @@ def _more_jobs(state: State, seen: Progress) -> State:
     if cap < below:
         return replace(state, cap=min(seen.most, below, cap + seen.accepted))
     if seen.accepted and state.may_probe(seen.now_ms):
-        probe = replace(memory, probe_from=cap, proof=cap + 1)
+        probe = memory.probed(cap, proof=cap + 1, now_ms=seen.now_ms)
         return replace(state, cap=cap + 1, jobs=probe)
     return state
 
@@ -191,10 +203,9 @@ def _faster(state: State, seen: Progress) -> State:
     if pace < below:
         step = seen.accepted * memory.ceiling * _STEPS_BACK
         return replace(state, pace=min(below, _rounded(pace + step)))
-    may_probe = state.jobs.probe_from is None and not memory.is_held(seen.now_ms)
-    if seen.accepted and may_probe:
+    if seen.accepted and not memory.is_held(seen.now_ms) and not state.jobs.is_alone(seen.now_ms):
         proof = max(_LEAST_PROOF, math.ceil(2 * memory.ceiling))
-        probe = replace(memory, probe_from=pace, proof=proof)
+        probe = memory.probed(pace, proof=proof, now_ms=seen.now_ms)
         return replace(state, pace=memory.ceiling, rate=probe)
     return state
 
