@@ -26,8 +26,8 @@ from store.stored_jobs import (
 from store.test_step_back import told
 
 from batchgen import planning
-from batchgen.domain.states import JobState
 from batchgen.domain import adapting
+from batchgen.domain.states import JobState
 from batchgen.store import accounts, additions, after_restore, by_hand, jobs, reads, workers
 from batchgen.store.after_restore import Became
 from batchgen.store.database import Database, Transaction
@@ -210,9 +210,7 @@ def test_two_workers_together_stay_below_a_cap_that_rises(two: Store) -> None:
     now_set(two, cap=2, auto_max=3, adapting=PROMPT)
     more = {"accepted": 2, "ended": 2}
 
-    first, second = collide(
-        two, claiming(two, "w1", 9, **more), claiming(two, "w2", 9, **more)
-    )
+    first, second = collide(two, claiming(two, "w1", 9, **more), claiming(two, "w2", 9, **more))
 
     assert [(len(claim.jobs), claim.cap, claim.live) for claim in (first, second)] == [
         (3, 3, 3),
