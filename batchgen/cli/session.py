@@ -96,7 +96,12 @@ async def _work(errand: Errand) -> Outcome:
             journal=journal,
             renew_token=lambda: errand.renew_token(provider),
         )
-        progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
+        progress = Progress(
+            session.stats,
+            total=errand.total,
+            in_flight=lambda: len(session.held),
+            auto=lambda: None if session.adapted is None else session.adapted.cap,
+        )
         return await _with_progress(session.run, progress, quiet=errand.quiet)
 
 

@@ -11,6 +11,7 @@ import click
 from batchgen.cli import common, restored
 from batchgen.domain.states import JobState
 from batchgen.store import accounts, reads, step_back, workers
+from batchgen.store.accounts import Account
 from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary, Waiting
 
@@ -42,9 +43,10 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
                 for summary in reads.batches(tx)
                 if batch_id in (None, summary.id)
             ]
-            paused = [account.name for account in accounts.every(tx) if account.paused]
+            payers = accounts.every(tx)
             live = len(workers.living(tx, database.backend))
             missed = restored.missed(tx, witnesses)
+    paused = [account.name for account in payers if account.paused]
     if as_json:
         common.print_json(
             {
@@ -52,6 +54,7 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
                 "live_workers": live,
                 "paused": bool(paused),
                 "paused_accounts": paused,
+                "accounts": [_account_json(account) for account in payers],
                 "stepped_back": missed,
                 "batches": [_json(standing) for standing in found],
             }
@@ -62,6 +65,13 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
     if not found:
         click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
     click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
+    for account in payers:
+        if account.adapted is not None:
+            click.echo(
+                f"account {account.name}: -j auto allows {account.adapted}, never more than "
+                f"{account.auto_max} jobs",
+                err=True,
+            )
     for name in paused:
         click.echo(
             f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
@@ -96,6 +106,17 @@ def _json(standing: _Standing) -> dict[str, Any]:
         "budget_usd": common.usd_number(summary.budget_micros),
         "waiting_estimate_usd": common.usd_number(waiting.micros),
         "waiting_unpriced": waiting.unpriced,
+    }
+
+
+def _account_json(account: Account) -> dict[str, Any]:
+    return {
+        "account": account.name,
+        "provider": account.provider,
+        "cap": account.cap,
+        "jobs_max": account.auto_max,
+        "auto": common.adapted_json(account.adapted),
+        "submit_rate": account.rate_per_s,
     }
 
 

@@ -107,6 +107,9 @@ class State:
     odd_left: int = 0
     since_ms: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.cap} jobs in flight, {self.pace:.3g} submits a second"
+
     def may_rise(self, most: int, now_ms: int) -> bool:
         """Whether more jobs in flight would be allowed for what goes well now."""
         if self.cap >= most or self.jobs.probe_from is not None:

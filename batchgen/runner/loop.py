@@ -72,6 +72,7 @@ class Outcome:
 
     reasons: list[Reason] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
+    adapted: State | None = None  # what `-j auto` has found
 
 
 @dataclass
@@ -480,7 +481,7 @@ class Session:
             or (state.cap, state.pace) != (self._adapted.cap, self._adapted.pace)
         ):
             self._adapted = state
-            logger.info("-j auto: %d jobs in flight, %.2f submits a second", state.cap, state.pace)
+            logger.info("-j auto: %s", state)
 
     @property
     def adapted(self) -> State | None:
@@ -774,7 +775,7 @@ class Session:
                 now_ms=self.now_ms(),
             ),
         )
-        return Outcome(reasons, self.stats)
+        return Outcome(reasons, self.stats, self._adapted)
 
 
 def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bool]:
