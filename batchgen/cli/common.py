@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from batchgen.domain.adapting import State
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.settings import database_url, without_token
@@ -168,6 +169,11 @@ def usd(micros: int | None, *, is_estimate: bool = False) -> str:
 def usd_number(micros: int | None) -> float | None:
     """Return money as a number of dollars for JSON and tables."""
     return None if micros is None else micros / 1_000_000
+
+
+def adapted_json(state: State | None) -> dict[str, Any] | None:
+    """Return what `-j auto` allows now; None if the cap is fixed."""
+    return None if state is None else {"jobs": state.cap, "submits_per_s": state.pace}
 
 
 def time_of(ms: int | None) -> datetime | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from batchgen import planning
-from batchgen.cli.common import plural, print_json, usd, usd_number
+from batchgen.cli.common import adapted_json, plural, print_json, usd, usd_number
 from batchgen.cli.flags import Flags
 from batchgen.cli.session import say
 from batchgen.domain.errors import PRECEDENCE, Exit
@@ -95,6 +95,7 @@ def summarise(
                 "jobs": {str(state): count for state, count in tally.items() if count},
                 "submitted": outcome.stats.submitted,
                 "moderated": outcome.stats.moderated,
+                "auto": adapted_json(outcome.adapted),
                 "extra_clips": list(outcome.stats.extras),
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
@@ -115,6 +116,8 @@ def summarise(
     say(f"{counts or 'no jobs'}; {outcome.stats.submitted} paid for in this run{too}")
     held = f", {usd(reserved)} reserved" if reserved else ""
     say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
+    if outcome.adapted is not None:
+        say(f"-j auto found that {outcome.adapted} are borne")
     if outcome.stats.moderated:
         say(
             f"{plural(outcome.stats.moderated, 'job')} refused by moderation: `batchgen ls --state "

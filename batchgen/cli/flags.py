@@ -1,5 +1,6 @@
 """The flags of `batchgen run`, of which `add` has some."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ from batchgen import planning
 from batchgen.cli import common
 from batchgen.cli.options import (
     OCCASIONS,
+    Jobs,
     NextTimeOfDay,
     Occasions,
     PerSecond,
+    Rate,
     Seconds,
     Usd,
     halting,
@@ -43,7 +46,9 @@ class Flags:
     model: str | None
     batch: str | None
     account: str
-    jobs: int | None
+    jobs: int | str | None
+    jobs_max: int | None
+    submit_rate: float | None
     output_dir: str | None
     name_template: str | None
     output: str | None
@@ -63,6 +68,7 @@ class Flags:
     lease: float
     download: bool
     download_jobs: int
+    download_rate: float | None
     limit: int | None
     max_expand: int
     allow_private_inputs: bool
@@ -117,6 +123,7 @@ class Flags:
             poll_rate=self._poll_rate,
             download=self.download,
             download_jobs=self.download_jobs,
+            download_rate=None if self.download_rate == math.inf else self.download_rate,
             limit=self.limit,
             halting=self.halt,
             max_outage_s=self.max_outage,
@@ -174,7 +181,14 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     common.db_option,
     *_OF_A_MANIFEST,
     click.option(
-        "-j", "--jobs", type=_POSITIVE, help="Jobs in flight over all workers (4 unless stored)."
+        "-j",
+        "--jobs",
+        type=Jobs(),
+        help="Jobs in flight over all workers (4 unless stored); auto finds what is borne.",
+    ),
+    click.option("--jobs-max", type=_POSITIVE, metavar="N", help="The most of -j auto (32)."),
+    click.option(
+        "--submit-rate", type=Rate(), help="Submits a second over all workers; none: no bound."
     ),
     click.option(
         "-o",
@@ -276,6 +290,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
     ),
+    click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),

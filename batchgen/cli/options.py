@@ -16,6 +16,9 @@ from batchgen.runner.deadline import in_words, next_moment
 OCCASIONS = ("done", "failed", "paused", "budget", "in-doubt")
 """What somebody can be told about."""
 
+AUTO = "auto"
+
+_SLOWEST, _FASTEST = 0.001, 1_000_000  # a second
 _MOST_USD = 1_000_000_000
 _YEAR_S = 366 * 86400
 
@@ -74,6 +77,47 @@ _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _BARE = re.compile(_NUMBER)
 _WITH_UNITS = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in "dhms"))
 _UNITS_S = (86_400, 3600, 60, 1)
+
+
+class Jobs(click.ParamType[int | str]):
+    """A number of jobs, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or `auto` as it is."""
+        if value == AUTO or isinstance(value, int):
+            return AUTO if value == AUTO else int(value)
+        if not re.fullmatch("[0-9]{1,9}", str(value)) or int(value) < 1:
+            self.fail(f"{value!r} is neither a number of jobs, at least 1, nor auto", param, ctx)
+        return int(value)
+
+
+class Rate(click.ParamType[float]):
+    """So many a second; `none` is no bound, told apart from no word at all as infinity."""
+
+    name = "N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a number a second."""
+        if value in ("none", math.inf):
+            return math.inf
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = math.nan
+        if not _SLOWEST <= rate <= _FASTEST:
+            self.fail(
+                f"{value!r} is neither a number a second, from {_SLOWEST} to {_FASTEST:,}, nor "
+                "none",
+                param,
+                ctx,
+            )
+        return rate
 
 
 def seconds_of(text: str) -> float | None:

@@ -26,12 +26,21 @@ class Progress:
         stats: The session's, read again and again.
         total: How many jobs there are to finish.
         in_flight: How many jobs are being generated.
+        auto: How many `-j auto` allows; None if the cap is fixed.
     """
 
-    def __init__(self, stats: Stats, *, total: int, in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        stats: Stats,
+        *,
+        total: int,
+        in_flight: Callable[[], int],
+        auto: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._stats = stats
         self._total = total
         self._in_flight = in_flight
+        self._auto = auto
         self._began = time.monotonic()
 
     async def show(self) -> None:
@@ -78,6 +87,9 @@ class Progress:
     def _words(self) -> str:
         stats = self._stats
         words = [f"{self._in_flight()} in flight"]
+        cap = self._auto()
+        if cap is not None:
+            words[0] += f" of {cap} (auto)"
         if stats.downloading or stats.waiting_downloads:
             words.append(f"{stats.waiting_downloads} to download")
         if stats.failed:

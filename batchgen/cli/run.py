@@ -1,6 +1,7 @@
 """`batchgen run`: add manifests, ask, and work until every job in scope is at rest."""
 
 import contextlib
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from batchgen.cli import consent, ending, plans, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.options import AUTO
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
@@ -30,6 +32,7 @@ from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
 
+_JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
 
 
@@ -57,6 +60,7 @@ def command(**given: Any) -> int:
     ):
         _check_output(database, wanted)
         look = consent.look(database, wanted, found)
+        _check_limits(wanted, look.account)
         if wanted.dry_run:
             return _show_dry_run(look, wanted)
         consent.check_database(database, wanted)
@@ -172,7 +176,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
             if look.catalog:
                 costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
                 costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
-            jobs = _cap(tx, database, account, wanted.jobs)
+            share = _limit(tx, database, account, wanted)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
@@ -183,7 +187,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 make_provider=found.connect,
                 account_id=account.id,
                 scope=scope,
-                settings=wanted.settings(jobs),
+                settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 reseed=Reseed(manifests.load_models),
@@ -277,18 +281,44 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _cap(tx: Transaction, database: Database, account: Account, jobs: int | None) -> int | None:
-    """Return this worker's share of the cap, None for all, storing `-j` if no other lives."""
-    if jobs is None:
+def _check_limits(wanted: Flags, account: Account | None) -> None:
+    """Refuse a highest cap where the cap would not move.
+
+    Raises:
+        UsageError: If `--jobs-max` is given, and neither `-j auto` nor stored.
+    """
+    is_stored = wanted.jobs is None and account is not None and account.auto_max is not None
+    if wanted.jobs_max is not None and wanted.jobs != AUTO and not is_stored:
+        raise UsageError("--jobs-max without -j auto would do nothing: give -j auto too")
+
+
+def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags) -> int | None:
+    """Store what the account's workers may do together, if no other lives.
+
+    Returns:
+        This worker's share of the cap; None for whatever the account allows.
+    """
+    if wanted.jobs is wanted.jobs_max is wanted.submit_rate is None:
         return None
     living = workers.living(tx, database.backend)
     if living:
-        say(
-            f"{plural(len(living), 'other worker')} at work: the cap stays {account.cap}, this "
-            f"one takes at most {min(jobs, account.cap)}"
-        )
-        return jobs
-    accounts.set_cap(tx, account, jobs)
+        at_work = f"{plural(len(living), 'other worker')} at work"
+        if wanted.jobs_max is not None or wanted.submit_rate is not None:
+            say(f"{at_work}: --jobs-max and --submit-rate stay as they are stored")
+        if isinstance(wanted.jobs, int):
+            share = min(wanted.jobs, account.cap)
+            say(f"{at_work}: the cap stays {account.cap}, this one takes at most {share}")
+            return wanted.jobs
+        if wanted.jobs == AUTO and account.auto_max is None:
+            say(f"{at_work}: the cap stays {account.cap}")
+        return None
+    if isinstance(wanted.jobs, int):
+        accounts.set_cap(tx, account, wanted.jobs)
+    elif wanted.jobs == AUTO or wanted.jobs_max is not None:
+        accounts.set_auto(tx, account, wanted.jobs_max or account.auto_max or _JOBS_MAX)
+    if wanted.submit_rate is not None:
+        rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
+        accounts.set_rate(tx, account, rate)
     return None
 
 

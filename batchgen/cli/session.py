@@ -118,7 +118,12 @@ async def _work(errand: Errand) -> Outcome:
             emit=errand.emit,
         )
         stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
-        progress = Progress(session.stats, total=errand.total, in_flight=lambda: len(session.held))
+        progress = Progress(
+            session.stats,
+            total=errand.total,
+            in_flight=lambda: len(session.held),
+            auto=lambda: None if session.adapted is None else session.adapted.cap,
+        )
         return await _with_progress(session.run, progress, quiet=errand.quiet)
 
 

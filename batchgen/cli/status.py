@@ -64,6 +64,12 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
     click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
     for account in known:
         click.echo(_account_line(account), err=True)
+        if account.adapted is not None:
+            click.echo(
+                f"account {account.name}: -j auto allows {account.adapted}, never more than "
+                f"{account.auto_max} jobs",
+                err=True,
+            )
     for name in paused:
         click.echo(
             f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
@@ -75,8 +81,10 @@ def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_jso
 def _account_json(account: Account) -> dict[str, Any]:
     return {
         "account": account.name,
+        "provider": account.provider,
         "jobs": account.cap,
         "auto_max": account.auto_max,
+        "auto": common.adapted_json(account.adapted),
         "rate_per_s": account.rate_per_s,
         "paused": account.paused,
     }

@@ -38,7 +38,8 @@ from batchgen.domain.telling import Emit, dollars, silent
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import NOTHING_LOST, Limits
-from batchgen.runner.polling import FIRST_ENDINGS, Durations, Pace, after_trouble_s
+from batchgen.runner.polling import FIRST_ENDINGS, Durations, after_trouble_s
+from batchgen.runner.spacing import Spacer
 from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
@@ -88,6 +89,7 @@ class Stats:
     """What happened in this session, for the display; money in micro-dollars."""
 
     submitted: int = 0
+    ended: int = 0  # generations that came to an end, whatever it was
     unpaid: int = 0  # claimed, and provably not paid for
     succeeded: int = 0
     failed: int = 0
@@ -124,6 +126,7 @@ class Settings:
     poll_rate: float | None = 100.0  # looks a second; None is as many as there are
     download: bool = True
     download_jobs: int = 4
+    download_rate: float | None = None  # files a second; None has no bound
     limit: int | None = None
     halting: Halting = field(default_factory=Halting)
     max_outage_s: float = 6 * 3600.0
@@ -153,8 +156,9 @@ class Carrier:
     may_pay: Callable[[], bool]  # whether the worker surely holds its jobs
     doubt_slot_ms: Callable[[], int]
     downloads: asyncio.Semaphore
-    pace: Pace  # of all looks together
+    looks: Spacer = field(default_factory=lambda: Spacer(None))
     durations: Durations = field(default_factory=Durations)
+    fetches: Spacer = field(default_factory=lambda: Spacer(None))
     journal: Journal = field(default_factory=Journal)
     in_flight: dict[int, Job] = field(default_factory=dict)
     prices: Prices = field(default_factory=Prices)  # learns what finished requests cost
@@ -164,6 +168,7 @@ class Carrier:
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
     learned: Callable[[int], Awaitable[None]] | None = None  # how long a generation took, ms
+    went_well: Callable[[], None] = lambda: None  # a submit was accepted
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
     emit: Emit = silent
@@ -252,6 +257,7 @@ class Carrier:
             return None
         failpoint("before-post")
         tokens = self._tokens
+        sent_at = self.limits.clock()
         try:
             accepted = await self.provider.submit(job.model, job.inputs)
         except OutcomeUnknown as error:
@@ -261,12 +267,13 @@ class Carrier:
             await self._refused(job, error)
             return None
         except ProviderError as error:
-            await self._put_back(job, error, tokens)
+            await self._put_back(job, error, tokens, sent_at)
             return None
         self.stats.submitted += 1
         self.limits.answered()
         if not await self._record_accepted(job, accepted):
             return None
+        self.went_well()
         failpoint("after-id-commit")
         return accepted
 
@@ -362,18 +369,18 @@ class Carrier:
         self.limits.bad(str(error))
         self.limits.lost(str(error))
 
-    async def _put_back(self, job: Job, error: ProviderError, tokens: int) -> None:
+    async def _put_back(self, job: Job, error: ProviderError, tokens: int, sent_at: float) -> None:
         not_before_ms = 0
         keep = False
         match error:
             case Unsent():
                 self.limits.unsent()
             case Throttled():
-                wait_s = self.limits.throttle_s(error.retry_after_s, str(error))
+                wait_s = self.limits.throttle_s(error.retry_after_s, str(error), sent_at=sent_at)
                 if wait_s is not None:
                     now_ms = self.now_ms()
                     until_ms = now_ms + int(wait_s * 1000)
-                    freeze = jobs.Freeze(self.account_id, until_ms, now_ms)
+                    freeze = jobs.Freeze(self.account_id, until_ms, now_ms, job.attempt_id)
                     await self.writer.do(jobs.freeze, freeze)
             case AccountBlocked():
                 self._blocked(error, tokens)
@@ -450,7 +457,10 @@ class Carrier:
     async def _wait(self, job: Job) -> Job | None:
         """Wait for the end and record it; None if there is no clip to fetch, or not now."""
         look = await self._until_ended(job)
-        return None if look is None else await self._ended(job, look)
+        if look is None:
+            return None
+        self.stats.ended += 1
+        return await self._ended(job, look)
 
     async def _until_ended(self, job: Job) -> Look | None:
         """Look at the job until it has ended; None if it rests before."""
@@ -536,7 +546,7 @@ class Carrier:
 
     async def _ask(self, job: Job, request_id: str) -> Look:
         """Ask how a request stands, in its turn among all looks."""
-        await self.pace.turn()
+        await self.looks.turn()
         return await self.provider.poll(job.model, request_id)
 
     async def _look(self, watch: "_Watch") -> Look | None:
@@ -814,7 +824,7 @@ class Carrier:
                     self.stats.downloading += 1
                     try:
                         return [
-                            await fetcher.fetch(url, folder=self.folder(job), name=name)
+                            await self._fetch(fetcher, url, job, name)
                             for url, name in zip(job.urls, names_of(job), strict=True)
                         ]
                     finally:
@@ -838,6 +848,10 @@ class Carrier:
                     backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
                 )
         return None
+
+    async def _fetch(self, fetcher: Fetcher, url: str, job: Job, name: str) -> Clip:
+        await self.fetches.turn()
+        return await fetcher.fetch(url, folder=self.folder(job), name=name)
 
     async def _is_expired(self, job: Job, error: DownloadError, *, fresh: bool) -> bool:
         dead_since_ms = await self._trouble(job, str(error), link_dead=error.link_dead)

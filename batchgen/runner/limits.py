@@ -59,6 +59,7 @@ class Limits:
     _lost: int = 0
     _doubts: int = 0
     _throttled: int = 0
+    _throttled_at: float = -1.0
     _unsent: int = 0
     _offline_since: float | None = None
     _offline_total_s: float = 0.0
@@ -173,9 +174,17 @@ class Limits:
         """Whether doubts in a row call for single submits until one is answered."""
         return self._doubts >= _DOUBTS_BEFORE_ONE_BY_ONE
 
-    def throttle_s(self, retry_after_s: float | None, message: str) -> float | None:
-        """Return how long everybody waits after a plain refusal; None if the run pauses instead."""
-        self._throttled += 1
+    def throttle_s(
+        self, retry_after_s: float | None, message: str, *, sent_at: float | None = None
+    ) -> float | None:
+        """Return how long everybody waits after a plain refusal; None if the run pauses instead.
+
+        Submits that were under way together are refused together: those which were sent (by
+        `clock`) before the last refusal was heard of are part of it, and do not double the wait.
+        """
+        if sent_at is None or sent_at > self._throttled_at or not self._throttled:
+            self._throttled += 1
+            self._throttled_at = self.clock()
         if not retry_after_s:
             # A stated time that has passed means soon, yet not as fast as the network.
             first_s = _FIRST_THROTTLE_S if retry_after_s is None else _SOON_S

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
+from batchgen.domain.adapting import State
 from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderError, StoreError
 from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
@@ -27,9 +28,10 @@ from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
 from batchgen.runner.listener import Listener, changes
-from batchgen.runner.polling import Durations, Pace
+from batchgen.runner.polling import Durations
 from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
+from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
 from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
 from batchgen.store.control import Snapshot
@@ -86,6 +88,7 @@ class Outcome:
 
     reasons: list[Reason] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
+    adapted: State | None = None  # what `-j auto` has found
 
 
 @dataclass
@@ -150,6 +153,9 @@ class Session:
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0
+        self._may_rise = False  # it would, for a submit that is accepted
+        self._told = (0, 0)  # of `Stats`, submitted and ended, at the last claim that counted
+        self._adapted: State | None = None
         self._over_budget: frozenset[int] = frozenset()
         self._told_paused = False
         self._warned_of: set[int] = set()  # batches whose budget comes to its end
@@ -370,9 +376,11 @@ class Session:
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
             downloads=asyncio.Semaphore(self.settings.download_jobs),
-            pace=Pace(self.settings.poll_rate, clock=steady_s, sleep=self.sleep),
+            looks=Spacer(self.settings.poll_rate, clock=steady_s, sleep=self.sleep),
             durations=self._durations,
+            fetches=Spacer(self.settings.download_rate, sleep=self.sleep),
             in_flight=self._held,
+            went_well=self._went_well,
             renew_token=self.renew_token,
             learned=self._learn,
             in_place=self._in_place,
@@ -399,7 +407,7 @@ class Session:
             adopted = await self._adopt(writer)
             wanted = self._wanted()
             claim = await self._claim(writer, wanted) if wanted > 0 else None
-            if claim is not None and claim.jobs:
+            if claim is not None and claim.jobs and not claim.wait_until_ms:
                 continue
             if not self._tasks and not adopted and not await self._may_go_on(writer, claim):
                 if not await self._others_work(writer):
@@ -509,8 +517,9 @@ class Session:
     async def _claim(self, writer: Writer, wanted: int) -> Claim | None:
         if not self._may_pay():
             await self._renew(writer)  # suspended for longer than the lease, and nobody noticed
+        request = self._request(wanted)
         try:
-            claim = await writer.do(self._claim_in_place, self._request(wanted))
+            claim = await writer.do(self._claim_in_place, request)
         except DatabaseMoved as error:
             self._moved(error)
             return None
@@ -519,13 +528,13 @@ class Session:
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
         self._warn_of_budgets(claim.nearly_spent)
-        self._cap = claim.cap or self._cap
         self._tell_pause(claim.paused)
         if claim.fenced:
             self._fence()
         self._new_payments += len(claim.jobs)
         for job in claim.jobs:
             self._spawn(job)
+        self._follow(request, claim)
         return claim
 
     def _warn_of_budgets(self, batches: Sequence[NearlySpent]) -> None:
@@ -544,6 +553,41 @@ class Session:
                     f"batch {one.batch} has used ${used:,.2f} of its budget of ${budget:,.2f}, "
                     "what is reserved included: `batchgen set budget` raises it"
                 )
+
+    def _follow(self, request: ClaimRequest, claim: Claim) -> None:
+        """Note what the gate allows by now, whoever has changed it."""
+        if claim.fenced or claim.stepped_back:
+            return
+        if claim.counted:
+            submitted, ended = self._told
+            self._told = (submitted + request.accepted, ended + request.ended)
+        self._cap = claim.cap or self._cap
+        self._may_rise = claim.may_rise
+        state = claim.state
+        if state is not None and (
+            self._adapted is None
+            or (state.cap, state.pace) != (self._adapted.cap, self._adapted.pace)
+        ):
+            self._adapted = state
+            logger.info("-j auto: %s", state)
+
+    @property
+    def adapted(self) -> State | None:
+        """What `-j auto` allowed at the last claim; None if the cap is fixed."""
+        return self._adapted
+
+    def _went_well(self) -> None:
+        if self._may_rise:
+            self._wake.set()
+
+    def _room(self) -> int:
+        """How many more jobs the cap would let this worker have in flight, as far as it knows."""
+        share = self._cap
+        if self.settings.jobs is not None:
+            share = min(share, self.settings.jobs)
+        elif self._may_rise:
+            share += max(self.stats.submitted - self._told[0], self.stats.ended - self._told[1])
+        return share - len(self._held)
 
     def _tell_pause(self, paused: bool) -> None:
         if paused != self._told_paused:
@@ -574,8 +618,7 @@ class Session:
             return 0
         if self.limits.lacks_money:
             return 0
-        in_flight = len(self._held)
-        wanted = min(self._share - in_flight, _LARGEST_CLAIM)
+        wanted = min(self._room(), _LARGEST_CLAIM)
         if self.settings.limit is not None:
             payments = self._new_payments - self.stats.unpaid
             wanted = min(wanted, self.settings.limit - payments)
@@ -594,11 +637,6 @@ class Session:
         """What this worker has in flight, as estimated."""
         return sum(job.est_micros for job in self._held.values())
 
-    @property
-    def _share(self) -> int:
-        """How many of the account's jobs may be in flight through this worker."""
-        return self._cap if self.settings.jobs is None else min(self.settings.jobs, self._cap)
-
     def _request(self, wanted: int) -> ClaimRequest:
         now_ms = self.now_ms()
         return ClaimRequest(
@@ -610,6 +648,8 @@ class Session:
             now_ms=now_ms,
             watch=step_back.Watch(self.journal.newest, int(self.settings.lease_s * 1000)),
             prices=self._prices,
+            accepted=self.stats.submitted - self._told[0],
+            ended=self.stats.ended - self._told[1],
         )
 
     async def _take_up_extras(self, writer: Writer) -> None:
@@ -946,7 +986,7 @@ class Session:
                 now_ms=self.now_ms(),
             ),
         )
-        return Outcome(reasons, self.stats)
+        return Outcome(reasons, self.stats, self._adapted)
 
 
 def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bool]:

@@ -7,9 +7,7 @@ durations of sigma 0.3, where steps that grow with age give 0.93 (`benchmarks/po
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 NEWEST = 200
 """How many durations of a kind are remembered: older ones tell of a service as it was."""
@@ -167,39 +165,6 @@ class _Seen:
             learned.longest_s,
             _OVERDUE,
         )
-
-
-class Pace:
-    """One bound for all looks of a process: their starts are spaced evenly, first come first."""
-
-    def __init__(
-        self,
-        per_s: float | None,
-        *,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[Any]],
-    ) -> None:
-        """Make a bound.
-
-        Args:
-            per_s: Looks a second; None is as many as there are.
-            clock: Seconds of a clock that nobody sets.
-            sleep: Waits so many seconds.
-        """
-        self._gap_s = 0.0 if per_s is None else 1 / per_s
-        self._clock = clock
-        self._sleep = sleep
-        self._free_s = float("-inf")  # when the next look may start
-
-    async def turn(self) -> None:
-        """Wait until a look may start."""
-        if not self._gap_s:
-            return
-        now_s = self._clock()
-        starts_s = max(now_s, self._free_s)
-        self._free_s = starts_s + self._gap_s
-        if starts_s > now_s:
-            await self._sleep(starts_s - now_s)
 
 
 def after_trouble_s(tries: int, *, shortest_s: float) -> float:

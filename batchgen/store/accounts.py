@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from batchgen.domain import adapting
 from batchgen.domain.errors import UsageError
 from batchgen.store.database import Transaction
 
@@ -19,6 +20,7 @@ class Account:
         token_hash: To warn when the token changes.
         rate_per_s: Submits a second over all workers; None has no bound.
         auto_max: The cap moves by itself up to this; None keeps it as it is.
+        adapted: What has been learned by that; None as long as the cap is fixed.
     """
 
     id: int
@@ -30,10 +32,12 @@ class Account:
     paused: bool
     rate_per_s: float | None = None
     auto_max: int | None = None
+    adapted: adapting.State | None = None
 
 
 _ALL = (
-    "SELECT id, provider, name, cap, origin, token_hash, paused, rate_per_s, auto_max FROM accounts"
+    "SELECT id, provider, name, cap, origin, token_hash, paused, rate_per_s, auto_max, adapting "
+    "FROM accounts"
 )
 _FIND = text(f"{_ALL} WHERE provider = :provider AND name = :name")
 _EVERY = text(f"{_ALL} ORDER BY id")
@@ -47,7 +51,10 @@ _TOKEN = text(  # locks the gate of all workers only if it has to
     "AND (token_hash IS NULL OR token_hash <> :token_hash)"
 )
 _CAP = text("UPDATE accounts SET cap = :cap, auto_max = NULL, adapting = NULL WHERE id = :id")
-_AUTO = text("UPDATE accounts SET auto_max = :auto_max WHERE id = :id")
+_AUTO = text(
+    "UPDATE accounts SET auto_max = :auto_max, "
+    "cap = CASE WHEN cap > :auto_max THEN :auto_max ELSE cap END WHERE id = :id"
+)
 _RATE = text("UPDATE accounts SET rate_per_s = :rate_per_s WHERE id = :id")
 _PAUSE = text("UPDATE accounts SET paused = :paused WHERE id = :id")
 
@@ -74,6 +81,7 @@ def _account(row: Any) -> Account:
         bool(row.paused),
         row.rate_per_s,
         row.auto_max,
+        None if row.auto_max is None else adapting.load(row.adapting, cap=row.cap),
     )
 
 

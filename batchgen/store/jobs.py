@@ -7,7 +7,6 @@ epoch under which the worker holds it, and change nothing once another worker ha
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -15,12 +14,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, text
 
+from batchgen.domain.adapting import State
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import Prices, is_nearly_spent
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import step_back
 from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.events import note
+from batchgen.store.gate import Gate, grown, lock_adapting, refused, save
+from batchgen.store.gate import spend as spend_tokens
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,24 @@ class Job:
 
 @dataclass(frozen=True)
 class ClaimRequest:
-    """What a worker wants to claim."""
+    """What a worker wants to claim.
+
+    Attributes:
+        attempt_ids: One a wanted job, made by the caller so that they sort by time.
+        accepted: Submits of this worker that were accepted since its last claim that counted.
+        ended: Generations of its that came to an end since then.
+    """
 
     worker_id: str
     account_id: int
     scope: Scope
-    attempt_ids: tuple[str, ...]  # one a wanted job, made by the caller so that they sort by time
+    attempt_ids: tuple[str, ...]
     held_models: frozenset[str]
     now_ms: int
     watch: step_back.Watch = step_back.NOTHING_BOUGHT
     prices: Prices = field(default_factory=Prices)  # what the worker has learned
+    accepted: int = 0
+    ended: int = 0
 
 
 _LOCKED_LOOK_MS = 1_000
@@ -115,12 +125,16 @@ class Claim:
         jobs: Now `submitting`, their intents durable once the claim has returned.
         live: Slots in use after the claim, over all workers of the account.
         cap: The account's cap.
-        wait_until_ms: Nothing can be claimed before (a freeze, or jobs that are not due yet).
+        wait_until_ms: Nothing (more) can be claimed before: a freeze, the rate, or jobs that are
+            not due yet.
         over_budget: Batches of which a job would not fit any more.
         nearly_spent: Batches whose budget comes to its end.
         paused: The account is paused by a person.
         fenced: This worker has been declared dead: it must not pay for anything.
         stepped_back: Purchases are missing from the job database: nobody may pay.
+        counted: What the worker said of its progress has been taken into account.
+        may_rise: `-j auto` would raise the cap for a submit that is accepted now.
+        state: What `-j auto` has learned; None if the cap is fixed, or nothing was asked.
     """
 
     jobs: tuple[Job, ...]
@@ -132,10 +146,14 @@ class Claim:
     fenced: bool = False
     stepped_back: str | None = None
     nearly_spent: tuple[NearlySpent, ...] = ()
+    counted: bool = True
+    may_rise: bool = False
+    state: State | None = None
 
 
 _GATE = locking(
-    "SELECT cap, frozen_until_ms, paused, rate_per_s, empty_ms FROM accounts WHERE id = :account_id"
+    "SELECT cap, frozen_until_ms, paused, rate_per_s, empty_ms, auto_max, adapting "
+    "FROM accounts WHERE id = :account_id"
 )
 # Locked, so that nobody declares a worker dead between this look and the commit: what it claims
 # or adopts after its burial would never be free again.
@@ -200,7 +218,6 @@ _TAKE = text(
     "error = NULL, error_class = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = 'pending'"
 )
-_SPEND_TOKENS = text("UPDATE accounts SET empty_ms = :empty_ms WHERE id = :account_id")
 _INTEND = text(
     "INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_id, model, "
     "inputs, input_hash, settings, state, est_micros, intent_ms) VALUES (:attempt_id, :job_id, "
@@ -220,8 +237,8 @@ def claim(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[Claim]:
 
 
 def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
-    gate = tx.row(_GATE, {"account_id": request.account_id})
-    if gate is None:
+    row = tx.row(_GATE, {"account_id": request.account_id})
+    if row is None:
         raise LookupError(f"account {request.account_id} is not in the job database")
     if tx.is_postgresql:
         # One clock for all workers, read after the wait for the lock.
@@ -231,66 +248,56 @@ def _claim(tx: Transaction, request: ClaimRequest) -> Claim:
     guard = step_back.guard(tx, request.watch, now_ms=request.now_ms)
     if guard.stepped_back is not None or guard.quiet_until_ms:
         return Claim((), wait_until_ms=guard.quiet_until_ms, stepped_back=guard.stepped_back)
-    key = {"account_id": request.account_id, "now_ms": request.now_ms}
-    live = tx.value(_LIVE, key)
-    room = min(len(request.attempt_ids), gate.cap - live)
+    live = tx.value(_LIVE, {"account_id": request.account_id, "now_ms": request.now_ms})
     # A freeze beyond the longest there is was made before a clock was set back.
-    frozen = request.now_ms < gate.frozen_until_ms <= request.now_ms + LONGEST_FREEZE_MS
-    if gate.paused or frozen or room <= 0:
-        wait_until_ms = gate.frozen_until_ms if frozen else 0
-        return Claim((), live, gate.cap, wait_until_ms, paused=bool(gate.paused))
-    bucket = _Bucket.of(gate, request.now_ms)
-    if bucket is not None and bucket.tokens < room:
-        room = bucket.tokens
-        if room <= 0:
-            return Claim((), live, gate.cap, bucket.next_ms)
+    frozen = request.now_ms < row.frozen_until_ms <= request.now_ms + LONGEST_FREEZE_MS
+    if row.paused or frozen:
+        wait_until_ms = row.frozen_until_ms if frozen else 0
+        return Claim((), live, row.cap, wait_until_ms, paused=bool(row.paused))
+    gate = Gate.of(row, account_id=request.account_id, live=live, now_ms=request.now_ms)
+    return _claim_within(tx, request, gate) if gate.state is None else _grow(tx, request, gate)
+
+
+def _grow(tx: Transaction, request: ClaimRequest, gate: Gate) -> Claim:
+    """Claim with what `-j auto` allows by now, and keep what is used of it."""
+    wanted = len(request.attempt_ids)
+    if gate.bucket is not None and not gate.bucket.tokens:
+        # Only a claim that gets something shows that there is more to submit.
+        may_rise = gate.may_rise(request.now_ms)
+        next_ms = gate.bucket.after(1)
+        return Claim((), gate.live, gate.cap, next_ms, counted=False, may_rise=may_rise)
+    more = grown(
+        tx,
+        gate,
+        wanted=wanted,
+        accepted=request.accepted,
+        ended=request.ended,
+        now_ms=request.now_ms,
+    )
+    claim = _claim_within(tx, request, more)
+    if len(claim.jobs) <= gate.room(wanted) < more.room(wanted):
+        return replace(claim, cap=gate.cap)  # nothing waits that would need more
+    if more.state != gate.state:
+        save(tx, more)
+    return replace(claim, may_rise=more.may_rise(request.now_ms), state=more.state)
+
+
+def _claim_within(tx: Transaction, request: ClaimRequest, gate: Gate) -> Claim:
+    wanted = len(request.attempt_ids)
+    room = gate.room(wanted)
+    if room <= 0:
+        return Claim((), gate.live, gate.cap, gate.next_ms(wanted, 0))
     taken, budgets = _affordable(tx, request, room)
     over_budget, nearly_spent = budgets.exceeded, budgets.nearly_spent
     if not taken:
-        wait_until_ms = _next_due(tx, request, over_budget)
-        return Claim(
-            (), live, gate.cap, wait_until_ms, over_budget=over_budget, nearly_spent=nearly_spent
-        )
+        next_due_ms = _next_due(tx, request, over_budget)
+        return Claim((), gate.live, gate.cap, next_due_ms, over_budget, nearly_spent=nearly_spent)
     jobs = _intend(tx, request, taken)
-    if bucket is not None:
-        key["empty_ms"] = bucket.after(len(jobs))
-        tx.run(_SPEND_TOKENS, key)
-    return Claim(
-        jobs, live + len(jobs), gate.cap, over_budget=over_budget, nearly_spent=nearly_spent
-    )
-
-
-@dataclass(frozen=True)
-class _Bucket:
-    """The submits that an account's rate allows now.
-
-    Kept as one moment: when the bucket was last empty. It holds a second's worth, at least one.
-    """
-
-    rate_per_s: float
-    empty_ms: int
-    now_ms: int
-
-    @classmethod
-    def of(cls, gate: Any, now_ms: int) -> "_Bucket | None":
-        if gate.rate_per_s is None:
-            return None
-        # Empty in the future is what a clock that was set back leaves.
-        empty_ms = min(gate.empty_ms or 0, now_ms)
-        full_ms = max(1000, math.ceil(1000 / gate.rate_per_s))
-        return cls(gate.rate_per_s, max(empty_ms, now_ms - full_ms), now_ms)
-
-    @property
-    def tokens(self) -> int:
-        return max(0, math.floor((self.now_ms - self.empty_ms) * self.rate_per_s / 1000))
-
-    @property
-    def next_ms(self) -> int:
-        """When there will be one."""
-        return self.after(1)
-
-    def after(self, taken: int) -> int:
-        return self.empty_ms + math.ceil(1000 * taken / self.rate_per_s)
+    spend_tokens(tx, gate, len(jobs))
+    # Cut by the rate, and not by what there is: the rest may go at the next token.
+    next_ms = gate.next_ms(wanted, len(jobs)) if len(jobs) == room else 0
+    live = gate.live + len(jobs)
+    return Claim(jobs, live, gate.cap, next_ms, over_budget, nearly_spent=nearly_spent)
 
 
 class _Budgets:
@@ -1119,11 +1126,12 @@ def _record_download_trouble(tx: Transaction, trouble: DownloadTrouble) -> int |
 
 @dataclass(frozen=True)
 class Freeze:
-    """Everybody of an account waits: the service refused for now."""
+    """Everybody of an account waits: the service refused an attempt for now."""
 
     account_id: int
     until_ms: int
     now_ms: int
+    attempt_id: str = ""
 
 
 _FREEZE = text(
@@ -1133,8 +1141,19 @@ _FREEZE = text(
 
 
 def freeze(tx: Transaction, freezes: Sequence[Freeze]) -> list[None]:
-    """Let no worker of the account submit before a moment."""
+    """Let no worker of the account submit before a moment; with `-j auto`, let less through."""
     for request in freezes:
+        row = lock_adapting(tx, request.account_id)
+        if row is not None:
+            now_ms = tx.now_ms() if tx.is_postgresql else request.now_ms
+            refused(
+                tx,
+                row,
+                account_id=request.account_id,
+                attempt_id=request.attempt_id,
+                live=tx.value(_LIVE, {"account_id": request.account_id, "now_ms": now_ms}),
+                now_ms=now_ms,
+            )
         values = {
             "account_id": request.account_id,
             "until_ms": request.until_ms,

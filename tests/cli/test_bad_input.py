@@ -342,9 +342,9 @@ def test_a_file_name_of_other_bytes_is_refused() -> None:
 OPTIONS: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
     "unknown": (["--frobnicate"], 2, ["'--frobnicate'", "--help"]),
     "misspelled": (["--modle", "x"], 2, ["'--modle'", "--model"]),
-    "no-slots": (["-j", "0"], 2, ["--jobs", "0 is not in the range"]),
-    "huge-slots": (["-j", "9" * 20], 2, ["--jobs", "is not in the range"]),
-    "slots-as-word": (["-j", "many"], 2, ["--jobs", "'many' is not"]),
+    "no-slots": (["-j", "0"], 2, ["--jobs", "'0' is neither a number of jobs"]),
+    "huge-slots": (["-j", "9" * 20], 2, ["--jobs", "is neither a number of jobs"]),
+    "slots-as-word": (["-j", "many"], 2, ["--jobs", "'many' is neither", "nor auto"]),
     "no-budget": (["--budget", "0"], 2, ["--budget", "0 is not an amount above 0"]),
     "budget-below": (["--budget", "-3"], 2, ["--budget", "-3 is not an amount above 0"]),
     "budget-nan": (["--budget", "nan"], 2, ["--budget", "'nan' is not an amount"]),

@@ -26,7 +26,7 @@ from batchgen.domain.states import JobState
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.runner.job import Carrier, Settings, Stats
 from batchgen.runner.limits import Limits
-from batchgen.runner.polling import Pace
+from batchgen.runner.spacing import Spacer
 from batchgen.store import jobs
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.writer import Writer
@@ -157,7 +157,7 @@ class World:
             may_pay=lambda: self.may_pay,
             doubt_slot_ms=lambda: 600_000,
             downloads=asyncio.Semaphore(4),
-            pace=Pace(None, clock=lambda: self.now_s, sleep=sleep),
+            looks=Spacer(None, clock=lambda: self.now_s, sleep=sleep),
         )
 
     def carry(
@@ -785,13 +785,13 @@ def test_every_look_takes_its_turn(world: World, job: Job) -> None:
     turns = []
 
     def prepare(carrier: Carrier) -> None:
-        turn = carrier.pace.turn
+        turn = carrier.looks.turn
 
         async def counted() -> None:
             turns.append(1)
             await turn()
 
-        carrier.pace.turn = counted  # type: ignore[method-assign]
+        carrier.looks.turn = counted  # type: ignore[method-assign]
 
     late = replace(DONE, cost_micros=None)
     service = Service([WORKING, late, late, DONE])

@@ -251,3 +251,15 @@ def test_submits_that_never_leave_are_tried_less_and_less_often() -> None:
 
     assert waits == [min(60.0, 0.25 * 2**n) for n in range(12)]
     assert limits.first_probe_s == 0.25
+
+
+def test_submits_that_are_refused_together_double_the_wait_once() -> None:
+    limits, clock = make_limits()
+    clock.now = 10
+
+    waits = [limits.throttle_s(None, "429", sent_at=9.0 + n / 10) for n in range(5)]
+    clock.now = 20
+    later = limits.throttle_s(None, "429", sent_at=15.0)
+
+    assert waits == [5, 5, 5, 5, 5]
+    assert later == 10

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.runner.polling import BLIND, NEWEST, Durations, Pace, Schedule, after_trouble_s
+from batchgen.runner.polling import BLIND, NEWEST, Durations, Schedule, after_trouble_s
+from batchgen.runner.spacing import Spacer
 
 MODEL = "runwayml/gen"
 LONGEST_WAIT_S = 300.0
@@ -238,7 +239,7 @@ class Clock:
 def starts_of(per_s: float | None, arrivals_s: list[float]) -> list[float]:
     """Return when each look started, in the order in which they came."""
     clock = Clock()
-    pace = Pace(per_s, clock=lambda: clock.now_s, sleep=clock.sleep)
+    pace = Spacer(per_s, clock=lambda: clock.now_s, sleep=clock.sleep)
     starts: list[float] = []
 
     async def look(arrives_s: float) -> float:

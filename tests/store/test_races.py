@@ -26,6 +26,7 @@ from store.stored_jobs import (
 from store.test_step_back import told
 
 from batchgen import planning
+from batchgen.domain import adapting
 from batchgen.domain.states import JobState
 from batchgen.store import accounts, additions, after_restore, by_hand, jobs, reads, workers
 from batchgen.store.after_restore import Became
@@ -153,6 +154,10 @@ def now_set(store: Store, **values: Any) -> None:
         set_account(store, **values)(tx)
 
 
+PROMPT = adapting.dump(adapting.State(cap=0, pace=1000.0))
+"""Learned before: the rate is no matter."""
+
+
 # -- claims: cap, budget, rate, freeze, pause ----------------------------------------------------
 
 
@@ -190,14 +195,39 @@ def test_money_that_is_spent_meanwhile_is_neither_forgotten_nor_counted_twice(tw
 
 
 def test_two_workers_together_stay_below_the_rate(two: Store) -> None:
+    """Also after a silence: a second's worth at once would be too much for any second."""
     now_set(two, rate_per_s=2, cap=50)
 
     first, second = collide(two, claiming(two, "w1", 2), claiming(two, "w2", 2))
     soon = two.try_claim(4, now_ms=NOW + 500)
     never_more = two.try_claim(4, now_ms=NOW + 60_000)
 
-    assert [len(claim.jobs) for claim in (first, second, soon, never_more)] == [2, 0, 1, 1]
-    assert second.wait_until_ms == NOW + 500
+    assert [len(claim.jobs) for claim in (first, second, soon, never_more)] == [1, 0, 1, 1]
+    assert (first.wait_until_ms, second.wait_until_ms) == (NOW + 500, NOW + 500)
+
+
+def test_two_workers_together_stay_below_a_cap_that_rises(two: Store) -> None:
+    now_set(two, cap=2, auto_max=3, adapting=PROMPT)
+    more = {"accepted": 2, "ended": 2}
+
+    first, second = collide(two, claiming(two, "w1", 9, **more), claiming(two, "w2", 9, **more))
+
+    assert [(len(claim.jobs), claim.cap, claim.live) for claim in (first, second)] == [
+        (3, 3, 3),
+        (0, 3, 3),
+    ]
+
+
+def test_a_refusal_that_is_recorded_while_a_claim_waits_is_heeded_by_it(two: Store) -> None:
+    now_set(two, cap=4, auto_max=9, adapting=PROMPT)
+    [job] = two.claim()
+    freeze = jobs.Freeze(two.account.id, NOW + 50, now_ms=NOW, attempt_id=job.attempt_id)
+    refuse = doing(jobs.freeze, freeze)
+
+    _, claim = collide(two, refuse, claiming(two, "w2"))
+
+    assert (claim.jobs, claim.wait_until_ms) == ((), NOW + 50)
+    assert two.query("SELECT cap FROM accounts")[0].cap < 4
 
 
 def test_a_freeze_set_while_a_claim_waits_is_seen_by_it(two: Store) -> None:
