@@ -73,6 +73,10 @@ class Memory:
         """
         return self.probe_from is not None and self.is_held(now_ms)
 
+    def is_new(self, level: float) -> bool:
+        """Whether a level has not been set because a higher one was refused."""
+        return self.ceiling is None or level >= self.ceiling
+
     def probed(self, level: float, *, proof: int, now_ms: int) -> "Memory":
         """Return it as it is while the ceiling is tried, from a level to step back to."""
         until_ms = now_ms + FIRST_HOLD_MS
@@ -273,7 +277,7 @@ def shrink(state: State, refusal: Refusal) -> State:
     if state.rate.probe_from is not None and known.recent:
         pace = state.rate.probe_from
         return replace(state, pace=pace, rate=_failed(state.rate, now_ms))
-    limit = known.limit(is_full=refusal.live >= state.cap)
+    limit = known.limit(state, is_full=refusal.live >= state.cap)
     if limit is Limit.NEITHER:
         return _odd(state, known, now_ms)
     return _refused(state, limit, known, now_ms)
@@ -365,13 +369,22 @@ class _Known:
             pace=float(recent) if 0 < recent < usual else pace,
         )
 
-    def limit(self, *, is_full: bool) -> Limit:
+    def limit(self, state: State, *, is_full: bool) -> Limit:
         """Return which limit the refusal is about; neither, if both were borne before."""
         too_many = self.in_flight + 1 > self.borne_jobs
         too_fast = self.recent > 0 and self.recent + 1 > self.borne_recent
         if too_many and too_fast:
-            # Several just before hint at the rate; a slot that was the last one at the jobs.
-            return Limit.RATE if self.recent > 1 or not is_full else Limit.JOBS
+            return self._likelier(state, is_full=is_full)
         if too_fast:
             return Limit.RATE
         return Limit.JOBS if too_many else Limit.NEITHER
+
+    def _likelier(self, state: State, *, is_full: bool) -> Limit:
+        """Return which of two levels is to blame, of which neither was borne before."""
+        many_is_new = state.jobs.is_new(self.in_flight + 1)
+        fast_is_new = state.rate.is_new(self.pace)
+        if many_is_new != fast_is_new:
+            # The other one is below its ceiling, where it was put.
+            return Limit.JOBS if many_is_new else Limit.RATE
+        # Several just before hint at the rate; a slot that was the last one at the jobs.
+        return Limit.RATE if self.recent > 1 or not is_full else Limit.JOBS

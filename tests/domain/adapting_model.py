@@ -36,12 +36,11 @@ class Service:
         return True
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     claimed_ms: int
     accepted_ms: int | None = None
     ended_ms: int | None = None
-    noticed: bool = False
 
 
 class Night:

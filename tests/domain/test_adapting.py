@@ -16,7 +16,7 @@ SETTLED_S = 900
 HOLDS_S = 900  # looked at afterwards: time for three of the shortest holds after a refusal
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     at_once=st.one_of(st.integers(1, 30), st.just(math.inf)),
     a_second=st.one_of(st.integers(1, 10), st.just(math.inf)),
@@ -40,8 +40,8 @@ def test_what_is_borne_is_found_and_kept_to(
     assert all(1 <= cap <= night.most for cap in night.caps)
     assert night.most_live <= night.most
     assert (len(night.accepted) - accepted) / HOLDS_S >= 0.8 * best
-    assert len(night.refused) - refused <= HOLDS_S * 1000 / adapting.FIRST_HOLD_MS
-    if most / (run_s + 0.35) < 0.8 * a_second:  # else the rate keeps the cap from mattering
+    assert len(night.refused) - refused <= 1 + HOLDS_S * 1000 / adapting.FIRST_HOLD_MS
+    if most / (run_s + 0.35) < 0.8 * night.state.pace:  # else the pace keeps the cap from mattering
         assert abs(night.state.cap - most) <= 1
 
 
@@ -179,6 +179,14 @@ def progress(**changes: object) -> Progress:
         pytest.param(
             State(4, pace=2.0), progress(binds=Limit.RATE, most_pace=2.0), 4, 2.0,
             id="the-user's-rate-stands",
+        ),
+        pytest.param(
+            State(8, pace=1.8, rate=Memory(2.0), jobs=Memory(8, probe_from=7, held_until_ms=NOW+1)),
+            progress(binds=Limit.RATE), 8, 1.8, id="one-probe-at-a-time",
+        ),
+        pytest.param(
+            State(8, pace=1.8, rate=Memory(2.0), jobs=Memory(8, probe_from=7, held_until_ms=NOW)),
+            progress(binds=Limit.RATE), 8, 2.0, id="no-probe-is-alone-for-ever",
         ),
         pytest.param(
             State(7, jobs=Memory(ceiling=8, held_until_ms=NOW + 1)), progress(), 7, 1.0,
