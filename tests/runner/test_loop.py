@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,12 @@ from sqlalchemy.exc import OperationalError
 from store.stored_jobs import Store, put_back
 
 from batchgen.domain.errors import Rejected
-from batchgen.providers.interface import Accepted, Provider
-from batchgen.runner import rescue
+from batchgen.providers.interface import Accepted, Look, Phase, Provider
+from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
-from batchgen.store import jobs, sharing
-from batchgen.store.database import Transaction
+from batchgen.store import accounts, jobs, sharing
+from batchgen.store.database import Database, Transaction
 from batchgen.store.writer import Writer
 
 
@@ -109,4 +110,47 @@ def test_an_id_whose_commit_is_given_up_stays_in_the_rescue_file(
         assert (kept, attempt.request_id) == ([], "request-1")
     else:
         assert (kept, attempt.request_id) == ([((attempt.id, "request-1"),)], None)
+    store.close()
+
+
+class Unhurried(Accepting):
+    """Has the account's rate lifted while its first job is waited for; a second one ends it all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.submits = 0
+
+    async def submit(self, model: str, inputs: dict[str, Any]) -> Accepted:
+        self.submits += 1
+        if self.submits == 2:
+            signal.raise_signal(signal.SIGINT)
+        return Accepted(f"request-{self.submits}", "{}")
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        await asyncio.to_thread(set_rate, self._store, None)
+        return Look(Phase.IN_PROGRESS, "in_progress", "{}")
+
+
+def set_rate(store: Store, rate_per_s: float | None) -> None:
+    # Not `store.database`: that connection is the store thread's.
+    with closing(Database(str(store.path))) as database, database.transaction() as tx:
+        accounts.set_rate(tx, store.account, rate_per_s)
+
+
+def test_what_is_heard_wakes_a_run_in_which_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_KEEP_S", 10**6)
+    store = Store(tmp_path)
+    store.fill(2)
+    set_rate(store, 0.0001)
+    service = Unhurried(store)
+
+    async def body() -> None:
+        async with asyncio.timeout(30):
+            await session_of(store, service).run()
+
+    asyncio.run(body())
+
+    assert service.submits == 2
     store.close()
