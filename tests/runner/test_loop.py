@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,11 +17,11 @@ from store.stored_jobs import Store, put_back
 from batchgen.domain.errors import Exit, Rejected
 from batchgen.domain.jobs import Clip
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
-from batchgen.runner import rescue
+from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
-from batchgen.store import jobs, sharing
-from batchgen.store.database import Transaction
+from batchgen.store import accounts, jobs, sharing
+from batchgen.store.database import Database, Transaction
 from batchgen.store.writer import Writer
 
 
@@ -168,4 +169,47 @@ def test_without_room_for_clips_nothing_more_is_bought_and_what_is_paid_for_is_f
     states = [row.state for row in store.query("SELECT state FROM jobs ORDER BY id")]
     assert states == ["succeeded"] * bought + ["pending"] * (3 - bought)
     store.check()
+    store.close()
+
+
+class Unhurried(Accepting):
+    """Has the account's rate lifted while its first job is waited for; a second one ends it all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.submits = 0
+
+    async def submit(self, model: str, inputs: dict[str, Any]) -> Accepted:
+        self.submits += 1
+        if self.submits == 2:
+            signal.raise_signal(signal.SIGINT)
+        return Accepted(f"request-{self.submits}", "{}")
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        await asyncio.to_thread(set_rate, self._store, None)
+        return Look(Phase.IN_PROGRESS, "in_progress", "{}")
+
+
+def set_rate(store: Store, rate_per_s: float | None) -> None:
+    # Not `store.database`: that connection is the store thread's.
+    with closing(Database(str(store.path))) as database, database.transaction() as tx:
+        accounts.set_rate(tx, store.account, rate_per_s)
+
+
+def test_what_is_heard_wakes_a_run_in_which_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_KEEP_S", 10**6)
+    store = Store(tmp_path)
+    store.fill(2)
+    set_rate(store, 0.0001)
+    service = Unhurried(store)
+
+    async def body() -> None:
+        async with asyncio.timeout(30):
+            await session_of(store, service).run()
+
+    asyncio.run(body())
+
+    assert service.submits == 2
     store.close()
