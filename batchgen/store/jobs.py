@@ -853,10 +853,27 @@ def record_generated(tx: Transaction, results: Sequence[Generated]) -> list[bool
         raise Regroup
     if closed:
         tx.run_many(_SPEND, values)
+    elif moved:
+        _correct(tx, values[0])
     if moved:
         for result in results:
             tx.moved(result.job.batch_id, "running", "downloading")
     return [bool(moved)] * len(results)
+
+
+_CHARGED = locking("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
+_CORRECT = text(
+    "UPDATE attempts SET state = 'succeeded', closed_ms = :now_ms, cost_micros = :cost_micros, "
+    "charged_micros = :charged_micros, run_ms = :run_ms, result_raw = :raw, error_class = NULL, "
+    "error_code = NULL, error = NULL WHERE id = :attempt_id AND state IN ('failed', 'cancelled')"
+)
+
+
+def _correct(tx: Transaction, values: Mapping[str, Any]) -> None:
+    """Let a clip that is there win over an end that another worker was told before."""
+    booked = tx.value(_CHARGED, values)
+    if tx.run(_CORRECT, values):
+        tx.run(_SPEND, {**values, "micros": values["charged_micros"] - booked})
 
 
 def _charge(cost_micros: int | None, job: Job) -> int:
@@ -976,7 +993,6 @@ _COST = text(
     "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL "
     "AND state NOT IN ('intent', 'accepted', 'in_doubt')"
 )
-_CHARGED = locking("SELECT coalesce(charged_micros, 0) FROM attempts WHERE id = :attempt_id")
 
 
 def record_cost(tx: Transaction, costs: Sequence[LateCost]) -> list[None]:

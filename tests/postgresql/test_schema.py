@@ -33,10 +33,11 @@ from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
 
 OLD = Path(__file__).parents[1] / "old_databases"
-WITHOUT_DATABASE = {"init", "validate", "simulate"}
+WITHOUT_DATABASE = {"init", "validate", "balance", "simulate"}
 NEEDED = {
     "show": ["a"],
     "cancel": ["a"],
+    "set": ["jobs", "4"],
     "retry": ["a", "-y"],
     "run": ["-y"],
     "add": ["jobs.csv"],

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from store.stored_jobs import Store, accepted, finish, generated
+from store.stored_jobs import Store, accepted, ended, finish, generated
 
 from batchgen.store import jobs, sharing, workers
 from batchgen.store.jobs import Scope
@@ -97,3 +97,22 @@ def test_a_worker_that_stirs_keeps_its_jobs(store: Store, held: dict[str, jobs.J
 
     assert take(store) == 0
     assert store.job(held["running"].id).owner == "w1"
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_clip_wins_over_an_end_that_a_former_owner_was_told(store: Store, state: str) -> None:
+    store.fill(1)
+    (mine,) = store.running()
+    store.worker("w2")
+    store.do(sharing.let_go, "w1")
+    (theirs,) = store.adopt(worker="w2")
+
+    ended_here = store.do(jobs.record_ended, ended(mine, state=state, cost_micros=5))
+    made_there = store.do(jobs.record_generated, generated(theirs, worker="w2", cost_micros=7))
+
+    assert (ended_here, made_there) == ([False], [True])
+    attempt = store.attempt(mine.attempt_id)
+    assert (attempt.state, attempt.cost_micros, attempt.error) == ("succeeded", 7, None)
+    assert store.spent() == 7
+    assert store.state(mine.id) == "downloading"
+    store.check()
