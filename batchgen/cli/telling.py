@@ -11,7 +11,7 @@ from batchgen.cli.common import is_terminal, usd_number
 from batchgen.cli.flags import Flags
 from batchgen.cli.notices import Notices
 from batchgen.cli.session import say
-from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
+from batchgen.domain.errors import BatchgenError, Exit, ManifestError, OutputError, UsageError
 from batchgen.domain.telling import Emit
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import new_id, wall_ms
@@ -71,7 +71,7 @@ class Told:
         """
         events = self._flags.events
         if events is not None:
-            fd = os.dup(sys.stdout.fileno()) if events == STDOUT else open_events(events)
+            fd = _stdout() if events == STDOUT else open_events(events)
             self._telling.write_events(fd, "stdout" if events == STDOUT else events)
         if not self._flags.no_log:
             self._open_log()
@@ -181,6 +181,14 @@ def telling(database: Database, flags: Flags) -> Iterator[Told]:
         raise
     finally:
         told.close()
+
+
+def _stdout() -> int:
+    # Not by way of `sys.stdout`: a reader that stands still would hold its lock until the end.
+    try:
+        return os.dup(sys.stdout.fileno())
+    except (OSError, AttributeError) as error:
+        raise OutputError("stdout is closed: name a file for --events") from error
 
 
 def _code_of(error: BaseException) -> Exit:

@@ -262,9 +262,15 @@ def test_the_log_of_a_server_lies_in_the_state_folder(tmp_path: Path, postgres_u
     with start_in_thread(Settings(run_s=(0.0, 0.1))) as service:
         place = Place(tmp_path, service, url=postgres_url)
         place.write(rows_of(2))
-        done = place.run("jobs.csv", "--json")
+        with hook.running() as server:
+            done = place.run("jobs.csv", "--json", "--notify", server.url)
+
+            title, body = server.only()
 
     assert done.code == 0, done.err
+    assert title == "batchgen: done: jobs"
+    assert "2 succeeded\n  $0.50 spent" in body
+    assert f"job database {done.said['database']}, on" in body
     folder = Path(os.environ["XDG_STATE_HOME"]) / "batchgen" / "logs"
     [log] = folder.iterdir()
     assert done.said["log"] == str(log)

@@ -126,8 +126,10 @@ def test_no_secret_is_where_it_need_not_be(
         after_kill = left_behind(tmp_path)
         assert any("-rescue-" in name for name in after_kill)
 
-        said["run"] = place.run("jobs.csv", "-v", "-j", "9", "-o", "out.csv", env=env)
+        flags = ("-v", "-j", "9", "-o", "out.csv", "--events", "events.jsonl")
+        said["run"] = place.run("jobs.csv", *flags, env=env)
         assert said["run"].code == 10, said["run"].err
+        assert "in_doubt" in (tmp_path / "events.jsonl").read_text()
         for words in (
             ["export", "-o", "out.jsonl"],
             ["export", "-o", "-"],
