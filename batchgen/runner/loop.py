@@ -876,11 +876,11 @@ class Session:
                 logger.info("the balance could not be read: %s", error)
                 balance = None
             self.purse.looked(balance)
-            self._judge_purse()
+            self._judge_purse(is_known=balance is not None)
             self._wake.set()
             await self.sleep(_BETWEEN_BALANCES_S)
 
-    def _judge_purse(self) -> None:
+    def _judge_purse(self, *, is_known: bool) -> None:
         reserved = self._reserved_micros
         if self.limits.lacks_money:
             if self.purse.is_filled(reserved):
@@ -894,6 +894,8 @@ class Session:
             least = (self.purse.min_micros or 0) / 1_000_000
             left = (self.purse.balance_micros or 0) / 1_000_000
             said = f"the balance is ${left:,.2f}, and --min-balance keeps ${least:,.2f} of it"
+            if not is_known:
+                said = f"the balance cannot be read, and --min-balance keeps ${least:,.2f}"
             if not self._lacks_money(said):
                 self.limits.pause(
                     Exit.NO_BALANCE,

@@ -236,3 +236,17 @@ def test_events_of_money_are_numbers_in_json(monkeypatch: pytest.MonkeyPatch) ->
     said = json.loads(plan)["plans"][0]
     assert said["estimate_usd"] == 0.25
     assert said["price_basis"] == "Runway's own list price; RunComfy's may differ"
+
+
+def test_a_balance_that_cannot_be_read_any_more_is_not_passed_off_as_known(place: Place) -> None:
+    place.service.settings = replace(place.service.settings, wallet_micros=6 * CLIP + 1)
+    place.write(rows_of(10))
+
+    run = place.start_run("jobs.csv", "-j", "1", "--min-balance", "0.50")
+    place.wait_accepted(2)
+    place.service.settings = replace(place.service.settings, balance_told=False)
+    done = run.wait()
+
+    assert done.code == 7, done.err
+    assert "the balance cannot be read, and --min-balance keeps $0.50" in done.err
+    assert place.states() == {"succeeded": 4, "pending": 6}

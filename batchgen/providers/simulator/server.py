@@ -246,6 +246,8 @@ class Simulator:
         return _refusal(kind)
 
     def _balance(self) -> web.Response:
+        if not self.settings.balance_told:
+            return _page(404)
         left = self.books.wallet_micros
         return _json(
             {"balance_usd": 1_000_000.0 if left is None else left / 1_000_000, "currency": "USD"}

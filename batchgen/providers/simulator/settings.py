@@ -152,6 +152,7 @@ class Settings:
         cost_stated: Whether `?include_cost=true` shows the cost.
         charge_failed: Whether a failed generation costs.
         charge_at_end: Whether the wallet pays when a clip is made, not when it is asked for.
+        balance_told: Whether the balance page answers.
         wallet_micros: What the account holds; submits it cannot pay are refused (400002).
         revoke_after: The token is refused everywhere after so many accepted requests.
         token_status: HTTP status of a refused token: 401, 403 (403001) or 400 (400004).
@@ -189,6 +190,7 @@ class Settings:
     cost_stated: bool = True
     charge_failed: bool = False
     charge_at_end: bool = False
+    balance_told: bool = True
     wallet_micros: int | None = None
     revoke_after: int | None = None
     token_status: int = 401
