@@ -164,6 +164,7 @@ class Carrier:
     prices: Prices = field(default_factory=Prices)  # learns what finished requests cost
     lacks_money: Callable[[str], bool] = lambda _: False  # whether the run waits for more
     spent: Callable[[int], None] = lambda _: None  # told what each ended request cost
+    unsettled: Callable[[int], None] = lambda _: None  # told what one may cost that is left
     draining: bool = False
     renew_token: Callable[[], bool] = lambda: False
     awake_s: Callable[[], float] = time.monotonic  # stands still while the machine sleeps
@@ -332,6 +333,7 @@ class Carrier:
 
     async def _doubt(self, job: Job, error: ProviderError) -> None:
         self.stats.in_doubt += 1
+        self.unsettled(job.est_micros)
         self._problem(job, f"in doubt: {error}")
         await self.writer.do(
             jobs.record_doubt,
@@ -774,6 +776,7 @@ class Carrier:
         )
 
     async def _overdue(self, job: Job) -> None:
+        self.unsettled(job.est_micros)
         said = "still running after --job-timeout: a later run looks again"
         self._problem(job, said)
         await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
@@ -898,6 +901,8 @@ class Carrier:
     async def settle_costs(self) -> None:
         """Ask once more for the costs that came neither with the result nor with the clip."""
         for one in list(self._uncosted.values()):
+            if self.draining:
+                return
             await self._late_cost(one.job)
             if self.stats.late_costs >= 2 * _LATE_COSTS_TRIED:
                 return  # this service states them later still, or never

@@ -389,6 +389,7 @@ class Session:
             prices=self._prices,
             lacks_money=self._lacks_money,
             spent=self.purse.spent,
+            unsettled=self.purse.unsettled,
             emit=self.emit,
         )
 
@@ -429,7 +430,7 @@ class Session:
         if self.limits.paused or self._fenced:
             return False
         if self.limits.lacks_money or self.purse.is_asked:
-            return await self._has_pending(writer)
+            return await self._may_buy(writer)
         if claim is None:
             return self.limits.offline or bool(self._carrier.writer.stuck)
         if claim.paused or claim.wait_until_ms:  # the moment may have come since the claim
@@ -456,6 +457,17 @@ class Session:
             jobs_ = "1 job" if held == 1 else f"{held} jobs"
             self.say(f"waiting for {jobs_} that another worker has in hand")
         return bool(held)
+
+    async def _may_buy(self, writer: Writer) -> bool:
+        """Whether there is a job that this session would pay for if only there were money."""
+        return self._limit_left != 0 and await self._has_pending(writer)
+
+    @property
+    def _limit_left(self) -> int | None:
+        """How many more payments `--limit` allows; None if it is not given."""
+        if self.settings.limit is None:
+            return None
+        return max(0, self.settings.limit - (self._new_payments - self.stats.unpaid))
 
     async def _has_pending(self, writer: Writer) -> bool:
         return await writer.do(_has_claimable, self._request(1))
@@ -528,7 +540,8 @@ class Session:
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
         self._warn_of_budgets(claim.nearly_spent)
-        self._tell_pause(claim.paused)
+        if claim.cap:  # else it came back before it looked at what a person has set
+            self._tell_pause(claim.paused)
         if claim.fenced:
             self._fence()
         self._new_payments += len(claim.jobs)
@@ -619,13 +632,12 @@ class Session:
         if self.limits.lacks_money:
             return 0
         wanted = min(self._room(), _LARGEST_CLAIM)
-        if self.settings.limit is not None:
-            payments = self._new_payments - self.stats.unpaid
-            wanted = min(wanted, self.settings.limit - payments)
+        if self._limit_left is not None:
+            wanted = min(wanted, self._limit_left)
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)
-        room = self.purse.room(self._reserved_micros)
+        room = self.purse.room(self._reserved_micros, in_flight=len(self._held))
         if room is not None and wanted > 0:
             wanted = min(wanted, room)
             if not room:
@@ -776,8 +788,8 @@ class Session:
         """Renew the lease, look for the dead, the disk and the service."""
         beats = asyncio.create_task(self._beat(writer))
         watch = asyncio.create_task(self._watch(writer))
-        purse = asyncio.create_task(self._mind_purse())
-        clock = asyncio.create_task(self._watch_clock())
+        purse = asyncio.create_task(self._guarded(self._mind_purse(writer)))
+        clock = asyncio.create_task(self._guarded(self._watch_clock()))
         try:
             while not self._leaving:
                 if self.limits.offline:
@@ -865,7 +877,14 @@ class Session:
         self.stats.last_problem = ""
         self.limits.go_online()
 
-    async def _mind_purse(self) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await what goes on beside the loop; hand the loop what it raises."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it
+            self._has_crashed(error)
+
+    async def _mind_purse(self, writer: Writer) -> None:
         """Look at the balance where it is asked for; react when it falls too low, or rises."""
         while self.purse.is_minded:
             await self.purse.next_look()
@@ -876,11 +895,11 @@ class Session:
                 logger.info("the balance could not be read: %s", error)
                 balance = None
             self.purse.looked(balance)
-            self._judge_purse(is_known=balance is not None)
+            await self._judge_purse(writer, is_known=balance is not None)
             self._wake.set()
             await self.sleep(_BETWEEN_BALANCES_S)
 
-    def _judge_purse(self, *, is_known: bool) -> None:
+    async def _judge_purse(self, writer: Writer, *, is_known: bool) -> None:
         reserved = self._reserved_micros
         if self.limits.lacks_money:
             if self.purse.is_filled(reserved):
@@ -890,7 +909,8 @@ class Session:
                 self.limits.has_money()
             return
         # What is in flight may have been taken already: only without it is the answer plain.
-        if self.purse.room(reserved) == 0 and not self._held:
+        lacks = self.purse.room(reserved, in_flight=len(self._held)) == 0 and not self._held
+        if lacks and await self._may_buy(writer):
             least = (self.purse.min_micros or 0) / 1_000_000
             left = (self.purse.balance_micros or 0) / 1_000_000
             said = f"the balance is ${left:,.2f}, and --min-balance keeps ${least:,.2f} of it"

@@ -36,6 +36,7 @@ class Purse:
     balance_micros: int | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _spent_micros: int = 0  # on what has ended since the balance was read
+    _unsettled_micros: int = 0  # of requests that this session has stopped waiting for
     _spent_before_micros: int = 0  # of that, before the present look began
     _empty_since_s: float | None = None
     _filled_at_s: float | None = None
@@ -51,22 +52,32 @@ class Purse:
         """Whether somebody waits for a look at the balance."""
         return self._asked.is_set()
 
-    def room(self, reserved_micros: int) -> int | None:
+    def room(self, reserved_micros: int, *, in_flight: int) -> int | None:
         """Return how many more jobs the balance bears; None if that is not asked.
+
+        While the balance is not known, none: it must not fall below the least by accident.
 
         Args:
             reserved_micros: What is in flight, whether taken from the balance yet or not.
+            in_flight: How many jobs that is.
         """
-        if self.min_micros is None or self.balance_micros is None:
+        if self.min_micros is None:
             return None
-        left = self.balance_micros - self._spent_micros - reserved_micros - self.min_micros
-        if self.unit_micros <= 0:
-            return 1 if left > 0 else 0
+        if self.balance_micros is None:
+            return 0
+        gone = self._spent_micros + self._unsettled_micros + reserved_micros
+        left = self.balance_micros - gone - self.min_micros
+        if self.unit_micros <= 0:  # nobody knows what a job costs: one at a time
+            return 1 if left > 0 and not in_flight else 0
         return max(0, left // self.unit_micros)
 
     def spent(self, micros: int) -> None:
         """Note that something in flight has ended, and what it cost."""
         self._spent_micros += micros
+
+    def unsettled(self, micros: int) -> None:
+        """Note a request that may be charged at any time, or never: in doubt, or overdue."""
+        self._unsettled_micros += micros
 
     def ask(self) -> None:
         """Have the balance looked at soon."""

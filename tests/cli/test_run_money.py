@@ -250,3 +250,14 @@ def test_a_balance_that_cannot_be_read_any_more_is_not_passed_off_as_known(place
     assert done.code == 7, done.err
     assert "the balance cannot be read, and --min-balance keeps $0.50" in done.err
     assert place.states() == {"succeeded": 4, "pending": 6}
+
+
+def test_a_balance_that_just_sufficed_is_no_reason_to_stop(place: Place) -> None:
+    # Slots are free and no more could be paid for, while the last clips are fetched: all is well.
+    place.service.settings = replace(place.service.settings, wallet_micros=20 * CLIP)
+    place.write(rows_of(5))
+
+    done = place.run("jobs.csv", "-j", "8", "--min-balance", "3.75", "--download-rate", "0.8")
+
+    assert done.code == 0, done.err
+    assert place.states() == {"succeeded": 5}

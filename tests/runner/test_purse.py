@@ -24,23 +24,23 @@ def test_what_it_lets_through_never_leaves_less_than_the_least(
 ) -> None:
     purse = Purse(Clock(), min_micros=least, unit_micros=unit, balance_micros=balance)
 
-    room = purse.room(reserved)
+    room = purse.room(reserved, in_flight=0)
 
     assert room is not None
     assert room == 0 or balance - reserved - room * unit >= least
     assert balance - reserved - (room + 1) * unit < least  # nor does it hold back more
 
 
-def test_without_a_least_or_a_balance_it_bounds_nothing() -> None:
-    assert Purse(Clock(), balance_micros=0, unit_micros=1).room(5) is None
-    assert Purse(Clock(), min_micros=5, unit_micros=1).room(5) is None
+def test_without_a_least_it_bounds_nothing() -> None:
+    assert Purse(Clock(), balance_micros=0, unit_micros=1).room(5, in_flight=1) is None
 
 
 def test_without_a_known_price_jobs_go_one_at_a_time() -> None:
     purse = Purse(Clock(), min_micros=5, balance_micros=7)
 
-    assert purse.room(0) == 1
-    assert purse.room(2) == 0
+    assert purse.room(0, in_flight=0) == 1
+    assert purse.room(2, in_flight=0) == 0
+    assert purse.room(0, in_flight=1) == 0
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,30 @@ def test_when_it_is_filled_again(
     assert purse.is_filled(0) is expected
 
 
+def test_while_the_balance_is_not_known_nothing_may_be_bought() -> None:
+    assert Purse(Clock(), min_micros=5, unit_micros=1).room(0, in_flight=0) == 0
+
+
+def test_what_may_yet_be_charged_is_counted_whatever_is_read_later() -> None:
+    purse = Purse(Clock(), min_micros=0, unit_micros=1, balance_micros=10)
+
+    purse.unsettled(4)
+    purse.looking()
+    purse.looked(10)
+
+    assert purse.room(0, in_flight=0) == 6
+
+
 def test_what_has_ended_since_the_balance_was_read_is_gone_from_it() -> None:
     purse = Purse(Clock(), min_micros=0, unit_micros=1, balance_micros=10)
 
     purse.spent(4)
-    assert purse.room(0) == 6
+    assert purse.room(0, in_flight=0) == 6
     purse.looking()
     purse.spent(1)  # while the page is being read: it may be in the answer or not
     purse.looked(6)
 
-    assert purse.room(0) == 5
+    assert purse.room(0, in_flight=0) == 5
 
 
 def test_a_question_is_answered_by_a_look() -> None:
