@@ -47,6 +47,7 @@ class Look:
         waiting: What would be paid for without manifests.
         prices: What finished jobs of the account cost.
         catalog: What the service's catalog stated last, by model.
+        is_repriced: Whether it states another price now than what is stored.
         balance_micros: What the account holds, None if that could not be read.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
@@ -60,6 +61,7 @@ class Look:
     waiting: list[Kind] = field(default_factory=list)
     prices: Prices = field(default_factory=Prices)
     catalog: dict[str, UnitPrice] = field(default_factory=dict)
+    is_repriced: bool = False
     balance_micros: int | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
@@ -370,6 +372,7 @@ def read(database: Database, service: Service, found: Look) -> None:
     }
     if not changed:
         return
+    found.is_repriced = True
     found.catalog |= changed
     found.drafts = [planning.repriced(draft, found.catalog) for draft in found.drafts]
     models = priced(manifests.load_models(), found.catalog)

@@ -173,7 +173,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
             # Last: from here on every claim of the account waits for the commit.
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
-            if look.catalog:
+            if look.is_repriced:  # else it would look through all that waits for nothing
                 costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
                 costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
             share = _limit(tx, database, account, wanted)
