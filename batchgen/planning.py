@@ -17,7 +17,7 @@ from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError, UsageError
 from batchgen.domain.expansion import estimate_micros, seed_bounds
 from batchgen.domain.identity import input_hash, job_key
-from batchgen.domain.jobs import JobSpec, Model
+from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
@@ -46,6 +46,7 @@ class Wish:
         new_batch: The rows are meant as new jobs, whatever they resemble.
         max_expand: `--max-expand`.
         allow_private_inputs: `--allow-private-inputs`.
+        allow_unknown_inputs: `--allow-unknown-inputs`.
         catalog: What the service's catalog states now; None is what it stated last.
     """
 
@@ -62,6 +63,7 @@ class Wish:
     new_batch: bool = False
     max_expand: int = 100_000
     allow_private_inputs: bool = False
+    allow_unknown_inputs: bool = False
     catalog: Mapping[str, UnitPrice] | None = None
 
 
@@ -184,6 +186,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         schemas=stored.schemas if stored else None,
         max_expand=wish.max_expand,
         allow_private_inputs=wish.allow_private_inputs,
+        allow_unknown_inputs=wish.allow_unknown_inputs,
         use_result_keys=is_export,
     )
     schemas = {**(stored.schemas if stored else {})}
@@ -237,7 +240,7 @@ def repriced(draft: Draft, catalog: Mapping[str, UnitPrice]) -> Draft:
     prepared = draft.prepared
     models = priced(prepared.models, catalog)
     specs = tuple(
-        replace(spec, est_micros=estimate_micros(models[spec.model], spec.inputs))
+        spec._replace(est_micros=estimate_micros(models[spec.model], spec.inputs))
         for spec in prepared.specs
     )
     wish = replace(prepared.wish, catalog=catalog)
@@ -450,23 +453,22 @@ def _beside(
         )
         free = known is None and row_id not in wanted
         if free or (known and known.id not in taken and known.input_hash == spec.input_hash):
-            return replace(spec, row_id=row_id), known
+            return spec._replace(row_id=row_id), known
     raise AssertionError("there is always a next number")
 
 
 def _as_stored(spec: JobSpec, known: Known, prepared: Prepared) -> JobSpec:
     """Return an exported row with the variant that its job has: the row tells only its key."""
     model = prepared.models[spec.model]
-    inputs = dict(spec.inputs)
+    inputs = spec.inputs
     if known.variant_kind == "seed" and model.seed and model.seed not in inputs:
         inputs[model.seed] = int(known.variant)
-    return replace(
-        spec,
+    return spec._replace(
         row_id=known.row_id,
         has_id=known.has_id,
         variant=known.variant,
         variant_kind=known.variant_kind,
-        inputs=inputs,
+        inputs_json=encoded(inputs),
         input_hash=input_hash(spec.model, inputs, model.schema),
         draw_seed=known.variant_kind == "take" and model.seed is not None,
     )

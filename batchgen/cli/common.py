@@ -51,6 +51,15 @@ def account_option(command: Command) -> Command:
     )(command)
 
 
+def unknown_inputs_option(command: Command) -> Command:
+    """Add `--allow-unknown-inputs`."""
+    return click.option(
+        "--allow-unknown-inputs",
+        is_flag=True,
+        help="Send inputs that the model's schema does not know: YAML keys, input.NAME columns.",
+    )(command)
+
+
 class _Redacting(logging.Formatter):
     """Lines for people: also what a library says or raises shows no secret."""
 

@@ -72,6 +72,7 @@ class Flags:
     limit: int | None
     max_expand: int
     allow_private_inputs: bool
+    allow_unknown_inputs: bool
     replace: bool
     new_batch: bool
     resubmit_in_doubt: bool
@@ -108,6 +109,7 @@ class Flags:
             new_batch=self.new_batch,
             max_expand=self.max_expand,
             allow_private_inputs=self.allow_private_inputs,
+            allow_unknown_inputs=self.allow_unknown_inputs,
         )
 
     def settings(self, jobs: int | None) -> Settings:
@@ -175,6 +177,7 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         is_flag=True,
         help="Input URLs may point to private or loopback addresses.",
     ),
+    common.unknown_inputs_option,
 )
 _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.argument("manifests", nargs=-1, metavar="[MANIFEST]...", type=click.Path()),

@@ -25,6 +25,7 @@ from batchgen.store.database import Database, Transaction
     is_flag=True,
     help="Input URLs may point to private or loopback addresses.",
 )
+@common.unknown_inputs_option
 @common.json_option
 @common.db_option
 def command(

@@ -5,11 +5,11 @@ one job. What is decided here ends up in keys, so it must never change for rows 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from batchgen.domain.identity import input_hash
-from batchgen.domain.jobs import Inputs, JobSpec, Model
+from batchgen.domain.jobs import Inputs, JobSpec, Model, encoded
 
 SEED = "seed"
 TAKE = "take"
@@ -100,9 +100,8 @@ def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:
     if model.seed is None:
         raise ValueError(f"{model.id} takes no seed")
     inputs = {**spec.inputs, model.seed: seed}
-    return replace(
-        spec,
-        inputs=inputs,
+    return spec._replace(
+        inputs_json=encoded(inputs),
         input_hash=input_hash(model.id, inputs, model.schema),
         variant=str(seed),
         variant_kind=SEED,

@@ -1,16 +1,23 @@
 """The values that travel between the floors: rows, specs, jobs, clips."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Inputs = Mapping[str, Any]
 """A model's inputs by their names in its schema, typed."""
 
 
-@dataclass(frozen=True)
-class JobSpec:
+encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Encode a value as the JSON text in which inputs and cells are stored and compared."""
+
+
+class JobSpec(NamedTuple):
     """One clip that a manifest asks for, typed and checked, before it is a job.
+
+    A million of them pass through, so it is a tuple, and holds inputs and cells as the texts
+    that are stored.
 
     Attributes:
         file: The manifest's path as the user wrote it.
@@ -20,9 +27,9 @@ class JobSpec:
         variant: "" or the seed of `seeds` or the ordinal of `repeat`, as text.
         variant_kind: "" | "seed" | "take".
         model: Model id.
-        inputs: What is sent; a seed drawn for `repeat` is not in it yet.
+        inputs_json: What is sent; a seed drawn for `repeat` is not in it yet.
         input_hash: `identity.input_hash` of what the user set.
-        cells: The row's own columns in order, as they return in an export.
+        cells_json: The row's own columns in order, as they return in an export.
         input_columns: Which of `cells` are inputs (the rest is carried through).
         result_key: The key an exported row came with, if any.
         est_micros: Estimated price in micro-dollars, None if the price is unknown.
@@ -37,14 +44,26 @@ class JobSpec:
     variant: str
     variant_kind: str
     model: str
-    inputs: Inputs
+    inputs_json: str
     input_hash: str
-    cells: Mapping[str, Any]
+    cells_json: str
     input_columns: frozenset[str]
     result_key: str | None = None
     est_micros: int | None = None
     draw_seed: bool = False
     settings: str = "{}"
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Return what is sent, decoded anew at each call."""
+        found: dict[str, Any] = json.loads(self.inputs_json)
+        return found
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """Return the row's own columns in order, decoded anew at each call."""
+        found: dict[str, Any] = json.loads(self.cells_json)
+        return found
 
     @property
     def place(self) -> str:

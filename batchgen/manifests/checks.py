@@ -21,7 +21,7 @@ from batchgen.domain.expansion import (
     variants,
 )
 from batchgen.domain.identity import input_hash, settings_of
-from batchgen.domain.jobs import JobSpec, Model
+from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
@@ -68,6 +68,7 @@ def check(
     schemas: Mapping[str, Mapping[str, Any]] | None = None,
     max_expand: int = 100_000,
     allow_private_inputs: bool = False,
+    allow_unknown_inputs: bool = False,
     use_result_keys: bool = True,
 ) -> Checked:
     """Validate every row of a manifest.
@@ -81,6 +82,8 @@ def check(
         max_expand: How many jobs `seeds` and `repeat` may make, together. Rows that are
             written out one by one are not bounded.
         allow_private_inputs: Media URLs may point to addresses and local names.
+        allow_unknown_inputs: Send what the model's schema does not know: keys of YAML, and
+            `input.NAME` columns.
         use_result_keys: Match exported rows by their key; else they are new rows.
 
     Raises:
@@ -94,6 +97,7 @@ def check(
         schemas=schemas or {},
         max_expand=max_expand,
         allow_private=allow_private_inputs,
+        allow_unknown=allow_unknown_inputs,
         use_keys=use_result_keys and source.has_result_keys,
     )
     return checker.run()
@@ -140,6 +144,7 @@ class _Checker:
         schemas: Mapping[str, Mapping[str, Any]],
         max_expand: int,
         allow_private: bool,
+        allow_unknown: bool,
         use_keys: bool,
     ) -> None:
         self.source = source
@@ -149,6 +154,7 @@ class _Checker:
         self.schemas = schemas
         self.max_expand = max_expand
         self.allow_private = allow_private
+        self.allow_unknown = allow_unknown
         self.use_keys = use_keys
         self.faults: list[Fault] = list(source.faults)
         self.bound: dict[str, _Bound | None] = {}
@@ -529,11 +535,11 @@ class _Checker:
                 variant=variant.name,
                 variant_kind=variant.kind,
                 model=model.id,
-                inputs=sent,
+                inputs_json=encoded(sent),
                 input_hash=hashed,
-                cells=row.cells
-                if self.source.is_table
-                else self._cells(row, bound, names, variant),
+                cells_json=encoded(
+                    row.cells if self.source.is_table else self._cells(row, bound, names, variant)
+                ),
                 input_columns=names
                 if self.source.is_table or variant.seed is None
                 else names | {str(model.seed)},

@@ -34,6 +34,10 @@ class Row(NamedTuple):
         defaulted: Names of `cells`, `seeds` and `repeat` that come from the manifest's
             defaults: the row's own words win over them.
         faults: What is wrong with the row before any model is asked.
+        variables: Of the matrix or zip it comes from, in order: each becomes a column of the
+            export behind all others.
+        file: Where the row stands if not in the manifest itself: a table that it names, or a
+            sheet of a workbook. Messages show it instead of the manifest's path.
     """
 
     line: int
@@ -47,6 +51,8 @@ class Row(NamedTuple):
     lines: Mapping[str, int] = NOTHING
     defaulted: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
+    variables: Mapping[str, Any] = NOTHING
+    file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ def _of_spec(spec: JobSpec, inputs: Mapping[str, Any], seed: int | None) -> dict
         "model": spec.model,
         "inputs": as_stored(inputs),
         "input_hash": spec.input_hash,
-        "cells": _json(dict(spec.cells)),
+        "cells": spec.cells_json,
         "seed": seed,
         "est_micros": spec.est_micros,
         "settings": spec.settings,
@@ -427,7 +427,7 @@ def reidentify(tx: Transaction, rows: Sequence[tuple[Known, JobSpec, int]], *, n
                 "has_id": spec.has_id,
                 "variant_kind": spec.variant_kind,
                 "variant": spec.variant,
-                "cells": _json(dict(spec.cells)),
+                "cells": spec.cells_json,
                 "position": position,
             },
         )

@@ -138,6 +138,7 @@ jobs = Table(
     Column("finished_ms", BigInteger),
     Column("settings", Text),  # JSON: the inputs that decide price and time
     Column("policy_retries_used", Integer, nullable=False, server_default="0"),
+    Column("unfit", Boolean, nullable=False, server_default=text("false")),  # failed by a probe
     UniqueConstraint("batch_id", "row_id", "variant_kind", "variant"),
     CheckConstraint(_one_of(JobState), name="state"),
     Index(
@@ -238,6 +239,30 @@ prices = Table(  # what the service's catalog said last
     Column("unit_micros", BigInteger, nullable=False),
     Column("unit", Text, nullable=False),  # second | output
     Column("seen_ms", BigInteger, nullable=False),
+)
+
+imports = Table(  # a large manifest while it is stored, in many transactions
+    "imports",
+    metadata,
+    Column("id", Text, primary_key=True),  # random
+    Column("batch_id", ForeignKey("batches.id"), nullable=False),
+    Column("batch_is_new", Boolean, nullable=False),  # hidden too, and removed with the import
+    Column("after_job_id", BigInteger, nullable=False),  # jobs above it are hidden
+    Column("started_ms", BigInteger, nullable=False),
+)
+
+probes = Table(  # what input URLs answered
+    "probes",
+    metadata,
+    Column("url_hash", Text, primary_key=True),  # of the URL without its signature
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("problem", Text),  # a code; NULL: it answered with a file
+    Column("said", Text),  # more about the problem, without secrets
+    Column("http_status", Integer),
+    Column("content_type", Text),
+    Column("size_bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
 )
 
 spending = Table(

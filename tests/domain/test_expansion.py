@@ -90,9 +90,9 @@ def make_spec() -> JobSpec:
         variant="",
         variant_kind="",
         model="m",
-        inputs={"p": "x"},
+        inputs_json='{"p":"x"}',
         input_hash="",
-        cells={"p": "x"},
+        cells_json='{"p":"x"}',
         input_columns=frozenset({"p"}),
     )
 

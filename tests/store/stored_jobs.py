@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from batchgen.domain.jobs import JobSpec
+from batchgen.domain.jobs import JobSpec, encoded
 from batchgen.domain.states import ErrorClass
 from batchgen.store import accounts, additions, jobs, upgrade, workers
 from batchgen.store.database import Database, Transaction
@@ -27,9 +27,9 @@ def spec_of(row_id: str, *, est_micros: int | None = EST, **inputs: Any) -> JobS
         variant="",
         variant_kind="",
         model=MODEL,
-        inputs={"promptText": row_id, **inputs},
+        inputs_json=encoded({"promptText": row_id, **inputs}),
         input_hash=f"hash-{row_id}",
-        cells={"id": row_id},
+        cells_json=encoded({"id": row_id}),
         input_columns=frozenset(),
         est_micros=est_micros,
     )

@@ -19,7 +19,7 @@ def batch_of(store: Store, *, settings: tuple[str, ...]) -> int:
         found = additions.batch_by_id(tx, batch_id)
         assert found is not None
         additions.save_batch(tx, replace(found, schemas={MODEL: SCHEMA}), now_ms=NOW)
-    specs = [replace(spec_of(f"r{n}"), settings=text) for n, text in enumerate(settings)]
+    specs = [spec_of(f"r{n}")._replace(settings=text) for n, text in enumerate(settings)]
     store.add(batch_id, specs)
     return batch_id
 
@@ -71,7 +71,7 @@ def test_other_accounts_teach_nothing(store: Store) -> None:
 
 def test_what_is_learned_is_reserved_and_kept_within_the_budget(store: Store) -> None:
     batch_id = store.batch(budget_micros=3 * EST)
-    store.add(batch_id, [replace(spec_of(f"r{n}"), settings="{}") for n in range(9)])
+    store.add(batch_id, [spec_of(f"r{n}")._replace(settings="{}") for n in range(9)])
     prices = Prices()
     prices.add(MODEL, "{}", EST // 2, is_clip=True)
 
@@ -87,7 +87,7 @@ def test_what_is_learned_is_reserved_and_kept_within_the_budget(store: Store) ->
 
 def test_an_adopted_job_is_booked_with_what_was_reserved_for_it(store: Store) -> None:
     batch_id = store.batch()
-    store.add(batch_id, [replace(spec_of("r"), settings="{}")])
+    store.add(batch_id, [spec_of("r")._replace(settings="{}")])
     prices = Prices()
     prices.add(MODEL, "{}", 7, is_clip=True)
     store.do(jobs.record_accepted, accepted(store.claim(prices=prices)[0]))

@@ -16,7 +16,7 @@ def told(store: Store) -> list[Duration]:
 
 def finished(store: Store, runs_ms: Sequence[int | None], **changes: Any) -> None:
     """Store a batch of jobs that took so long, in this order."""
-    specs = [replace(spec_of(f"{changes}{n}"), **changes) for n in range(len(runs_ms))]
+    specs = [spec_of(f"{changes}{n}")._replace(**changes) for n in range(len(runs_ms))]
     store.add(store.batch(str(changes)), specs)
     for run_ms in runs_ms:
         [job] = store.running()
