@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from batchgen.domain.errors import Fault, ManifestError
-from batchgen.manifests import csv_format, files, yaml_format
+from batchgen.manifests import files, yaml_format
 from batchgen.manifests.catalog import load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
+from batchgen.manifests.tables import TABLES
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -28,12 +29,11 @@ __all__ = [
 ]
 
 FORMATS: dict[str, Callable[[str], Source]] = {
-    ".csv": csv_format.read,
-    ".tsv": csv_format.read,
+    **TABLES,
     ".yaml": yaml_format.read,
     ".yml": yaml_format.read,
 }
-"""The registry: a format is one module and one line for each of its suffixes."""
+"""What a manifest's suffix may be."""
 
 _LATER = frozenset({".jsonl", ".ndjson", ".xlsx"})
 
