@@ -17,11 +17,10 @@ from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
 from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import ErrorClass, JobState
-from batchgen.store import accounts, jobs, reads, upgrade, workers
+from batchgen.store import accounts, additions, imports, jobs, reads, upgrade, workers
 from batchgen.store.database import Database, Transaction
 
 IMAGE = "https://images.example.com/{}.jpg"
-LISTS = ("new", "changed", "reopened", "replaced", "left", "busy", "renamed", "held", "unchanged")
 
 
 class Desk:
@@ -45,21 +44,31 @@ class Desk:
         path.write_text(content, encoding="utf-8")
         return str(path)
 
+    def labels(self, plan: planning.Plan) -> dict[str, list[str]]:
+        """Return the row ids of a plan by verdict, empty ones left out."""
+        found: dict[str, list[str]] = {}
+        with self.database.reading() as tx:
+            for item in plan.items(tx):
+                found.setdefault(item.verdict.name.lower(), []).append(item.spec.row_id)
+            gone = additions.by_ids(tx, plan.gone)
+        if plan.gone:
+            found["gone"] = [gone[job_id].row_id for job_id in plan.gone]
+        return found
+
     def plan(self, path: str, **wish: Any) -> planning.Plan:
         with self.database.reading() as tx:
             return planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
 
     def add(self, path: str, **wish: Any) -> dict[str, Any]:
         """Add a manifest; return what the plan was: labels by list, empty ones left out."""
-        with self.database.transaction() as tx:
-            plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
-            stored = planning.store(tx, plan, now_ms=1, draw=lambda _low, _high: next(self._seeds))
+        with imports.adding(self.database):
+            plan = self.plan(path, **wish)
+            found = self.labels(plan)
+            stored = planning.store(
+                self.database, plan, now_ms=1, draw=lambda _low, _high: next(self._seeds)
+            )
         self.gone = stored.gone
-        found: dict[str, Any] = {
-            name: [item[1].row_id for item in getattr(plan, name)] for name in LISTS
-        }
-        found["gone"] = [job.row_id for job in plan.gone]
-        return {name: ids for name, ids in found.items() if ids}
+        return found
 
     def move(self, state: str, *row_ids: str) -> None:
         """Put jobs into a state, as a run would have; all of them if none is named."""
@@ -166,7 +175,7 @@ def test_without_a_database_every_row_is_new(desk: Desk) -> None:
 
     plan = planning.decide(None, planning.prepare(None, wish))
 
-    assert [spec.row_id for _, spec in plan.new] == ["a", "b"]
+    assert [item.spec.row_id for item in plan.items(None, planning.Verdict.NEW)] == ["a", "b"]
     assert plan.estimate.micros == 2 * 250_000
     assert plan.estimate.unpriced == 0
     assert plan.batch.name == "jobs"
@@ -180,7 +189,7 @@ def test_the_same_again_is_nothing_new(desk: Desk, state: JobState) -> None:
     before = desk.rows()
 
     plan = desk.plan(path)
-    assert len(plan.to_pay) == (2 if state is JobState.PENDING else 0)
+    assert plan.to_pay == (2 if state is JobState.PENDING else 0)
     assert desk.add(path) == {"unchanged": ["a", "b"]}
 
     assert desk.rows() == before
@@ -240,7 +249,7 @@ def test_a_known_id_with_other_inputs(
     assert (after.version, after.name) == (
         (2, "jobs/a-v2.mp4") if listed == "replaced" else (1, "jobs/a.mp4")
     )
-    assert len(plan.to_pay) == (2 if touched else 1)
+    assert plan.to_pay == (2 if touched else 1)
     with desk.database.reading() as tx:
         counts = reads.batches(tx)[0].counts
     assert sum(counts.values()) == 2
@@ -300,7 +309,7 @@ def test_an_id_column_that_is_added_pays_nothing_again(desk: Desk, state: str) -
     desk.write("jobs.csv", rows("a", "b"))
 
     plan = desk.plan(path)
-    assert plan.to_pay == []
+    assert plan.to_pay == 0
     assert desk.add(path) == {"renamed": ["a", "b"]}
 
     assert [(row.key, row.name, row.state) for row in desk.rows()] == before
@@ -316,7 +325,7 @@ def test_an_id_column_that_is_added_before_the_run_makes_no_second_job(desk: Des
     desk.write("jobs.csv", rows("a", "b"))
 
     plan = desk.plan(path)
-    assert len(plan.to_pay) == 2
+    assert plan.to_pay == 2
     assert desk.add(path) == {"renamed": ["a", "b"]}
 
     assert [row.key for row in desk.rows()] == keys
@@ -371,7 +380,7 @@ def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> Non
     desk.move("succeeded")
     path = desk.write("more.csv", rows("a", "c"))
 
-    assert desk.plan(path).to_pay[0].row_id == "c"
+    assert desk.plan(path).to_pay == 1
     assert desk.add(path) == {"new": ["c"], "held": ["a"]}
 
     assert len(desk.rows()) == 3
@@ -647,7 +656,7 @@ def test_a_row_of_an_export_may_be_copied(desk: Desk) -> None:
 
     plan = desk.add(path)
 
-    assert (list(plan), len(plan["new"]), len(plan["left"])) == (["new", "left"], 1, 1)
+    assert {name: len(ids) for name, ids in plan.items()} == {"left": 1, "new": 1}
     assert len(desk.rows()) == 2
 
 
@@ -809,7 +818,7 @@ def test_a_manifest_is_read_again_only_if_its_batch_has_changed(desk: Desk) -> N
     Path(path).unlink()
 
     with desk.database.reading() as tx:
-        assert len(planning.decide_anew(tx, draft).unchanged) == 2
+        assert planning.decide_anew(tx, draft).count(planning.Verdict.UNCHANGED) == 2
 
     desk.add(desk.write("jobs.yaml", f"budget: 5\njobs:\n  - image: {IMAGE.format('c')}\n"))
     with desk.database.reading() as tx, pytest.raises(ManifestError, match="no such file"):
