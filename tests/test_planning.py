@@ -1,8 +1,11 @@
 """What adding a manifest does to what is stored (spec section 4)."""
 
+import contextlib
 import csv
 import io
 import itertools
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +123,11 @@ class Desk:
 
     def row(self, row_id: str) -> reads.JobRow:
         return next(row for row in self.rows() if row.row_id == row_id)
+
+    def exported(self, name: str) -> str:
+        """Export every job; return the table's path."""
+        self.export(name)
+        return str(self.folder / name)
 
     def export(self, name: str) -> list[dict[str, str]]:
         """Export every job; return the table's rows."""
@@ -777,6 +785,105 @@ def test_no_edit_of_a_file_buys_its_clips_again(
             # As many jobs of these inputs as the file has rows of them, never more.
             wanted = sorted(row["prompt"] for row in table)
             assert sorted(str(job.inputs["promptText"]) for job in desk.rows()) == wanted
+    finally:
+        desk.database.close()
+
+
+_CONTENTS = st.sampled_from("abcdef")
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("edit"), st.integers(0, 9), _CONTENTS),
+        st.tuples(st.just("add"), st.integers(0, 9), _CONTENTS),
+        st.tuples(st.just("drop"), st.integers(0, 9), st.none()),
+        st.tuples(st.just("move"), st.integers(0, 9), st.none()),
+        st.tuples(st.just("ids"), st.booleans(), st.none()),
+        st.tuples(st.just("save"), st.sampled_from(["crlf", "bom;", "yaml", "export"]), st.none()),
+        st.tuples(st.just("rename"), st.sampled_from(["jobs", "copy", "night"]), st.none()),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class _Author:
+    """Somebody who edits one manifest again and again, and runs it after each edit."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.table: list[_Row] = []
+        self.name, self.form = "jobs", "plain"
+        self.fresh = (f"id{n}" for n in itertools.count())
+        self.bought: Counter[str] = Counter()  # prompts that were paid for
+        self.most: Counter[str] = Counter()  # rows of a prompt that the file had at once
+
+    def do(self, kind: str, what: Any, content: Any) -> None:
+        place = what % (len(self.table) or 1) if isinstance(what, int) else 0
+        if kind == "edit" and self.table:
+            self.table[place] = {**self.table[place], **_content(content)}
+        elif kind == "add":
+            row = _content(content)
+            has_ids = bool(self.table) and "id" in self.table[0]
+            self.table.insert(place, {"id": next(self.fresh), **row} if has_ids else row)
+        elif kind == "drop" and len(self.table) > 1:
+            del self.table[place]
+        elif kind == "move" and self.table:
+            self.table.append(self.table.pop(place))
+        elif kind == "ids" and what:
+            self.table = [{"id": row.get("id") or next(self.fresh), **row} for row in self.table]
+        elif kind == "ids":
+            self.table = without_ids(self.table)
+        elif kind == "save":
+            self.form = what
+        elif kind == "rename":
+            self.name = what
+
+    def run(self) -> None:
+        """Add the file as it is now, and pay for everything that waits."""
+        if not self.table:
+            return
+        for prompt, count in Counter(row["prompt"] for row in self.table).items():
+            self.most[prompt] = max(self.most[prompt], count)
+        path = self._saved()
+        with contextlib.suppress(ManifestError):  # held back, or a namesake: nothing is bought
+            self.desk.add(path)
+        waiting = [row for row in self.desk.rows() if row.state is JobState.PENDING]
+        self.bought.update(str(row.inputs["promptText"]) for row in waiting)
+        self.desk.buy()
+        if self.form == "export":
+            self.desk.add(self.desk.exported("night-after.csv"))
+
+    def _saved(self) -> str:
+        if self.form == "yaml":
+            jobs_ = "".join(f"- {json.dumps(row)}\n" for row in self.table)
+            return self.desk.write(f"{self.name}.yaml", f"jobs:\n{jobs_}")
+        path = Path(self.desk.write(f"{self.name}.csv", self.table))
+        if self.form == "crlf":
+            path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        if self.form == "bom;":
+            with path.open(newline="", encoding="utf-8") as file:
+                table = list(csv.reader(file))
+            with path.open("w", newline="", encoding="utf-8-sig") as file:
+                csv.writer(file, delimiter=";").writerows(table)
+        return str(path)
+
+
+def _content(name: str) -> _Row:
+    return {"prompt": f"prompt {name}", "image": IMAGE.format(name)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=_STEPS)
+def test_no_clip_is_paid_for_twice_whatever_becomes_of_its_file(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]
+) -> None:
+    """Never more purchases of the same inputs than the file had rows of them at once."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    author = _Author(desk)
+    try:
+        for step in [("add", 0, "a"), ("add", 0, "b"), *steps]:
+            author.do(*step)
+            author.run()
+            assert all(author.bought[one] <= author.most[one] for one in author.bought)
     finally:
         desk.database.close()
 

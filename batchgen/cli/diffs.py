@@ -6,6 +6,7 @@ from typing import Any
 
 from batchgen.cli.common import usd, usd_number
 from batchgen.domain.identity import job_label
+from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import JobState
 from batchgen.planning import Item, Plan, Verdict
@@ -146,4 +147,4 @@ def _micros(plan: Plan, item: Item) -> int | None:
 
 def _price(plan: Plan, item: Item) -> str:
     micros = _micros(plan, item)
-    return "price unknown" if micros is None else usd(micros)
+    return "price unknown" if micros is None else usd(whole_cents(micros))
