@@ -38,6 +38,9 @@ class Row(NamedTuple):
             export behind all others.
         file: Where the row stands if not in the manifest itself: a table that it names, or a
             sheet of a workbook. Messages show it instead of the manifest's path.
+        carried: Names of `cells` that are columns of a table, although the manifest is none:
+            they follow a table's rules, and are carried through if they are no inputs.
+        header_line: Line of that table's header.
     """
 
     line: int
@@ -53,6 +56,8 @@ class Row(NamedTuple):
     faults: tuple[Fault, ...] = ()
     variables: Mapping[str, Any] = NOTHING
     file: str | None = None
+    carried: frozenset[str] = frozenset()
+    header_line: int = 1
 
 
 @dataclass(frozen=True)
