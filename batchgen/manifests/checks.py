@@ -463,7 +463,7 @@ class _Checker:
                     inputs_json=encoded(sent),
                     input_hash=hashed,
                     cells_json=encoded(own | own_given | behind),
-                    input_columns=names | own_given.keys(),
+                    input_columns=names.union(own_given),
                     result_key=row.result_key if self.use_keys else None,
                     est_micros=estimate_micros(model, sent),
                     settings=settings,

@@ -301,7 +301,8 @@ class _Texts(_Column):
         """See `_Column.members`."""
         try:
             everything = "".join(values)
-        except TypeError:  # not all are texts
+            everything.encode()
+        except (TypeError, UnicodeEncodeError):  # not all are texts, or one is no JSON
             return super().members(values, texts)
         start = self._start
         sent = [
@@ -347,7 +348,8 @@ class _Urls(_Texts):
         """See `_Column.members`."""
         try:
             stripped = [value.strip() for value in values]
-        except AttributeError:  # not all are texts
+            "".join(stripped).encode()
+        except (AttributeError, UnicodeEncodeError):  # not all are texts, or one is no JSON
             return _Column.members(self, values, texts)
         if stripped != list(values):
             values, texts = stripped, list(map(_in_quotes, stripped))
