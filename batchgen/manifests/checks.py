@@ -655,7 +655,8 @@ def _named(path: Path, pairs: Sequence[Pair], row: Row) -> tuple[str, str]:
     if above:
         pair = max(above, key=lambda pair: len(pair.path))
         rest = path[len(pair.path) :]
-        return pair.name, "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in rest)
+        place = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in rest)
+        return pair.name, place.removeprefix(".")
     inside = [pair.name for pair in filled if pair.path[: len(path)] == path]
     return (inside[0] if inside else dotted(path)), ""
 

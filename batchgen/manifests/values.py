@@ -541,7 +541,9 @@ _MESSAGES: dict[str, Callable[[Any, Any], str]] = {
     "minLength": lambda rule, value: _length_message(len(value), rule, math.inf, utf16=False),
     "maxItems": lambda rule, value: f"{len(value):,} values, at most {rule:,}: remove some",
     "minItems": lambda rule, value: f"{len(value):,} values, at least {rule:,}: add some",
-    "required": lambda rule, value: f"lacks {_choices([key for key in rule if key not in value])}",
+    "required": lambda rule, value: (
+        f"lacks {_choices([key for key in rule if key not in value])}: fill it in"
+    ),
     "pattern": lambda rule, value: f"{shown(value)} does not match the pattern {rule}",
 }
 """What is said for each JSON Schema keyword, from its rule and the value."""
