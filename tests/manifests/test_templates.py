@@ -15,7 +15,7 @@ from batchgen.manifests.templates import Renderer, TemplateFault
     ],
 )
 def test_templates_are_filled(text: str, expected: str) -> None:
-    assert Renderer({"x": "fox", "n": 3}).render(text) == expected
+    assert Renderer().render(text, {"x": "fox", "n": 3}) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_templates_are_filled(text: str, expected: str) -> None:
 )
 def test_what_templates_must_not_do_is_refused(text: str, expected: str) -> None:
     with pytest.raises(TemplateFault, match=expected):
-        Renderer({"x": "fox"}).render(text)
+        Renderer().render(text, {"x": "fox"})
