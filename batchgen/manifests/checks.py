@@ -169,6 +169,9 @@ class _Checker:
         self.carried: dict[str, None] = {}
 
     def run(self) -> Checked:
+        excess = self.source.excess(self.max_expand)
+        if excess:
+            raise ManifestError(sorted({*self.faults, excess}))
         try:
             for row in self.source.rows():
                 self._look(row)

@@ -6,7 +6,7 @@ row, then the combination of its matrix; the later win.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,11 @@ class _Field:
     name: str
     node: Node
     line: int
-    templates: tuple[Template, ...]
     plain: Any  # if there are no templates in it
-    fault: Fault | None
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset[str]().union(*(template.names for template in self.templates))
-
-    @property
-    def chooses(self) -> bool:
-        return any(template.chooses for template in self.templates)
+    is_template: bool = False
+    names: frozenset[str] = frozenset()  # of variables
+    chooses: bool = False
+    fault: Fault | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +71,7 @@ class _Origin:
 
     table_row: Row | None
     combination: Mapping[str, Any]
-    variables: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any]
     row_id: str = ""
     urls: Sequence[str] = ()
     may_choose: bool = False
@@ -89,6 +83,16 @@ class _Origin:
         if self.table_row is not None:
             told.insert(0, f"{self.table_row.file}:{self.table_row.line}")
         return f" ({', '.join(told)})" if told else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What an entry and the defaults say about rows that are alike in what they leave open."""
+
+    fields: Sequence[_Field]
+    lines: Mapping[str, int]
+    defaulted: frozenset[str]
+    carried: frozenset[str]
 
 
 class Entry:
@@ -106,10 +110,11 @@ class Entry:
         self._known = {*scope.variables, *(self._matrix.names if self._matrix else ())}
         self._known |= {*self._columns, ROW} if self._table else set()
         self._own, self._given = frozenset(_keys(job)), frozenset(_keys(scope.defaults))
+        self._parts: dict[tuple[Any, ...], _Part] = {}
         self._fields = [self._field(*key) for key in _merged(_keys(job), _keys(scope.defaults))]
         self._meta = [self._field(*key) for key in _merged(_meta(job), _meta(scope.defaults))]
         everything = [*self._fields, *self._meta]
-        self._uses_templates = any(field.templates for field in everything)
+        self._uses_templates = any(field.is_template for field in everything)
         self._chooses = any(field.chooses for field in everything)
         faults = [field.fault for field in everything if field.fault]
         if self._is_whole:
@@ -201,8 +206,16 @@ class Entry:
                 templates.append(template)
             except TemplateFault as error:
                 fault = fault or Fault(self._scope.path, part_line, place, str(error))
-        plain = None if templates or fault else node.plain()
-        return _Field(name, node, line, tuple(templates), plain, fault)
+        return _Field(
+            name=name,
+            node=node,
+            line=line,
+            plain=None if templates or fault else node.plain(),
+            is_template=bool(templates),
+            names=frozenset[str]().union(*(template.names for template in templates)),
+            chooses=any(template.chooses for template in templates),
+            fault=fault,
+        )
 
     def _check_use(self, everything: Sequence[_Field]) -> None:
         used = frozenset[str]().union(*(field.names for field in everything))
@@ -242,12 +255,12 @@ class Entry:
 
     def _combined(self, table_row: Row | None) -> Iterator[Row]:
         if self._matrix is None:
-            yield self._row(_Origin(table_row, NOTHING))
+            yield self._row(_Origin(table_row, NOTHING, NOTHING))
             return
         none = True
         for combination in self._matrix.combinations():
             none = False
-            yield self._row(_Origin(table_row, combination))
+            yield self._row(_Origin(table_row, combination, NOTHING))
         if none:
             message = "takes every combination away: leave one, or take the job out"
             yield self._faulty("exclude", message)
@@ -258,9 +271,8 @@ class Entry:
         columns = {} if table_row is None else self._cells(table_row)
         if self._uses_templates:
             origin.variables = self._variables(origin)
-        # What the table's row gives, `defaults` need not.
-        fields = [field for field in self._fields if is_blank(columns.get(field.name))]
-        values = self._filled(fields, origin, faults)
+        part = self._part(columns)
+        values = self._filled(part.fields, origin, faults)
         meta = {field.name: self._value(field, origin, faults) for field in self._meta}
         words: dict[str, Any] = {}
         for word in ROW_WORDS:
@@ -269,24 +281,44 @@ class Entry:
                 words[word] = getattr(table_row, word)
         cells = {word: words[word] for word in ("id", "model") if words[word] is not None}
         for name, cell in columns.items():
-            if name not in ROW_WORDS:
+            if name in ("seeds", "repeat"):
+                # They have done their work, but come back all the same.
+                cells[f"meta.{name}"] = cell
+            elif name not in cells:
                 value = values.pop(name, None)
                 cells[name] = cell if value is None else value
         cells |= {name: value for name, value in values.items() if value is not None}
-        own_lines = {field.name: field.line for field in fields}
         return Row(
             line=self._job.line if table_row is None else table_row.line,
             cells=cells,
             **words,
             meta={name[len("meta.") :]: value for name, value in meta.items() if value is not None},
-            lines=own_lines | {field.name: field.line for field in self._meta},
-            defaulted=frozenset(own_lines) - self._own,
+            lines=part.lines,
+            defaulted=part.defaulted,
             faults=tuple(faults),
             variables=origin.combination,
             file=None if table_row is None else table_row.file,
-            carried=frozenset(columns) - own_lines.keys(),
+            carried=part.carried,
             header_line=1 if self._table is None else self._table.header_line,
         )
+
+    def _part(self, columns: Mapping[str, Any]) -> _Part:
+        """Return what the entry and the defaults have to say about a row."""
+        # What the table's row gives, `defaults` need not.
+        filled = frozenset(name for name in self._given if not is_blank(columns.get(name)))
+        alike = (filled, *columns)
+        part = self._parts.get(alike)
+        if part is None:
+            fields = [field for field in self._fields if field.name not in filled]
+            lines = {field.name: field.line for field in fields}
+            carried = (f"meta.{it}" if it in ("seeds", "repeat") else it for it in columns)
+            self._parts[alike] = part = _Part(
+                fields=fields,
+                lines=lines | {field.name: field.line for field in self._meta},
+                defaulted=frozenset(lines) - self._own,
+                carried=frozenset(carried) - lines.keys(),
+            )
+        return part
 
     def _cells(self, table_row: Row) -> dict[str, Any]:
         named = ((column.strip(), cell) for column, cell in table_row.cells.items())
@@ -296,7 +328,8 @@ class Entry:
         variables = dict(self._scope.variables)
         if origin.table_row is not None:
             cells = origin.table_row.cells
-            row = {name.strip(): cell for name, cell in cells.items() if not is_blank(cell)}
+            named = ((column.strip(), cell) for column, cell in cells.items())
+            row = {name: cell for name, cell in named if not is_blank(cell)}
             variables |= {name: row[name] for name in self._columns if name in row}
             variables[ROW] = row
         return {**variables, **origin.combination}
@@ -318,6 +351,8 @@ class Entry:
             inputs = (value for name, value in early.items() if name not in ROW_WORDS)
             origin.urls = sorted(_urls(list(inputs)))
             origin.may_choose = True
+        if not self._chooses:
+            return early
         return {
             field.name: early[field.name]
             if field.name in early
@@ -329,7 +364,7 @@ class Entry:
         if field.fault:
             faults.append(field.fault)
             return None
-        if not field.templates:
+        if not field.is_template:
             return field.plain
         return self._fill(field.node, field.name, field.line, origin, faults)
 

@@ -227,11 +227,11 @@ class Renderer:
         if not is_template(text):
             return text
         template = self.template(text)
-        if not template.is_guarded:
+        if not template.is_guarded and not template.names <= variables.keys():
             for name in sorted(template.names - variables.keys()):
                 if name in absent:
                     raise TemplateFault(_no_value(name))
-        refuse_unknown(template, variables)
+            refuse_unknown(template, variables)
         self._steps = self._calls = 0
         self._choose, self._captured = choose, None
         with _told_as_fault():
