@@ -103,12 +103,13 @@ class Entry:
         self.faults: list[Fault] = []
         self._scope = scope
         self._job = job
+        self._known = set(scope.variables)
         self._table = self._open_table()
         self._matrix = matrix.parse(job, value=self._constant, report=self._report)
         self._columns = self._usable_columns()
         self._is_whole = not self.faults
-        self._known = {*scope.variables, *(self._matrix.names if self._matrix else ())}
-        self._known |= {*self._columns, ROW} if self._table else set()
+        self._known.update(self._matrix.names if self._matrix else ())
+        self._known.update({*self._columns, ROW} if self._table else ())
         self._own, self._given = frozenset(_keys(job)), frozenset(_keys(scope.defaults))
         self._parts: dict[tuple[Any, ...], _Part] = {}
         self._fields = [self._field(*key) for key in _merged(_keys(job), _keys(scope.defaults))]
@@ -220,7 +221,7 @@ class Entry:
     def _check_use(self, everything: Sequence[_Field]) -> None:
         used = frozenset[str]().union(*(field.names for field in everything))
         for axis in self._matrix.axes if self._matrix else ():
-            if used.isdisjoint(axis.names):
+            if len(axis.steps) > 1 and used.isdisjoint(axis.names):
                 name = axis.names[0]
                 message = (
                     f"no value of the job uses it, so its clips would be the same: write "

@@ -1,0 +1,596 @@
+"""Entries of a YAML manifest with a matrix or a table: their rows, and what `choice` picks."""
+
+import json
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifests.manifest_files import IMAGE, faults_of, specs_of, write
+
+from batchgen import manifests
+from batchgen.manifests import Row
+from batchgen.manifests.templates import pick
+
+HEADER = "id,subject,image,shot\n"
+TABLE = f"{HEADER}a,a fox,{IMAGE},12a\nb,a {{{{ heron }}}},{IMAGE},\n"
+
+
+def rows_of(path: Path) -> list[Row]:
+    source = manifests.read(path)
+    assert source.faults == ()
+    rows = list(source.rows())
+    assert rows == list(source.rows())
+    assert [row.faults for row in rows] == [()] * len(rows)
+    return rows
+
+
+def prompts(path: Path) -> list[str]:
+    return [row.cells["prompt"] for row in rows_of(path)]
+
+
+def job(**values: Any) -> str:
+    return f"jobs:\n  - {json.dumps({'image': IMAGE, **values})}\n"
+
+
+# -- matrix --------------------------------------------------------------------------------------
+
+
+def test_every_value_of_a_job_may_use_the_variables(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "m.yaml",
+        "vars: {subject: shadowed, style: soft}\n"
+        "defaults: {ratio: '{{ wide }}', meta: {by: '{{ subject }}'}}\n"
+        "jobs:\n"
+        "  - matrix:\n"
+        "      subject: [fox, '{{ style }} owl']\n"
+        "      look: [{name: warm, seeds: [1, 2]}]\n"
+        "    zip: {wide: ['1280:720', '720:1280'], d: [5, 10]}\n"
+        "    exclude: [{subject: fox, d: 10}]\n"
+        "    id: '{{ subject }}-{{ d }}'\n"
+        "    image: https://images.example.com/{{ subject | replace(' ', '-') }}.jpg\n"
+        "    prompt: 'A {{ subject }}, {{ style }}, {{ look.name }}'\n"
+        "    duration: '{{ d }}'\n"
+        "    seeds: '{{ look.seeds }}'\n"
+        "    nested: {list: ['{{ d }}', 'x{{ d }}']}\n"
+        "    meta: {shot: '{{ d }}'}\n",
+    )
+
+    rows = rows_of(path)
+
+    assert [row.id for row in rows] == ["fox-5", "soft owl-5", "soft owl-10"]
+    last = rows[-1]
+    assert dict(last.cells) == {
+        "id": "soft owl-10",
+        "image": "https://images.example.com/soft-owl.jpg",
+        "prompt": "A soft owl, soft, warm",
+        "duration": 10,
+        "nested": {"list": [10, "x10"]},
+        "ratio": "720:1280",
+    }
+    assert last.seeds == [1, 2]
+    assert last.meta == {"shot": 10, "by": "soft owl"}
+    assert list(last.variables.items()) == [
+        ("subject", "soft owl"),
+        ("look", {"name": "warm", "seeds": [1, 2]}),
+        ("wide", "720:1280"),
+        ("d", 10),
+    ]
+    assert last.line == 4
+
+
+def test_seeds_multiply_within_each_combination(tmp_path: Path) -> None:
+    text = job(matrix={"a": ["x", "y"]}, id="h-{{ a }}", prompt="{{ a }}", seeds=[7, 8])
+
+    specs = specs_of(write(tmp_path, "m.yaml", text))
+
+    assert [(it.row_id, it.variant) for it in specs] == [
+        ("h-x", "7"),
+        ("h-x", "8"),
+        ("h-y", "7"),
+        ("h-y", "8"),
+    ]
+
+
+def test_an_axis_that_grows_keeps_the_hashes_of_all_that_was_there(tmp_path: Path) -> None:
+    def hashes(*moves: str) -> dict[str, str]:
+        text = job(
+            matrix={"move": list(moves), "subject": ["fox", "owl"]},
+            prompt="{{ subject }} {{ move }} {{ choice(['fog', 'rain', 'snow']) }}",
+        )
+        specs = specs_of(write(tmp_path, "m.yaml", text))
+        return {it.row_id: it.input_hash for it in specs}
+
+    before, after = hashes("left", "right"), hashes("left", "right", "up")
+
+    assert len(after) == 6
+    assert before.items() < after.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            job(matrix={"a": [1, 2], "b": [3]}, prompt="{{ a }}{{ b }}", id="harbor"),
+            "m.yaml:2: id: the id must contain the variables, such as harbor-{{ a }}-{{ b }}",
+            id="id-without-variables",
+        ),
+        pytest.param(
+            job(matrix={"a": [1, 2]}, prompt="x"),
+            "m.yaml:2: a: no value of the job uses it, so its clips would be the same: "
+            "write {{ a }} where it belongs, or use `repeat` for several takes",
+            id="unused-variable",
+        ),
+        pytest.param(
+            job(matrix={"a": [1]}, prompt="{{ a }} {{ b }}"),
+            "m.yaml:2: prompt: the variable `b` is not defined: variables come from "
+            "`vars`, `matrix`, `zip` and `from` (there: a)",
+            id="undefined",
+        ),
+        pytest.param(
+            job(
+                matrix={"a": [1]},
+                include=[{"a": 1, "b": 2}, {"a": 3, "c": 1}],
+                prompt="{{ a }}{{ b }}",
+            ),
+            "m.yaml:2: prompt: the variable `b` has no value here: give it one, or write "
+            "{{ b | default('…') }} (a: 3, c: 1)",
+            id="undefined-in-one-combination",
+        ),
+        pytest.param(
+            job(matrix={"a": [1]}, exclude=[{"a": 1}], prompt="{{ a }}"),
+            "m.yaml:2: exclude: takes every combination away: leave one, or take the job out",
+            id="nothing-left",
+        ),
+        pytest.param(
+            job(matrix={"a": ["{{ b }}"], "b": [1]}, prompt="{{ a }}{{ b }}"),
+            "m.yaml:2: a: the variable `b` is not defined: variables come from `vars`, "
+            "`matrix`, `zip` and `from` (there: none)",
+            id="a-variable-in-a-variable",
+        ),
+        pytest.param(
+            job(matrix={"a": [1]}, prompt=[{"x": "{{ a }}"}, {"text": "{{ aa }}"}]),
+            "m.yaml:2: prompt[1].text: the variable `aa` is not defined: did you mean `a`? "
+            "variables come from `vars`, `matrix`, `zip` and `from` (there: a)",
+            id="nested",
+        ),
+        pytest.param(
+            "vars: {a: '{{ m }}'}\n" + job(matrix={"m": [1]}, prompt="{{ m }}"),
+            "m.yaml:1: a: the variable `m` is not defined: variables come from `vars`, "
+            "`matrix`, `zip` and `from` (there: none)",
+            id="vars-do-not-see-the-matrix",
+        ),
+        pytest.param(
+            "vars: {range: 1}\n" + job(prompt="x"),
+            "m.yaml:1: range: is a word of the templates themselves: take another name",
+            id="vars-named-like-a-function",
+        ),
+        pytest.param(
+            "matrix: {a: [1]}\n" + job(prompt="x"),
+            "m.yaml:1: matrix: belongs to a job: write it under `jobs`, as a key of one",
+            id="at-the-top",
+        ),
+        pytest.param(
+            "defaults: {matrix: {a: [1]}, from: x.csv}\n" + job(prompt="x"),
+            "m.yaml:1: from: cannot be a default: write it in each job that needs it\n"
+            "m.yaml:1: matrix: cannot be a default: write it in each job that needs it",
+            id="in-defaults",
+        ),
+    ],
+)
+def test_a_misuse_of_variables_is_told_with_its_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert "\n".join(faults_of(write(tmp_path, "m.yaml", text))) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param(
+            [{"matrix": {f"v{n}": list(range(1000)) for n in range(4)}}],
+            "m.yaml:2: matrix: makes 1,000,000,000,000 jobs, at most 100 are allowed: shorten "
+            "it, or raise --max-expand",
+            id="matrix",
+        ),
+        pytest.param(
+            [{"zip": {"v0": list(range(40))}, "seeds": [1, 2, 3]}],
+            "m.yaml:2: zip: makes 120 jobs, at most 100 are allowed: shorten it, or raise "
+            "--max-expand",
+            id="with-seeds",
+        ),
+        pytest.param(
+            [{"matrix": {"v0": [1, 2]}, "repeat": 60}],
+            "m.yaml:2: matrix: makes 120 jobs, at most 100 are allowed: shorten it, or raise "
+            "--max-expand",
+            id="with-repeat",
+        ),
+        pytest.param(
+            [{"matrix": {"v0": [1, 2]}, "repeat": 30}, {"matrix": {"v0": list(range(50))}}],
+            "m.yaml:2: matrix: makes 60 jobs, and all of them together 110, at most 100 are "
+            "allowed: shorten it, or raise --max-expand",
+            id="together",
+        ),
+    ],
+)
+def test_what_would_expand_too_far_is_refused_before_it_is_expanded(
+    tmp_path: Path, entries: list[dict[str, Any]], expected: str
+) -> None:
+    used = "{{ v0 }}{{ v1 }}{{ v2 }}{{ v3 }}" if "v3" in str(entries) else "{{ v0 }}"
+    jobs = [{"image": IMAGE, "prompt": used, **entry} for entry in entries]
+    text = "jobs:\n" + "".join(f"  - {json.dumps(entry)}\n" for entry in jobs)
+
+    assert faults_of(write(tmp_path, "m.yaml", text), max_expand=100) == [expected]
+
+
+# -- from ----------------------------------------------------------------------------------------
+
+
+def test_each_row_of_a_table_is_a_row_with_its_columns(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", TABLE)
+    path = write(
+        tmp_path,
+        "m.yaml",
+        "defaults: {duration: 5, meta: {client: acme}}\n"
+        "jobs:\n  - from: rows.csv\n    prompt: 'See {{ subject }}'\n",
+    )
+
+    first, second = rows_of(path)
+
+    assert list(first.cells.items()) == [
+        ("id", "a"),
+        ("subject", "a fox"),
+        ("image", IMAGE),
+        ("shot", "12a"),
+        ("prompt", "See a fox"),
+        ("duration", 5),
+    ]
+    assert (first.id, first.line, first.file) == ("a", 2, str(tmp_path / "rows.csv"))
+    assert first.meta == {"client": "acme"}
+    assert first.carried == {"id", "subject", "image", "shot"}
+    assert first.variables == {}
+    assert (first.lines["prompt"], first.lines["duration"]) == (4, 1)
+    assert "image" not in first.lines
+    # A cell is plain text, and an empty one comes back empty.
+    assert second.cells["prompt"] == "See a {{ heron }}"
+    assert second.cells["shot"] == ""
+
+
+def test_what_the_job_says_wins_over_the_row_and_the_row_over_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", "id,duration,ratio,seeds,x y\n1,10,,'',z\n2,,,\"3,4\",\n")
+    path = write(
+        tmp_path,
+        "m.yaml",
+        f"defaults: {{duration: 5, ratio: '720:1280', seeds: [9], image: '{IMAGE}'}}\n"
+        "jobs:\n"
+        "  - from: rows.csv\n"
+        "    id: n{{ row.id }}{{ row['x y'] | default('-') }}\n"
+        "    ratio: '960:960'\n",
+    )
+
+    one, two = rows_of(path)
+
+    assert (one.id, two.id) == ("n1z", "n2-")
+    assert (one.cells["ratio"], one.cells["duration"], two.cells["duration"]) == (
+        "960:960",
+        "10",
+        5,
+    )
+    assert one.defaulted == {"image"}
+    assert two.defaulted == {"image", "duration"}
+    assert two.seeds == "3,4"
+    assert two.cells["meta.seeds"] == "3,4"
+    assert "ratio" not in one.carried
+
+
+def test_an_empty_seed_cell_leaves_the_default(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", f"image,seeds\n{IMAGE},\n")
+    path = write(tmp_path, "m.yaml", "defaults: {seeds: [9]}\njobs: [{from: rows.csv}]\n")
+
+    (row,) = rows_of(path)
+
+    assert row.seeds == [9]
+    assert "seeds" in row.defaulted
+
+
+def test_a_table_multiplies_with_a_matrix_rows_outermost(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", TABLE)
+    path = write(
+        tmp_path,
+        "m.yaml",
+        "jobs:\n"
+        "  - from: rows.csv\n"
+        "    id: '{{ row.id }}-{{ move }}'\n"
+        "    matrix: {move: [left, right]}\n"
+        "    prompt: '{{ move }}'\n",
+    )
+
+    rows = rows_of(path)
+
+    assert [row.id for row in rows] == ["a-left", "a-right", "b-left", "b-right"]
+    assert [row.line for row in rows] == [2, 2, 3, 3]
+    assert rows[0].variables == {"move": "left"}
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "expected"),
+    [
+        pytest.param(
+            None,
+            "from: no.csv",
+            "m.yaml:2: from: no.csv: no such file: check the name, and the folder you are in",
+            id="no-such-table",
+        ),
+        pytest.param(
+            None,
+            "from: m.yaml",
+            "m.yaml:2: from: m.yaml: a table ends in .csv, .tsv: rename it, or save it as CSV",
+            id="no-table",
+        ),
+        pytest.param(
+            None,
+            "from: [a.csv]",
+            "m.yaml:2: from: must be the path of a table, such as rows.csv",
+            id="no-path",
+        ),
+        pytest.param(
+            "a,a\n1,2\n",
+            "from: rows.csv",
+            "m.yaml:2: from: rows.csv:1: a: the header has this column twice: rename one",
+            id="faulty-header",
+        ),
+        pytest.param(
+            "image\n",
+            "from: rows.csv",
+            "m.yaml:2: from: rows.csv has no rows below its header: it needs at least one",
+            id="no-rows",
+        ),
+        pytest.param(
+            f"image,result_key\n{IMAGE},jabc\n",
+            "from: rows.csv",
+            "m.yaml:2: from: rows.csv is a result table, whose rows have their jobs: run "
+            "it by itself",
+            id="an-export",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    id: x",
+            "m.yaml:3: id: the id must contain the variables, such as x-{{ id }}",
+            id="one-id-for-all",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    matrix: {m: [1, 2]}\n    prompt: '{{ m }}'",
+            "m.yaml:3: id: the id must contain the variables, such as {{ row.id }}-{{ m }}",
+            id="ids-of-the-table-with-a-matrix",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    id: '{{ id }}{{ shot }}'\n    matrix: {shot: [1, 2]}",
+            "m.yaml:4: matrix: shot is a variable of rows.csv too: rename one",
+            id="a-variable-and-a-column",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    prompt: '{{ subjct }}'",
+            "m.yaml:3: prompt: the variable `subjct` is not defined: did you mean "
+            "`subject`? variables come from `vars`, `matrix`, `zip` and `from` (there: id, "
+            "image, row, shot, subject)",
+            id="undefined-once-for-all-rows",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    prompt: '{{ shot }}'",
+            "m.yaml:3: prompt: the variable `shot` has no value here: give it one, or "
+            "write {{ shot | default('…') }} (rows.csv:3)",
+            id="an-empty-cell",
+        ),
+        pytest.param(
+            TABLE,
+            "from: rows.csv\n    prompt: '{{ row.sht }}'",
+            "m.yaml:3: prompt: template: there is no `sht`: did you mean `shot`? there are "
+            "id, subject, image, shot (rows.csv:2)\n"
+            "m.yaml:3: prompt: template: there is no `sht`: there are id, subject, image "
+            "(rows.csv:3)",
+            id="no-such-column-of-row",
+        ),
+        pytest.param(
+            f"image\n{IMAGE}\n",
+            "from: rows.csv\n    prompt: '{{ choice([1, 2]) }}'",
+            "m.yaml:3: prompt: template: `choice` needs an id in rows of a table, so that "
+            "what it picks stays: give the row one (rows.csv:2)",
+            id="choice-without-id",
+        ),
+        pytest.param(
+            f"image,x\n{IMAGE},1,2\n",
+            "from: rows.csv",
+            "rows.csv:2: the row has 3 cells, the header 2: quote a cell that contains the "
+            'delimiter ("…")',
+            id="a-faulty-row",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_told_where_it_stands(
+    tmp_path: Path, table: str | None, entry: str, expected: str
+) -> None:
+    if table is not None:
+        write(tmp_path, "rows.csv", table)
+    path = write(tmp_path, "m.yaml", f"jobs:\n  - {entry}\n")
+
+    source = manifests.read(path)
+    found = {*source.faults, *(fault for row in source.rows() for fault in row.faults)}
+
+    assert "\n".join(map(str, sorted(found))).replace(f"{tmp_path}/", "") == expected
+
+
+def test_a_table_is_read_row_by_row(tmp_path: Path) -> None:
+    def peak(rows: int) -> int:
+        write(tmp_path, "rows.csv", HEADER + f"x,y,{IMAGE},z\n" * rows)
+        path = write(tmp_path, "m.yaml", "jobs: [{from: rows.csv, prompt: '{{ subject }}'}]\n")
+        tracemalloc.start()
+        count = sum(1 for _ in manifests.read(path).rows())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count == rows
+        return most
+
+    peak(10)  # Jinja loads its modules
+
+    # Two thousand rows take three megabytes; what Jinja leaves to the collector varies.
+    assert peak(2000) < peak(200) + 500_000
+
+
+# -- choice --------------------------------------------------------------------------------------
+
+OPTIONS = st.lists(st.text(max_size=5), min_size=1, max_size=6, unique=True)
+
+
+@given(identity=st.text(), call=st.integers(1, 5), options=OPTIONS, data=st.data())
+def test_a_pick_does_not_hang_on_the_order_of_options_or_on_those_that_lost(
+    identity: str, call: int, options: list[str], data: st.DataObject
+) -> None:
+    picked = pick(identity, call, list(options))
+
+    assert pick(identity, call, data.draw(st.permutations(options))) == picked
+    fewer = [it for it in options if it == picked or data.draw(st.booleans())]
+    assert pick(identity, call, fewer) == picked
+    more = [*options, data.draw(st.text(min_size=6, max_size=7))]
+    assert pick(identity, call, list(more)) in (picked, more[-1])
+
+
+def test_picks_are_even_and_an_option_that_is_there_twice_counts_twice() -> None:
+    picks = [pick(str(number), 1, ["a", "a", "b"]) for number in range(3000)]
+
+    assert 1800 < picks.count("a") < 2200
+
+
+def chosen(tmp_path: Path, jobs: Sequence[dict[str, Any]], name: str = "m.yaml") -> dict[str, str]:
+    text = "vars: {lights: [dawn, noon, dusk, night]}\njobs:\n"
+    text += "".join(f"  - {json.dumps(entry)}\n" for entry in jobs)
+    rows = rows_of(write(tmp_path, name, text))
+    return {f"{row.id} {row.cells['image']}": row.cells["prompt"] for row in rows}
+
+
+ENTRIES: list[dict[str, Any]] = [
+    *(
+        {"id": f"i{number}", "image": IMAGE, "prompt": "{{ choice(lights) }}"}
+        for number in range(4)
+    ),
+    *(
+        {"image": f"https://images.example.com/{number}.jpg", "prompt": "By {{ choice(lights) }}"}
+        for number in range(4)
+    ),
+    {
+        "matrix": {"n": list(range(10, 16)), "more": ["x"]},
+        "image": "https://images.example.com/{{ n }}-{{ more }}.jpg",
+        "prompt": "At {{ choice(lights) }}, {{ choice(lights) }}",
+    },
+]
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_a_pick_stays_whatever_happens_to_other_jobs(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    before = chosen(folder, ENTRIES)
+    others = [
+        {"id": f"o{number}", "image": IMAGE, "prompt": "x"}
+        for number in range(data.draw(st.integers(0, 2)))
+    ]
+    more = data.draw(st.lists(st.integers(20, 29), unique=True))
+    last = {**ENTRIES[-1], "matrix": {"n": [*more, *range(10, 16)], "more": ["x", "y"]}}
+    edited = data.draw(st.permutations([*others, *ENTRIES[:-1], last]))
+    kept = [
+        {
+            **entry,
+            "meta": {"note": data.draw(st.text("ab", max_size=2))},
+            "duration": data.draw(st.sampled_from([5, 10])),
+            "seeds": data.draw(st.sampled_from([[1], [1, 2]])),
+        }
+        for entry in edited
+    ]
+
+    after = chosen(folder, kept, data.draw(st.sampled_from(["m.yaml", "renamed.yml"])))
+
+    assert {name: after[name] for name in before} == before
+
+
+def test_picks_of_different_jobs_calls_and_keys_differ(tmp_path: Path) -> None:
+    jobs = [
+        {
+            "id": str(number),
+            "image": IMAGE,
+            "prompt": "{{ choice(lights) }} {{ choice(lights) }}",
+            "other": "{{ choice(lights) }}",
+        }
+        for number in range(40)
+    ]
+    text = "vars: {lights: [dawn, noon, dusk, night]}\njobs:\n"
+    text += "".join(f"  - {json.dumps(entry)}\n" for entry in jobs)
+
+    rows = rows_of(write(tmp_path, "m.yaml", text))
+
+    picked = [(*row.cells["prompt"].split(), row.cells["other"]) for row in rows]
+    assert all(len({*parts}) == 4 for parts in zip(*picked, strict=True))
+    assert sum(len({*parts}) > 1 for parts in picked) > 25
+
+
+def test_equal_jobs_share_their_pick_and_vars_are_picked_once(tmp_path: Path) -> None:
+    text = "vars: {sky: '{{ choice([fog, rain]) }}', fog: 1}\njobs: []\n"
+    assert faults_of(write(tmp_path, "m.yaml", text))[0].startswith("m.yaml:1: sky: the variable")
+    entry = {"image": IMAGE, "prompt": "{{ sky }} {{ choice(range(100)) }}"}
+    text = 'vars: {sky: \'{{ choice(["fog", "rain"]) }}\'}\njobs:\n'
+    text += f"  - {json.dumps(entry)}\n" * 2
+
+    one, other = prompts(write(tmp_path, "m.yaml", text))
+
+    assert one == other
+    assert one.split()[0] in ("fog", "rain")
+
+
+def test_a_pick_follows_the_id_whatever_else_changes(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", HEADER + f"a,x,{IMAGE},1\nb,y,{IMAGE},2\n")
+    text = "jobs:\n  - from: rows.csv\n    prompt: '{{ choice(range(1000)) }}'\n"
+    before = prompts(write(tmp_path, "m.yaml", text))
+    write(tmp_path, "rows.csv", f"note,{HEADER}n,b,z,{IMAGE}x,\n,c,,{IMAGE},\n!,a,,{IMAGE},9\n")
+
+    after = prompts(tmp_path / "m.yaml")
+
+    assert [after[2], after[0]] == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            job(id="{{ choice([1, 2]) }}"),
+            "m.yaml:2: id: template: `choice` cannot be used here: it is for `vars`, and for the "
+            "values of a job but its id",
+            id="in-the-id",
+        ),
+        pytest.param(
+            job(matrix={"a": ["{{ choice([1, 2]) }}"]}, prompt="{{ a }}"),
+            "m.yaml:2: a: template: `choice` cannot be used here: it is for `vars`, and for the "
+            "values of a job but its id",
+            id="in-a-matrix",
+        ),
+        pytest.param(
+            job(prompt="{{ choice([]) }}"),
+            "m.yaml:2: prompt: template: `choice` needs at least one option",
+            id="of-nothing",
+        ),
+        pytest.param(
+            job(prompt="{{ choice('ab') }}"),
+            "m.yaml:2: prompt: template: `choice` needs a list, as choice([1, 2])",
+            id="of-a-text",
+        ),
+    ],
+)
+def test_where_choice_cannot_be_is_told(tmp_path: Path, text: str, expected: str) -> None:
+    assert faults_of(write(tmp_path, "m.yaml", text)) == [expected]
