@@ -228,4 +228,4 @@ def test_text_and_number_are_typed_as_the_schema_wants(tmp_path: Path) -> None:
 def test_the_example_is_valid() -> None:
     path = Path(__file__).parents[2] / "jobs.example.yaml"
 
-    assert len(specs_of(path)) == 7
+    assert len(specs_of(path)) == 10
