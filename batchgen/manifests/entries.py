@@ -108,6 +108,7 @@ class Entry:
         self._matrix = matrix.parse(job, value=self._constant, report=self._report)
         self._columns = self._usable_columns()
         self._is_whole = not self.faults
+        self._has_good_ids = True
         self._known.update(self._matrix.names if self._matrix else ())
         self._known.update({*self._columns, ROW} if self._table else ())
         self._own, self._given = frozenset(_keys(job)), frozenset(_keys(scope.defaults))
@@ -251,6 +252,7 @@ class Entry:
     def _about_id(self, line: int, parts: Sequence[str]) -> None:
         message = f"the id must contain the variables, such as {'-'.join(parts)}"
         self._report(line, "id", message)
+        self._has_good_ids = False
 
     # Making rows.
 
@@ -280,6 +282,8 @@ class Entry:
             words[word] = values.pop(word, None)
             if table_row is not None and word in columns and words[word] is None:
                 words[word] = getattr(table_row, word)
+        if not self._has_good_ids:  # told already; that they are there twice would be too much
+            words["id"] = None
         cells = {word: words[word] for word in ("id", "model") if words[word] is not None}
         for name, cell in columns.items():
             if name in ("seeds", "repeat"):

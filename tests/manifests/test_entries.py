@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests.manifest_files import IMAGE, faults_of, specs_of, write
+from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
 
 from batchgen import manifests
 from batchgen.manifests import Row
@@ -425,6 +425,110 @@ def test_what_is_wrong_with_a_table_is_told_where_it_stands(
     found = {*source.faults, *(fault for row in source.rows() for fault in row.faults)}
 
     assert "\n".join(map(str, sorted(found))).replace(f"{tmp_path}/", "") == expected
+
+
+def test_the_jobs_of_a_table_are_those_of_the_table_as_a_manifest(tmp_path: Path) -> None:
+    text = f'id,image,duration,seeds,shot,input.ratio\na,{IMAGE},5,"1,2",x,960:960\n,{IMAGE},,,,\n'
+    table = write(tmp_path, "rows.csv", text)
+    path = write(tmp_path, "m.yaml", "jobs: [{from: rows.csv}]\n")
+
+    alone, within = specs_of(table), specs_of(path)
+
+    same = [(it.row_id, it.variant, it.input_hash, it.inputs, it.file, it.line) for it in alone]
+    assert same == [
+        (it.row_id, it.variant, it.input_hash, it.inputs, it.file, it.line) for it in within
+    ]
+    assert [it.cells["shot"] for it in within] == ["x", "x", ""]
+    assert within[0].cells["meta.seeds"] == "1,2"
+
+
+def test_what_is_told_of_a_value_names_the_file_it_stands_in(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", f"id,image,duration,promt\na,{IMAGE},7,x\nb,{IMAGE},5,x\n")
+    path = write(
+        tmp_path, "m.yaml", "jobs:\n  - from: rows.csv\n    ratio: wide\n    model_: '{{ id }}'\n"
+    )
+
+    told = "\n".join(faults_of(path)).replace(f"{tmp_path}/", "")
+
+    assert [line.split(": ")[:2] for line in told.splitlines()] == [
+        ["m.yaml:3", "ratio"],
+        ["m.yaml:4", "model_"],
+        ["rows.csv:1", "promt"],
+        ["rows.csv:2", "duration"],
+    ]
+
+
+def test_the_same_id_twice_is_told_also_if_both_come_from_one_line(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", f"id,image\na,{IMAGE}\nb,{IMAGE}\n")
+    text = (
+        "jobs:\n  - {from: rows.csv}\n"
+        "  - matrix: {n: [1, 2], m: [3]}\n    id: b{{ m }}\n"
+        f"    prompt: '{{{{ n }}}}'\n    image: {IMAGE}\n"
+        f"  - {{id: a, image: '{IMAGE}'}}\n"
+    )
+
+    told = "\n".join(faults_of(write(tmp_path, "m.yaml", text))).replace(f"{tmp_path}/", "")
+
+    assert told == (
+        "m.yaml:4: id: b3 is already the id in line 3: ids must be unique\n"
+        "m.yaml:7: id: a is already the id in rows.csv:2: ids must be unique"
+    )
+
+
+def test_an_alias_in_the_job_overrules_a_column_and_a_column_a_default(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", f"image_url,promptText,prompt note\n{IMAGE},cell,\n{IMAGE},,\n")
+    text = (
+        "defaults: {prompt: default}\njobs:\n  - from: rows.csv\n"
+        "  - {from: rows.csv, prompt: 'A {{ promptText | default(1) }}'}\n"
+    )
+
+    specs = specs_of(write(tmp_path, "m.yaml", text))
+
+    assert [it.inputs["promptText"] for it in specs] == ["cell", "default", "A cell", "A 1"]
+    assert specs[2].cells["meta.promptText"] == "cell"
+    assert specs[2].input_columns == {"image_url", "prompt"}
+
+
+def test_variables_come_back_as_the_last_columns(tmp_path: Path) -> None:
+    text = job(
+        matrix={"subject": ["fox", "owl"], "duration": [5, 10]},
+        include=[{"subject": "owl", "sky": "fog"}],
+        prompt="{{ subject }}",
+        duration="{{ duration }}",
+        meta={"shot": "12a"},
+    )
+    path = write(tmp_path, "m.yaml", text)
+
+    checked = manifests.check(manifests.read(path), models=MODELS)
+
+    inputs = ("image", "prompt", "duration")
+    assert checked.columns == (*inputs, "shot", "subject", "meta.duration", "sky")
+    last = list(checked.specs())[-1]
+    assert list(last.cells.items())[2:] == [
+        ("duration", 10),
+        ("shot", "12a"),
+        ("subject", "owl"),
+        ("meta.duration", 10),
+        ("sky", "fog"),
+    ]
+
+
+def test_rows_of_a_table_are_not_bounded_but_what_a_matrix_makes_of_them(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", "id,image\n" + "".join(f"{n},{IMAGE}\n" for n in range(3000)))
+    plain = write(tmp_path, "plain.yaml", "jobs: [{from: rows.csv}]\n")
+    path = write(
+        tmp_path,
+        "m.yaml",
+        "jobs:\n  - from: rows.csv\n    id: '{{ row.id }}{{ m }}'\n    matrix: {m: [x, y]}\n",
+    )
+
+    assert len(specs_of(plain, max_expand=10)) == 3000
+    assert faults_of(path, max_expand=10) == [
+        (
+            "m.yaml: `matrix`, `zip`, `seeds` and `repeat` make more than 10 jobs, at most 10 are "
+            "allowed: shorten them, or raise --max-expand"
+        )
+    ]
 
 
 def test_a_table_is_read_row_by_row(tmp_path: Path) -> None:
