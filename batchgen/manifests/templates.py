@@ -164,17 +164,19 @@ def pick(identity: str, call: int, options: list[Any]) -> Any:
     Each option draws a number of its own, and the highest wins (rendezvous hashing, Thaler and
     Ravishankar 1998): so the order of the options does not matter, an option that is added
     changes only the picks that it wins, and one that is removed only those that it had won. An
-    option that is there twice has two numbers.
+    option that is there twice has two numbers. A change here changes prompts, and with them what
+    is paid for again.
     """
+    drawn = hashlib.sha256(json.dumps([identity, call]).encode())
     tickets: dict[str, int] = {}
     best: tuple[bytes, Any] | None = None
     for option in options:
-        text = json.dumps(option, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(option, sort_keys=True)
         number = tickets[text] = tickets.get(text, 0) + 1
-        drawn = json.dumps([identity, call, text, number])
-        digest = hashlib.sha256(drawn.encode()).digest()
-        if best is None or digest > best[0]:
-            best = (digest, option)
+        ticket = drawn.copy()
+        ticket.update(f" {number} {text}".encode())
+        if best is None or ticket.digest() > best[0]:
+            best = (ticket.digest(), option)
     if best is None:
         raise TemplateFault("template: `choice` needs at least one option")
     return best[1]

@@ -572,6 +572,22 @@ def test_picks_are_even_and_an_option_that_is_there_twice_counts_twice() -> None
     assert 1800 < picks.count("a") < 2200
 
 
+def test_what_is_picked_never_changes() -> None:
+    options = ["fog", "rain", 3, {"b": 1, "a": 2}, None]
+
+    assert [pick("id", call, options) for call in range(1, 9)] == [
+        3,
+        "fog",
+        "fog",
+        None,
+        3,
+        {"b": 1, "a": 2},
+        3,
+        "rain",
+    ]
+    assert pick("", 1, [{"a": 1, "b": 2}, {"b": 2, "a": 1}]) == {"a": 1, "b": 2}
+
+
 def chosen(tmp_path: Path, jobs: Sequence[dict[str, Any]], name: str = "m.yaml") -> dict[str, str]:
     text = "vars: {lights: [dawn, noon, dusk, night]}\njobs:\n"
     text += "".join(f"  - {json.dumps(entry)}\n" for entry in jobs)
