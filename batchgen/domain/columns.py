@@ -30,6 +30,9 @@ RESULT_COLUMNS = (
 )
 """In the order in which they are written, after the user's own (spec section 7)."""
 
+DELIMITERS = ",;\t|"
+"""What may stand between the cells of a CSV; an export has commas, a manifest any of them."""
+
 ESCAPED_MARK = "result_excel_safe"
 """A column that an export has with `--excel-safe` only: the row's own cells are escaped too."""
 
