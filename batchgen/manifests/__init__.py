@@ -35,7 +35,7 @@ FORMATS: dict[str, Callable[[str], Source]] = {
 }
 """What a manifest's suffix may be."""
 
-_LATER = frozenset({".jsonl", ".ndjson", ".xlsx"})
+_LATER = frozenset({".xlsx"})
 
 
 def read(path: str | Path) -> Source:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from batchgen.domain.errors import Fault, ManifestError
-from batchgen.manifests import csv_format
+from batchgen.manifests import csv_format, jsonl_format
 from batchgen.manifests.interface import Source
 
 TABLES: dict[str, Callable[[str], Source]] = {
     ".csv": csv_format.read,
     ".tsv": csv_format.read,
+    ".jsonl": jsonl_format.read,
+    ".ndjson": jsonl_format.read,
 }
 """The registry."""
 
