@@ -25,6 +25,7 @@ _OF_STDIN = frozenset({"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"})
 _ADVICE = "save it as UTF-8 (in Excel: “CSV UTF-8”)"
 _HEAD_BYTES = 4096
 _BLOCK_BYTES = 1024**2
+_SHEET = re.compile(r"(.+\.[^./\[\]]+)\[([^\[\]]+)\]")
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -62,6 +63,12 @@ _spools: dict[str, BinaryIO] = {}
 def named(path: str) -> str:
     """Return a manifest as messages name it: as the user wrote it, but `stdin` for `-`."""
     return STDIN if path == "-" else path
+
+
+def without_sheet(path: str) -> tuple[str, str | None]:
+    """Return the file of `jobs.xlsx[Sheet name]`, and the sheet if one is named."""
+    found = _SHEET.fullmatch(path)
+    return (found[1], found[2]) if found and not Path(path).exists() else (path, None)
 
 
 @contextmanager

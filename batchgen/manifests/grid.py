@@ -86,6 +86,11 @@ class Grid:
             )
             yield new(Row, words + end)
 
+    def name_of(self, index: int) -> str:
+        """Return what messages call a column: its name, else its letter or number."""
+        name = self._names[index] if index < len(self._names) else ""
+        return name or (letters_of(index) if self._letters else str(index + 1))
+
     def _with_faults(self, line: int, record: Sequence[str]) -> tuple[object, ...]:
         message = self._problem(record)
         if message is None:
@@ -107,8 +112,7 @@ class Grid:
         at = next((i for i in places if record[i].strip()), None)
         if at is None:
             return None
-        name = letters_of(at) if self._letters else str(at + 1)
-        return f"column {name} has a value but no name in the header: name it"
+        return f"column {self.name_of(at)} has a value but no name in the header: name it"
 
     def _refuse_duplicates(self, names: Sequence[str]) -> None:
         seen: set[str] = set()
@@ -129,3 +133,11 @@ def letters_of(index: int) -> str:
         index, digit = divmod(index - 1, 26)
         name = chr(65 + digit) + name
     return name
+
+
+def index_of(letters: str) -> int:
+    """Return the index of a column that a spreadsheet calls so: the inverse of `letters_of`."""
+    index = 0
+    for letter in letters.upper():
+        index = index * 26 + ord(letter) - 64
+    return index - 1
