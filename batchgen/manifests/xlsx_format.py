@@ -179,9 +179,9 @@ class _Parts:
         """Open the XML of a sheet."""
         targets = {
             one.get("Id"): one.get("Target", "")
-            for one in self._root("xl/_rels/workbook.xml.rels").iter("{*}Relationship")
+            for one in self._root("xl/_rels/workbook.xml.rels").findall("{*}Relationship")
         }
-        for one in self._root("xl/workbook.xml").iter("{*}sheet"):
+        for one in self._root("xl/workbook.xml").findall("{*}sheets/{*}sheet"):
             if one.get("name") == name:
                 key = next(value for at, value in one.attrib.items() if at.endswith("}id"))
                 target = targets[key]

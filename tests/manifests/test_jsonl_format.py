@@ -43,7 +43,7 @@ GOOD = json.dumps({"image": IMAGE})
         (f'{{"note": {"[" * 64}1{"]" * 64}}}', "is nested more than 64 deep: simplify it"),
         (f'{{"note": {"[" * 100_000}', "is nested more than 64 deep: simplify it"),
     ],
-    ids=lambda value: value[:30],
+    ids=lambda value: value[:30] + value[-9:],
 )
 def test_a_faulty_line_is_told_and_the_others_are_read(
     tmp_path: Path, line: str, expected: str
@@ -64,15 +64,15 @@ def test_a_faulty_line_is_told_and_the_others_are_read(
         (
             b'{"image": "caf\xe9"}',
             (
-                "m.jsonl:1: is not UTF-8 (byte 0xe9; it may be Latin-1 or Windows-1252): save it as "
-                "UTF-8 (in Excel: “CSV UTF-8”)"
+                "m.jsonl:1: is not UTF-8 (byte 0xe9; it may be Latin-1 or Windows-1252): save it "
+                "as UTF-8 (in Excel: “CSV UTF-8”)"
             ),
         ),
         (
             f'{GOOD}\n{{"image": "{"x" * 17 * 1024**2}"}}',
             (
-                "m.jsonl:2: the line has 16,777,216 characters or more: put each object on a line of "
-                "its own"
+                "m.jsonl:2: the line has 16,777,216 characters or more: put each object on a line "
+                "of its own"
             ),
         ),
         (
@@ -89,8 +89,8 @@ def test_a_faulty_line_is_told_and_the_others_are_read(
         (
             f'{{"image": "{IMAGE}", "duraton": 7}}',
             (
-                "m.jsonl:1: duraton: did you mean `duration`? write `meta.duraton` if it is meant to "
-                "be carried along"
+                "m.jsonl:1: duraton: did you mean `duration`? write `meta.duraton` if it is meant "
+                "to be carried along"
             ),
         ),
     ],
