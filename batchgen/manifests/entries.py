@@ -13,7 +13,7 @@ from typing import Any
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.identity import canonical
 from batchgen.domain.jobs import encoded
-from batchgen.manifests import files, matrix, tables
+from batchgen.manifests import matrix, tables
 from batchgen.manifests.interface import ENTRY_WORDS, NOTHING, ROW_WORDS, Expansion, Row, Source
 from batchgen.manifests.positions import Node
 from batchgen.manifests.templates import (
@@ -168,7 +168,6 @@ class Entry:
             return None
         path = str(Path(self._scope.path).parent / name.strip())
         try:
-            files.stamp(path)
             table = tables.read(path)
         except ManifestError as error:
             for fault in error.faults:

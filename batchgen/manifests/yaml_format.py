@@ -33,10 +33,10 @@ def read(path: str) -> Source:
     if size_bytes > LARGEST_BYTES:
         message = f"has {size_bytes:,} bytes, as YAML at most {LARGEST_BYTES:,} are read: use CSV"
         raise ManifestError([Fault(path, 0, "", message)])
-    files.refuse_other_encodings(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        with files.open_text(path, newline=None) as file:
+            text = file.read()
+    except UnicodeError:
         raise files.undecodable(path) from None
     root = compose(text, file=path)
     if root is None or root.value is None:

@@ -13,6 +13,7 @@ from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
 
 from batchgen import manifests
 from batchgen.manifests import Row
+from batchgen.manifests.tables import TABLES
 from batchgen.manifests.templates import pick
 
 HEADER = "id,subject,image,shot\n"
@@ -297,6 +298,26 @@ def test_an_empty_seed_cell_leaves_the_default(tmp_path: Path) -> None:
     assert "seeds" in row.defaulted
 
 
+def test_a_table_of_json_lines_keeps_its_types(tmp_path: Path) -> None:
+    lines = [
+        {"image": IMAGE, "n": 2, "look": {"name": "warm"}, "duration": 10},
+        {"image": IMAGE, "n": 3, "look": {"name": "cold"}, "shot": "12a"},
+    ]
+    write(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
+    path = write(
+        tmp_path,
+        "m.yaml",
+        "defaults: {duration: 5}\njobs:\n  - from: rows.jsonl\n"
+        "    prompt: '{{ n * 2 }} {{ look.name }} {{ shot | default(\"-\") }}'\n",
+    )
+
+    specs = specs_of(path)
+
+    assert [it.inputs["promptText"] for it in specs] == ["4 warm -", "6 cold 12a"]
+    assert [it.inputs["duration"] for it in specs] == [10, 5]
+    assert [it.cells["look"] for it in specs] == [{"name": "warm"}, {"name": "cold"}]
+
+
 def test_a_table_multiplies_with_a_matrix_rows_outermost(tmp_path: Path) -> None:
     write(tmp_path, "rows.csv", TABLE)
     path = write(
@@ -328,7 +349,8 @@ def test_a_table_multiplies_with_a_matrix_rows_outermost(tmp_path: Path) -> None
         pytest.param(
             None,
             "from: m.yaml",
-            "m.yaml:2: from: m.yaml: a table ends in .csv, .tsv: rename it, or save it as CSV",
+            f"m.yaml:2: from: m.yaml: a table ends in {', '.join(TABLES)}: rename it, or save it "
+            "as CSV",
             id="no-table",
         ),
         pytest.param(
