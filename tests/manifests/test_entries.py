@@ -84,6 +84,12 @@ def test_every_value_of_a_job_may_use_the_variables(tmp_path: Path) -> None:
     assert last.line == 4
 
 
+def test_a_variable_with_one_value_need_not_be_used(tmp_path: Path) -> None:
+    rows = rows_of(write(tmp_path, "m.yaml", job(matrix={"client": ["acme"]}, prompt="x")))
+
+    assert [row.variables for row in rows] == [{"client": "acme"}]
+
+
 def test_seeds_multiply_within_each_combination(tmp_path: Path) -> None:
     text = job(matrix={"a": ["x", "y"]}, id="h-{{ a }}", prompt="{{ a }}", seeds=[7, 8])
 
@@ -286,6 +292,8 @@ def test_what_the_job_says_wins_over_the_row_and_the_row_over_the_defaults(tmp_p
     assert two.seeds == "3,4"
     assert two.cells["meta.seeds"] == "3,4"
     assert "ratio" not in one.carried
+    assert "duration" in one.carried
+    assert "duration" not in two.carried
 
 
 def test_an_empty_seed_cell_leaves_the_default(tmp_path: Path) -> None:
@@ -681,6 +689,59 @@ def test_picks_of_different_jobs_calls_and_keys_differ(tmp_path: Path) -> None:
     picked = [(*row.cells["prompt"].split(), row.cells["other"]) for row in rows]
     assert all(len({*parts}) == 4 for parts in zip(*picked, strict=True))
     assert sum(len({*parts}) > 1 for parts in picked) > 25
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        pytest.param([{"id": str(n), "image": IMAGE} for n in range(30)], id="id"),
+        pytest.param([{"image": f"{IMAGE}?{n}"} for n in range(30)], id="url"),
+        pytest.param([{"image": IMAGE, "prompt": f"{n}: PICK"} for n in range(30)], id="text"),
+        pytest.param(
+            [{"image": IMAGE, "matrix": {"n": list(range(30))}, "prompt": "{{ n }}: PICK"}],
+            id="variable",
+        ),
+        pytest.param(
+            [{"id": "a", "image": IMAGE} | {f"p{n}": "PICK" for n in range(30)}], id="key"
+        ),
+        pytest.param(
+            [{"image": IMAGE} | {f"p{n}": "PICK" for n in range(30)}], id="key-without-id"
+        ),
+    ],
+)
+def test_picks_differ_where_what_they_hang_on_differs(
+    tmp_path: Path, jobs: list[dict[str, Any]]
+) -> None:
+    text = "jobs:\n" + "".join(f"  - {json.dumps({'prompt': 'PICK', **it})}\n" for it in jobs)
+    text = text.replace("PICK", "{{ choice(range(9)) }}")
+
+    rows = rows_of(write(tmp_path, "m.yaml", text))
+
+    picked = {
+        str(value)[-1]
+        for row in rows
+        for name, value in row.cells.items()
+        if name.startswith("p") and (len(rows) > 1 or name != "prompt")
+    }
+    assert len(picked) > 5
+
+
+def test_the_picks_of_jobs_never_change(tmp_path: Path) -> None:
+    pick_one = "{{ choice(range(1000)) }}"
+    text = (
+        f"jobs:\n  - {{id: a, image: '{IMAGE}', prompt: '{pick_one}'}}\n"
+        f"  - {{image: '{IMAGE}?X-Amz-Signature=1', prompt: '{pick_one}'}}\n"
+        f"  - {{image: '{IMAGE}', prompt: 'n {{{{ n }}}} {pick_one}', matrix: {{n: [1, 2]}}}}\n"
+    )
+
+    picked = [223, 318, "n 1 824", "n 2 99"]
+
+    assert prompts(write(tmp_path, "m.yaml", text)) == picked
+    # Signing a link anew changes nothing, and with an id nothing but the id counts.
+    again = text.replace("Signature=1", "Signature=2").replace(
+        f"{{id: a, image: '{IMAGE}", "{id: a, image: 'https://images.example.com/b.jpg"
+    )
+    assert prompts(write(tmp_path, "m.yaml", again)) == ["GOLD"]
 
 
 def test_equal_jobs_share_their_pick_and_vars_are_picked_once(tmp_path: Path) -> None:
