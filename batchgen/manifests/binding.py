@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from batchgen.domain.columns import RESULT_COLUMNS
-from batchgen.manifests.interface import ROW_WORDS, Row
+from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS, Row
 from batchgen.manifests.names import fold, nearly, suggestion
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.values import AS_IT_IS, Convert, Form, unknown_cell
@@ -84,7 +84,7 @@ class Binding:
                 pairs.append(target.pair)
             elif target.problem:
                 faults.append((name, target.problem))
-        if row.defaulted:
+        if row.defaulted or row.carried:
             pairs = self._without_overruled(row, pairs)
         return pairs, faults
 
@@ -153,7 +153,7 @@ class Binding:
         if path:
             return self._target(key, path, is_cell=False)
         if problem is None:
-            hint = suggestion(key, (*self.known, *ROW_WORDS, "meta"))
+            hint = suggestion(key, (*self.known, *ROW_WORDS, *ENTRY_WORDS))
             hint = hint or f"the inputs are {self._listed()}; "
             problem = f"unknown key: {hint}what is to be carried along goes under `meta` {AS_IT_IS}"
         return Target(problem=problem)
@@ -175,19 +175,28 @@ class Binding:
         return Target(Pair(name, path, convert))
 
     def _without_overruled(self, row: Row, pairs: list[Pair]) -> list[Pair]:
-        """Leave out what comes from the defaults if the row says it itself."""
-        own = [pair.path for pair in pairs if pair.name not in row.defaulted]
+        """Leave out what the row says itself of what comes from a table, or from defaults."""
+
+        def rank(name: str) -> int:
+            return 2 if name in row.defaulted else int(name in row.carried)
+
+        ranked = [(rank(pair.name), pair) for pair in pairs]
+        said = [(its, pair.path) for its, pair in ranked if not _is_blank(row.cells[pair.name])]
         if row.seeds is not None and "seeds" not in row.defaulted and self.form.model.seed:
-            own.append((self.form.model.seed,))
+            said.append((1 if "meta.seeds" in row.carried else 0, (self.form.model.seed,)))
         return [
             pair
-            for pair in pairs
-            if pair.name not in row.defaulted or not any(overlap(pair.path, it) for it in own)
+            for its, pair in ranked
+            if not any(other < its and overlap(pair.path, path) for other, path in said)
         ]
 
     def _listed(self) -> str:
         names = {fold(name): name for name in self.known}
         return ", ".join(names.values())
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def overlap(one: Path, other: Path) -> bool:

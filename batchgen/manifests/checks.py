@@ -23,7 +23,7 @@ from batchgen.domain.expansion import (
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.repeats import Occurrences, Repeats
-from batchgen.manifests.binding import Binding, Pair, overlap
+from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_ID, name_problem, suggestion
@@ -196,6 +196,7 @@ class _Checker:
         self.plain: dict[str, PlainRows | None] = {}
         self.count = 0
         self.expanded = 0
+        self.is_cut = False
         self.ids = Repeats()
         self.keyed_ids = Repeats()  # those of exported rows may be the same
         self.keys = Repeats()
@@ -206,8 +207,15 @@ class _Checker:
         self.variables: dict[str, None] = {}
 
     def run(self) -> Checked:
+        excess = self.source.excess(self.max_expand)
+        if excess:
+            self.faults.add(excess)
+            raise self.faults.error()
         try:
             for rows in _chunks(self.source.rows()):
+                if self.expanded > self.max_expand and not self.source.is_table:
+                    self.is_cut = True  # a matrix may go on for long
+                    break
                 self._take(rows)
         except ManifestError as error:
             self.faults.update(error.faults)
@@ -291,7 +299,9 @@ class _Checker:
         file = row.file or self.source.path
 
         def report(name: str, message: str) -> None:
-            self.faults.add(Fault(file, row.lines.get(name, row.line), name, message))
+            # What has a line of its own stands in the manifest itself.
+            place = (self.source.path, row.lines[name]) if name in row.lines else (file, row.line)
+            self.faults.add(Fault(*place, name, message))
 
         self._look_at_names(row, report)
         bound = self._bind(row)
@@ -303,7 +313,7 @@ class _Checker:
         self._validate(inputs, bound, pairs, report, row)
         expansion = self._expansion(row, bound, inputs, report)
         self.count += expansion.jobs
-        if expansion is not _SINGLE:
+        if expansion is not _SINGLE or row.variables:
             self.expanded += expansion.jobs
         carried = self._carried(row, bound, pairs, report)
         if not self.source.is_table:
@@ -397,7 +407,8 @@ class _Checker:
         """Return what is carried besides a table's own cells, and the variables."""
         given = {pair.name for pair in pairs}
         carried = {
-            name: value
+            # An input that another one overrules comes back as what is only carried.
+            f"{META}{name}" if bound.of_column(name).pair else name: value
             for name, value in row.cells.items()
             if name in row.carried and name not in given and name not in ("id", "model")
         }
@@ -491,9 +502,12 @@ class _Checker:
             message = "has no rows below its header: it needs at least one job"
             self.faults.add(Fault(path, 0, "", message))
         if self.expanded > self.max_expand:
+            makers = "" if self.source.is_table else "`matrix`, `zip`, "
+            most = f"{self.max_expand:,}"
+            made = f"more than {most}" if self.is_cut else f"{self.expanded:,}"
             message = (
-                f"`seeds` and `repeat` make {self.expanded:,} jobs, at most {self.max_expand:,} "
-                f"are allowed: shorten them, or raise --max-expand"
+                f"{makers}`seeds` and `repeat` make {made} jobs, at most {most} are allowed: "
+                "shorten them, or raise --max-expand"
             )
             self.faults.add(Fault(path, 0, "", message))
         ids = self.ids.found() | self.ids.shared_with(self.keyed_ids)
@@ -520,6 +534,8 @@ class _Checker:
                 if first[0] != number and not (first[3] and key):
                     where = _line_of(first[1], first[2], file)
                     message = f"{row_id} is already the id in {where}: ids must be unique"
+                    if "id" in row.lines:
+                        file = self.source.path
                     line = row.lines.get("id", row.line)
                     self.faults.add(Fault(file, line, "id", message))
 

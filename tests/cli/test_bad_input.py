@@ -167,12 +167,22 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "matrix": (
         "m.yaml",
         job("matrix: {a: [1, 2]}"),
-        ["m.yaml:3: matrix: not supported in this version", "write the jobs out"],
+        ["m.yaml:3: a: no value of the job uses it", "write {{ a }}"],
+    ),
+    "large-matrix": (
+        "m.yaml",
+        job(f"matrix: {{{', '.join(f'v{n}: {list(range(1000))}' for n in range(4))}}}"),
+        ["m.yaml:3: matrix: makes 1,000,000,000,000 jobs", "--max-expand"],
+    ),
+    "unequal-zip": (
+        "m.yaml",
+        job("zip: {a: [1, 2], b: [3]}"),
+        ["m.yaml:3: zip: its lists differ in length", "`a` has 2, `b` has 1"],
     ),
     "from": (
         "m.yaml",
         "jobs:\n  - from: rows.csv\n",
-        ["m.yaml:2: from: not supported in this version", "use a CSV"],
+        ["m.yaml:2: from: rows.csv: no such file", "check the name"],
     ),
 }
 
