@@ -36,6 +36,13 @@ class Repeats:
                 repeated.update(one for one, two in pairwise(ordered) if one == two)
         return frozenset(repeated)
 
+    def shared_with(self, other: "Repeats") -> frozenset[int]:
+        """Return the numbers that came here and there."""
+        shared: set[int] = set()
+        for one, two in zip(self._buckets, other._buckets, strict=True):
+            shared |= set(one).intersection(two)
+        return frozenset(shared)
+
     def distinct(self) -> int:
         """Return how many different numbers came."""
         return sum(len(set(bucket)) for bucket in self._buckets)

@@ -198,6 +198,7 @@ class _Checker:
         self.expanded = 0
         self.is_cut = False
         self.ids = Repeats()
+        self.keyed_ids = Repeats()  # those of exported rows may be the same
         self.keys = Repeats()
         self.occurrences = Occurrences()
         self.front: dict[str, None] = {}
@@ -278,6 +279,7 @@ class _Checker:
             chosen = rows if len(places) == len(rows) else [rows[place] for place in places]
             taken = plain.check(chosen, file=self.source.path)
             self.ids.update(taken.id_hashes)
+            self.keyed_ids.update(taken.keyed_id_hashes)
             self.keys.update(taken.key_hashes)
             self.count += taken.jobs
             if len(places) == len(rows):
@@ -331,8 +333,10 @@ class _Checker:
             problem = name_problem(row_id, most=MAX_ID)
             if problem:
                 report("id", f"the id {shown(row_id)} {problem}")
-            self.ids.add(hash(row_id))
-        if self.use_keys and row.result_key:
+        has_key = self.use_keys and bool(row.result_key)
+        if row_id:
+            (self.keyed_ids if has_key else self.ids).add(hash(row_id))
+        if has_key:
             self.keys.add(hash(row.result_key))
 
     def _pairs(self, row: Row, bound: Binding, report: Report) -> Sequence[Pair]:
@@ -454,7 +458,12 @@ class _Checker:
         }
         behind = carried[0] | carried[1]
         settings = settings_of(inputs, model.schema, seed=model.seed)
+        spec: Spec | None = None
         for variant in variants(seeds=expansion.seeds, repeat=expansion.repeat):
+            if spec is not None and variant.seed is None:  # the next take of the same
+                spec = (*spec[:_VARIANT], variant.name, *spec[_VARIANT + 1 :])
+                yield spec
+                continue
             sent, hashed, given = inputs, base, {}
             if variant.seed is not None and model.seed:
                 given = {model.seed: variant.seed}
@@ -462,7 +471,7 @@ class _Checker:
                 hashed = input_hash(model.id, sent, model.schema)
             own_given = {} if is_table else given
             # A plain tuple, in the order of the fields: see `Spec`.
-            yield tuple(
+            spec = tuple(
                 JobSpec(
                     file=row.file or self.source.path,
                     line=row.line,
@@ -474,7 +483,7 @@ class _Checker:
                     inputs_json=encoded(sent),
                     input_hash=hashed,
                     cells_json=encoded(own | own_given | behind),
-                    input_columns=names | own_given.keys(),
+                    input_columns=names.union(own_given),
                     result_key=row.result_key if self.use_keys else None,
                     est_micros=estimate_micros(model, sent),
                     settings=settings,
@@ -483,6 +492,7 @@ class _Checker:
                     and model.seed not in inputs,
                 )
             )
+            yield spec
 
     # All rows together.
 
@@ -500,7 +510,8 @@ class _Checker:
                 "shorten them, or raise --max-expand"
             )
             self.faults.add(Fault(path, 0, "", message))
-        ids, keys = self.ids.found(), self.keys.found()
+        ids = self.ids.found() | self.ids.shared_with(self.keyed_ids)
+        keys = self.keys.found()
         if ids or keys:
             try:
                 self._name_duplicates(ids, keys)
@@ -620,7 +631,9 @@ def _typed(row: Row, pairs: Sequence[Pair], report: Report) -> dict[str, Any]:
         value = cells.get(name)
         if _is_absent(value):
             continue
-        clash = next((it for it in given if overlap(it.path, path)), None)
+        clash = None
+        if path[0] in inputs:
+            clash = next((it for it in given if overlap(it.path, path)), None)
         if clash is not None:
             common = dotted(min(clash.path, path, key=len))
             report(name, f"sets {common}, which `{clash.name}` sets too: keep one")
@@ -671,7 +684,8 @@ def _named(path: Path, pairs: Sequence[Pair], row: Row) -> tuple[str, str]:
     if above:
         pair = max(above, key=lambda pair: len(pair.path))
         rest = path[len(pair.path) :]
-        return pair.name, "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in rest)
+        place = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in rest)
+        return pair.name, place.removeprefix(".")
     inside = [pair.name for pair in filled if pair.path[: len(path)] == path]
     return (inside[0] if inside else dotted(path)), ""
 

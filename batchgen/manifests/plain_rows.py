@@ -88,13 +88,15 @@ class Taken(NamedTuple):
     Attributes:
         specs: For each row its job as the plain tuple of a `JobSpec`; None if it has a fault.
         jobs: How many there are.
-        id_hashes: Of the users' own ids of those jobs.
+        id_hashes: Of the users' own ids of those jobs, but of exported rows.
+        keyed_id_hashes: Of those of exported rows.
         key_hashes: Of the keys of exported rows.
     """
 
     specs: list[tuple[Any, ...] | None]
     jobs: int
     id_hashes: Iterable[int]
+    keyed_id_hashes: Iterable[int]
     key_hashes: Iterable[int]
 
 
@@ -193,10 +195,15 @@ class PlainRows:
         if faulty:
             ids = tuple(row_id for i, row_id in enumerate(ids) if i not in faulty)
             keys = tuple(key for i, key in enumerate(keys) if i not in faulty)
+        unkeyed, keyed = list(ids), []
+        if self._use_keys:
+            unkeyed = [row_id for row_id, key in zip(ids, keys, strict=True) if not key]
+            keyed = [row_id for row_id, key in zip(ids, keys, strict=True) if key]
         return Taken(
             specs,
             len(rows) - len(faulty),
-            map(hash, filter(None, ids)),
+            map(hash, filter(None, unkeyed)),
+            map(hash, filter(None, keyed)),
             map(hash, filter(None, keys)) if self._use_keys else (),
         )
 
@@ -301,7 +308,8 @@ class _Texts(_Column):
         """See `_Column.members`."""
         try:
             everything = "".join(values)
-        except TypeError:  # not all are texts
+            everything.encode()
+        except (TypeError, UnicodeEncodeError):  # not all are texts, or one is no JSON
             return super().members(values, texts)
         start = self._start
         sent = [
@@ -347,7 +355,8 @@ class _Urls(_Texts):
         """See `_Column.members`."""
         try:
             stripped = [value.strip() for value in values]
-        except AttributeError:  # not all are texts
+            "".join(stripped).encode()
+        except (AttributeError, UnicodeEncodeError):  # not all are texts, or one is no JSON
             return _Column.members(self, values, texts)
         if stripped != list(values):
             values, texts = stripped, list(map(_in_quotes, stripped))

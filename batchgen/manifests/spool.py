@@ -49,19 +49,19 @@ class Spool:
         Raises:
             OutputError: If the temporary file cannot be read.
         """
+        self._refuse_if_closed()
         start = 0
         for end in self._ends:
             yield marshal.loads(self._read(start, end))
             start = end
         for content in self._chunks:
-            if self._closed:
-                raise ValueError("the spool is closed")
+            self._refuse_if_closed()
             yield marshal.loads(content)
 
     def close(self) -> None:
         """Free the file and the memory."""
         self._closed = True
-        self._chunks.clear()
+        self._chunks = []
         if self._file is not None:
             self._file.close()
 
@@ -78,7 +78,11 @@ class Spool:
                 self._ends.append((self._ends[-1] if self._ends else 0) + len(content))
         except OSError as error:
             raise _refused(error) from None
-        self._chunks.clear()
+        self._chunks = []
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ValueError("the spool is closed")
 
     def _read(self, start: int, end: int) -> bytes:
         if self._file is None or self._closed:

@@ -104,14 +104,13 @@ class Form:
 
         Missing and unknown inputs are not looked for here; unknown keys inside of them are.
         """
-        if not self._validator.is_valid(inputs):
-            yield from self._broken_rules(inputs)
-        for name, least, most in self._lengths:
-            value = inputs.get(name)
-            if isinstance(value, str) and (len(value) * 2 > most or least):
-                units = len(value) if value.isascii() else len(value.encode("utf-16-le")) // 2
-                if not least <= units <= most:
-                    yield (name,), _length_message(units, least, most, utf16=True)
+        try:
+            broken = () if self._validator.is_valid(inputs) else list(self._broken_rules(inputs))
+        except UnicodeEncodeError:
+            yield from _half_characters((), inputs)
+            return
+        yield from broken
+        yield from self._wrong_lengths(inputs)
         for path, url, _ in media.urls_at(self.model, inputs):
             problem = media.url_problem(url, allow_private=self.allow_private)
             if problem:
@@ -120,6 +119,14 @@ class Form:
             for name, value in inputs.items():
                 if isinstance(value, list | dict) and name in self.properties:
                     yield from self._unknown_keys((name,), value, self.properties[name])
+
+    def _wrong_lengths(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+        for name, least, most in self._lengths:
+            value = inputs.get(name)
+            if isinstance(value, str) and (len(value) * 2 > most or least):
+                units = len(value) if value.isascii() else len(value.encode("utf-16-le")) // 2
+                if not least <= units <= most:
+                    yield (name,), _length_message(units, least, most, utf16=True)
 
     def _at(self, path: Path) -> tuple[Schema | None, str | None]:
         """Return the schema at a place, and what kind of media its URL is for."""
@@ -347,6 +354,19 @@ def _guessed(value: str, enum: list[Any], tried: list[Convert]) -> Any:
     return value
 
 
+def _half_characters(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
+    """Yield where texts are that no JSON can hold: of a surrogate pair only one."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(value[error.start]):04X}"
+            yield path, f"contains {half}, which is half of a character: write it anew"
+    elif isinstance(value, list | dict):
+        for step in value if isinstance(value, dict) else range(len(value)):
+            yield from _half_characters((*path, step), value[step])
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -521,7 +541,9 @@ _MESSAGES: dict[str, Callable[[Any, Any], str]] = {
     "minLength": lambda rule, value: _length_message(len(value), rule, math.inf, utf16=False),
     "maxItems": lambda rule, value: f"{len(value):,} values, at most {rule:,}: remove some",
     "minItems": lambda rule, value: f"{len(value):,} values, at least {rule:,}: add some",
-    "required": lambda rule, value: f"lacks {_choices([key for key in rule if key not in value])}",
+    "required": lambda rule, value: (
+        f"lacks {_choices([key for key in rule if key not in value])}: fill it in"
+    ),
     "pattern": lambda rule, value: f"{shown(value)} does not match the pattern {rule}",
 }
 """What is said for each JSON Schema keyword, from its rule and the value."""

@@ -23,6 +23,15 @@ def test_what_comes_twice_is_found_and_the_different_are_counted(
     assert repeats.distinct() == len(counted)
 
 
+@given(FEW, FEW)
+def test_what_two_have_in_common_is_found(one: list[int], other: list[int]) -> None:
+    repeats, others = Repeats(), Repeats()
+    repeats.update(one)
+    others.update(other)
+
+    assert repeats.shared_with(others) == set(one) & set(other)
+
+
 @given(FEW)
 def test_equal_contents_are_numbered_in_order(keys: list[int]) -> None:
     occurrences = Occurrences()

@@ -61,7 +61,7 @@ from batchgen.exporters import Record, export
         pytest.param(
             f"input.durations,image\n5,{IMAGE}\n",
             "m.csv:1: input.durations: runwayml/runway-gen-4/turbo/image-to-video has no such "
-            "input: did you mean `duration`?",
+            "input: did you mean `duration`? (--allow-unknown-inputs sends it as it is)",
             id="forced-unknown-input",
         ),
         pytest.param(

@@ -19,7 +19,7 @@ JOB = f"jobs:\n  - image: {IMAGE}\n"
         pytest.param(
             JOB + "    promt: hi\n",
             "m.yaml:3: promt: unknown key: did you mean `prompt`? what is to be carried along goes "
-            "under `meta`",
+            "under `meta` (--allow-unknown-inputs sends it as it is)",
             id="unknown-job-key",
         ),
         pytest.param(
