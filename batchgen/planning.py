@@ -275,17 +275,17 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
 
 
 def refuse_same_batch(prepared: Prepared, others: Iterable[Prepared]) -> None:
-    """Refuse a manifest whose batch another one of the same command has.
+    """Refuse a manifest whose batch another one of the same command has, unless it was named.
 
     Raises:
         ManifestError: If so: the rows of the one would be gone from the other.
     """
     for other in others:
-        if other.batch.name == prepared.batch.name:
+        if other.batch.name == prepared.batch.name and prepared.wish.batch is None:
             first, name = manifests.named(other.wish.path), prepared.batch.name
             message = (
-                f"its batch is {name}, as that of {first}: put the rows into one file, or add the "
-                "files one at a time, each with a --batch of its own"
+                f"its batch is {name}, as that of {first}: rename a file, or say --batch NAME if "
+                "all rows belong together"
             )
             raise ManifestError([Fault(manifests.named(prepared.wish.path), 0, "batch", message)])
 

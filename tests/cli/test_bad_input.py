@@ -106,15 +106,10 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     ),
     "utf-16": (
         "m.csv",
-        table("image", IMAGE).encode("utf-16"),
-        ["m.csv: is UTF-16", "save it as UTF-8"],
+        table("image", IMAGE).encode("utf-16") + b"x",
+        ["m.csv:3: is not UTF-16", "save it as UTF-8"],
     ),
-    "utf-16-unmarked": (
-        "m.csv",
-        table("image", IMAGE).encode("utf-16-le"),
-        ["m.csv: is UTF-16", "save it as UTF-8"],
-    ),
-    "utf-16-yaml": ("m.yaml", JOB.encode("utf-16"), ["m.yaml: is UTF-16", "save it as UTF-8"]),
+    "utf-16-yaml": ("m.yaml", JOB.encode("utf-16") + b"x", ["m.yaml:3: is not UTF-16"]),
     "latin-1": (
         "m.csv",
         table("image,prompt", f"{IMAGE},café").encode("latin-1"),

@@ -13,8 +13,10 @@ from batchgen.domain.errors import ManifestError
         (
             "m.txt",
             "x",
-            "a manifest ends in .csv, .tsv, .jsonl, .ndjson, .xlsx, .xlsm, .yaml, .yml: rename it, "
-            "or save it as CSV",
+            (
+                "a manifest ends in .csv, .tsv, .jsonl, .ndjson, .xlsx, .xlsm, .yaml, .yml: rename "
+                "it, or save it as CSV"
+            ),
         ),
         ("m.ods", "PK", "a manifest cannot be read from .ods: save it as .xlsx or CSV"),
         ("m.csv", "", "is empty: it needs at least one job"),
