@@ -18,7 +18,7 @@ from batchgen.store.database import Database
 
 
 @click.command("add")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @manifest_flags
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; touch nothing.")
 @common.json_option

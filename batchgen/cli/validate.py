@@ -15,7 +15,7 @@ from batchgen.store.database import Database, Transaction
 
 
 @click.command("validate")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @click.option("--model", metavar="ID", help="Check every row against this model.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
 @common.account_option
@@ -42,13 +42,13 @@ def command(
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
-    found, faults = _check(wishes, db=db, allow_network_fs=allow_network_fs)
+    found, faults, total = _check(wishes, db=db, allow_network_fs=allow_network_fs)
     if as_json:
         common.print_json(
             {
                 "valid": not faults,
                 "manifests": [plans.as_json(plan) for plan in found],
-                "faults": [vars(fault) for fault in faults],
+                **common.faults_json(faults, total),
             }
         )
         return Exit.MANIFEST if faults else Exit.SUCCESS
@@ -56,13 +56,13 @@ def command(
         count = common.plural(len(plan.prepared.specs), "job")
         click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
     if faults:
-        raise ManifestError(faults)
+        raise ManifestError(faults, total=total)
     return Exit.SUCCESS
 
 
 def _check(
     wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool
-) -> tuple[list[Plan], list[Fault]]:
+) -> tuple[list[Plan], list[Fault], int]:
     if not Database(database_url(db)).exists():
         return check_all(None, wishes)
     with (
@@ -72,17 +72,23 @@ def _check(
         return check_all(tx, wishes)
 
 
-def check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan], list[Fault]]:
-    """Return the plans of the manifests without faults, and every fault of the others."""
+def check_all(
+    tx: Transaction | None, wishes: Sequence[Wish]
+) -> tuple[list[Plan], list[Fault], int]:
+    """Return the plans of manifests without faults, the faults of the others, how many."""
     found: list[Plan] = []
     faults: list[Fault] = []
+    total = 0
     for wish in wishes:
         try:
-            found.append(planning.decide(tx, planning.prepare(tx, wish)))
+            prepared = planning.prepare(tx, wish)
+            planning.refuse_same_batch(prepared, [plan.prepared for plan in found])
+            found.append(planning.decide(tx, prepared))
             planning.check_budget(found[-1])
         except ManifestError as error:
             faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
-    return found, faults
+            total += error.total or 1
+    return found, faults, total
 
 
 def _without(path: str, message: str) -> str:

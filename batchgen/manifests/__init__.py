@@ -14,6 +14,7 @@ from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
 
+named = files.named
 spooled = files.spooled
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "check",
     "load_models",
     "name_problem",
+    "named",
     "read",
     "spooled",
 ]

@@ -213,7 +213,7 @@ class _Checker:
             raise self.faults.error()
         try:
             for rows in _chunks(self.source.rows()):
-                if self.expanded > self.max_expand and not self.source.is_table:
+                if self.expanded > self.max_expand and self.source.expansions:
                     self.is_cut = True  # a matrix may go on for long
                     break
                 self._take(rows)
@@ -502,7 +502,7 @@ class _Checker:
             message = "has no rows below its header: it needs at least one job"
             self.faults.add(Fault(path, 0, "", message))
         if self.expanded > self.max_expand:
-            makers = "" if self.source.is_table else "`matrix`, `zip`, "
+            makers = "`matrix`, `zip`, " if self.source.expansions else ""
             most = f"{self.max_expand:,}"
             made = f"more than {most}" if self.is_cut else f"{self.expanded:,}"
             message = (

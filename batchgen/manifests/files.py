@@ -79,7 +79,7 @@ def spooled(paths: Iterable[str]) -> Iterator[None]:
         UsageError: If one of them is named twice.
         ManifestError: If it cannot be read or kept.
     """
-    once = [path for path in paths if _is_read_once(path)]
+    once = [path for path, _ in map(without_sheet, paths) if _is_read_once(path)]
     keys = [STDIN if path in _OF_STDIN else path for path in once]
     twice = next((path for path, key in zip(once, keys, strict=True) if keys.count(key) > 1), None)
     if twice is not None:

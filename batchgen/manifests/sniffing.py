@@ -42,5 +42,5 @@ def _is_object_of_a_row(line: str) -> bool:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        return line.startswith("{") and len(line) > 1
+        return line.startswith('{"') and line.endswith("}")
     return isinstance(found, dict) and not isinstance(found.get("jobs"), list)
