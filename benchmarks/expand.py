@@ -59,8 +59,10 @@ def write_rows(path: Path, count: int, *, ids: bool) -> None:
         table.writerow(["id", *head] if ids else head)
         for n in range(count):
             row = [
-                (f"Boats leave the harbor at dawn, take {n}, the camera pans slowly over the "
-                "water and the fog lifts"),
+                (
+                    f"Boats leave the harbor at dawn, take {n}, the camera pans slowly over the "
+                    "water and the fog lifts"
+                ),
                 f"https://images.example.com/harbor/{n:07}.jpg",
                 5 if n % 2 else 10,
                 n % 1000,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -9,13 +10,13 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.domain.errors import Exit, Fault, ManifestError
-from batchgen.planning import Wish
+from batchgen.planning import Prepared, Wish
 from batchgen.settings import database_url
 from batchgen.store.database import Database, Transaction
 
 
 @click.command("validate")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @click.option("--model", metavar="ID", help="Check every row against this model.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
 @common.account_option
@@ -42,24 +43,31 @@ def command(
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
-    found, lines, faults = _check(wishes, db=db, allow_network_fs=allow_network_fs, as_json=as_json)
+    found = _check(wishes, db=db, allow_network_fs=allow_network_fs, as_json=as_json)
     if as_json:
         common.print_json(
             {
-                "valid": not faults,
-                "manifests": found,
-                "faults": [vars(fault) for fault in faults],
+                "valid": not found.faults,
+                "manifests": found.plans,
+                **common.faults_json(found.faults, found.total),
             }
         )
-        return Exit.MANIFEST if faults else Exit.SUCCESS
-    for line in lines:
+        return Exit.MANIFEST if found.faults else Exit.SUCCESS
+    for line in found.lines:
         click.echo(line)
-    if faults:
-        raise ManifestError(faults)
+    if found.faults:
+        raise ManifestError(found.faults, total=found.total)
     return Exit.SUCCESS
 
 
-_Found = tuple[list[dict[str, Any]], list[str], list[Fault]]
+@dataclass
+class _Found:
+    """The manifests without faults, as data or in words, and every fault of the others."""
+
+    plans: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    total: int = 0
 
 
 def _check(
@@ -75,22 +83,25 @@ def _check(
 
 
 def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool) -> _Found:
-    """Return the plans of the manifests without faults, and every fault of the others."""
-    found: list[dict[str, Any]] = []
-    lines: list[str] = []
-    faults: list[Fault] = []
+    found = _Found()
+    others: list[Prepared] = []
     for wish in wishes:
         try:
-            plan = planning.decide(tx, planning.prepare(tx, wish))
+            prepared = planning.prepare(tx, wish)
+            planning.refuse_same_batch(prepared, others)
+            plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:
-            faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
+            alone = Fault(wish.path, 0, "", _without(wish.path, str(error)))
+            found.faults += error.faults or [alone]
+            found.total += error.total or 1
             continue
+        others.append(prepared)
         if as_json:
-            found.append(plans.as_json(plan, tx))
-        count = common.plural(plan.prepared.count, "job")
-        lines.append(f"{wish.path}: no faults, {count}; {plans.estimate(plan)}")
-    return found, lines, faults
+            found.plans.append(plans.as_json(plan, tx))
+        count = common.plural(prepared.count, "job")
+        found.lines.append(f"{wish.path}: no faults, {count}; {plans.estimate(plan)}")
+    return found
 
 
 def _without(path: str, message: str) -> str:
