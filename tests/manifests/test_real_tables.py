@@ -51,8 +51,12 @@ def table() -> Rows:
 
 def as_csv(rows: Rows, *, delimiter: str = ",", end: str = "\n", quote: bool = False) -> str:
     file = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL
-    csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    csv.writer(
+        file,
+        delimiter=delimiter,
+        lineterminator=end,
+        quoting=csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL,
+    ).writerows(rows)
     return file.getvalue()
 
 
