@@ -10,6 +10,7 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.domain.errors import Exit, Fault, ManifestError
+from batchgen.manifests import named
 from batchgen.planning import Prepared, Wish
 from batchgen.settings import database_url
 from batchgen.store.database import Database, Transaction
@@ -92,7 +93,8 @@ def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool)
             plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:
-            alone = Fault(wish.path, 0, "", _without(wish.path, str(error)))
+            path = named(wish.path)
+            alone = Fault(path, 0, "", _without(path, str(error)))
             found.faults += error.faults or [alone]
             found.total += error.total or 1
             continue
@@ -100,7 +102,7 @@ def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool)
         if as_json:
             found.plans.append(plans.as_json(plan, tx))
         count = common.plural(prepared.count, "job")
-        found.lines.append(f"{wish.path}: no faults, {count}; {plans.estimate(plan)}")
+        found.lines.append(f"{named(wish.path)}: no faults, {count}; {plans.estimate(plan)}")
     return found
 
 
