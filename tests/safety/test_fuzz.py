@@ -115,75 +115,9 @@ VALUES = st.sampled_from(
         *("{{ '\\ud800' }}", "{% for i in range(a) %}{{ i }}{% endfor %}"),
     ]
 )
-NAMES = st.sampled_from(
-    [
-        *("id", "prompt", "image", "image_url", "duration", "ratio", "seed", "seeds", "repeat"),
-        *(
-            "model",
-            "meta.x",
-            "input.seed",
-            "input.",
-            "meta.",
-            "note",
-            "duraton",
-            "result_key",
-            "",
-            " ",
-        ),
-    ]
-)
-WORDS = [
-    *("batch", "model", "defaults", "vars", "jobs", "id", "prompt", "image", "seeds", "repeat"),
-    *("matrix", "exclude", "meta", "from", "budget", "duration", "ratio", "<<"),
-]
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> bytes:
-    """A table that is nearly right, or not at all."""
-    delimiter = draw(st.sampled_from([",", ";", "\t"]))
-    header = ["prompt", "image", *draw(st.lists(NAMES, max_size=5))]
-    rows = draw(st.lists(st.lists(CELLS, min_size=1, max_size=7), min_size=1, max_size=4))
-    quote = draw(st.booleans())
-    lines = [
-        delimiter.join(f'"{cell}"' if quote else cell for cell in row)
-        for row in [header, *[["a boat", IMAGE, *row] for row in rows]]
-    ]
-    text = draw(st.sampled_from(["\n", "\r\n", "\r"])).join(lines)
-    return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff"])) + text.encode("utf-8", "replace")
-
-
-def values(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(WORDS) | st.text(max_size=4), inner, max_size=4
-    )
-
-
-PLAIN = st.one_of(CELLS, st.none(), st.booleans(), st.integers(), st.floats())
-TREES = st.recursive(PLAIN, values, max_leaves=8)
-
-
-@st.composite
-def documents(draw: st.DrawFn) -> bytes:
-    """A YAML manifest that is nearly right."""
-    job = {"prompt": "a boat", "image": IMAGE}
-    tree = {
-        "jobs": [{**job, **draw(st.dictionaries(st.sampled_from(WORDS), TREES, max_size=3))}],
-        **draw(st.dictionaries(st.sampled_from(WORDS), TREES, max_size=2)),
-    }
-    # JSON is YAML, but for what it cannot say: here NaN becomes a plain text.
-    return json.dumps(tree, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
-
-
-VALUES = st.sampled_from(
-    [1, 5, "a", "b", None, True, 1.5, "", {"name": "x"}, ["y"]]
-    + ["{{ a }}", "x{{ b }}", "{{ row.id }}", "{{ row }}", "{{ look.name }}", "{{", "{{ x.y[0] }}"]
-    + ["{{ choice([1, 2]) }}", "{{ choice(a) }}", "{{ items }}", "{{ sky | default(5) }}"]
-    + ["{{ '\\ud800' }}", "{% for i in range(a) %}{{ i }}{% endfor %}", "{{ range(a) }}"]
-)
-NAMES = st.sampled_from(["a", "b", "look", "sky", "row", "subject", "a b", "choice"])
-LISTS = st.dictionaries(NAMES, st.lists(VALUES, max_size=3) | VALUES, max_size=3) | VALUES
-PARTS = st.lists(st.dictionaries(NAMES, VALUES, max_size=2), max_size=2) | VALUES
+VARIABLES = st.sampled_from(["a", "b", "look", "sky", "row", "subject", "a b", "choice"])
+LISTS = st.dictionaries(VARIABLES, st.lists(VALUES, max_size=3) | VALUES, max_size=3) | VALUES
+PARTS = st.lists(st.dictionaries(VARIABLES, VALUES, max_size=2), max_size=2) | VALUES
 ENTRY = st.fixed_dictionaries(
     {"image": st.just(IMAGE)},
     optional={
