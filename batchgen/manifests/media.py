@@ -18,7 +18,7 @@ _PUBLIC = re.compile(
     r"(?::[1-9][0-9]{0,3})?(?:/[!-;=?-\[\]_a-z~%]*)?",
     re.ASCII | re.IGNORECASE,
 )
-_FIT = re.compile(r"[!-;=?-\[\]_a-z~%]*", re.ASCII | re.IGNORECASE)
+_FIT = re.sub(rb"[^!-;=?-\[\]_a-z~%]", b"", bytes(range(128)))
 _MOST_ORIGINS = 10_000
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII | re.IGNORECASE)
 _LOCAL_SUFFIXES = ("localhost", "local", "internal", "lan", "home", "localdomain", "invalid")
@@ -90,7 +90,12 @@ class PublicUrls:
             if not _PUBLIC.fullmatch(origin) or _is_local_name(origin.split("/")[2]):
                 return False
             self._origins.add(origin)
-        return max(map(len, urls), default=0) <= MAX_URL and bool(_FIT.fullmatch("".join(urls)))
+        everything = "".join(urls)
+        return (
+            everything.isascii()
+            and not everything.encode().translate(None, _FIT)
+            and max(map(len, urls), default=0) <= MAX_URL
+        )
 
 
 def _form_problem(url: str) -> str | None:

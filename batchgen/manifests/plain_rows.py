@@ -32,7 +32,7 @@ _SAYS_NOTHING = frozenset(
 _WHOLE_SCHEMA = frozenset(
     {"$schema", "$id", "$defs", "definitions", "required", "properties", "additionalProperties"}
 )
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,149}")
+_PLAIN_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _PLAIN_INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 _NOTHING_ELSE: tuple[Any, ...] = (NOTHING, NOTHING, frozenset(), (), NOTHING)
 
@@ -163,7 +163,8 @@ class PlainRows:
         for required in self._required:
             if "" in members[required].sent:
                 faulty.update(i for i, text in enumerate(members[required].sent) if not text)
-        faulty.update(i for i, row_id in enumerate(ids) if not _is_fit(row_id))
+        if not _are_fit(ids):
+            faulty.update(i for i, row_id in enumerate(ids) if not _is_fit(row_id))
 
         hashes = input_hashes(
             self._model.id, _joined([members[i].hashed for i in self._by_name], len(rows))
@@ -218,27 +219,14 @@ class PlainRows:
         parts = [part for part in chosen if part is not None]
         if not parts:
             return repeat("{}", count)
-        known = self._settings
-        rows = list(zip(*parts, strict=True))
-        for row in set(rows) - known.keys():
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            known[row] = f"{{{''.join(row)[:-1]}}}"
-        try:
-            return [known[row] for row in rows]
-        except KeyError:  # more at once than are remembered
-            return [f"{{{''.join(row)[:-1]}}}" for row in rows]
+        return _remembered(
+            self._settings, zip(*parts, strict=True), lambda row: f"{{{''.join(row)[:-1]}}}"
+        )
 
     def _estimates_of(self, members: Sequence[Members], count: int) -> Iterable[int | None]:
         if self._duration is None:
             return repeat(estimate_micros(self._model, {}), count)
-        durations = members[self._duration].sent
-        known = self._estimates
-        for text in set(durations) - known.keys():
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            known[text] = self._estimate(text)
-        return [known[text] if text in known else self._estimate(text) for text in durations]
+        return _remembered(self._estimates, members[self._duration].sent, self._estimate)
 
     def _estimate(self, text: str) -> int | None:
         return estimate_micros(self._model, json.loads(f"{{{text[:-1]}}}"))
@@ -270,17 +258,22 @@ class _Column:
             found = [self._verdict(value) for value in values]
         sent, hashed, settings, is_fine = zip(*found, strict=True)
         faulty = () if all(is_fine) else [i for i, fine in enumerate(is_fine) if not fine]
-        return Members(sent, hashed, settings, faulty)
+        return Members(sent, hashed, settings if any(settings) else None, faulty)
 
     def _verdict(self, value: Any) -> tuple[str, str, str, bool]:
-        # Only texts are remembered: 5, 5.0 and True would be one key.
-        if not isinstance(value, str) or len(value) > _LONGEST_REMEMBERED:
+        if isinstance(value, str):
+            if len(value) > _LONGEST_REMEMBERED:
+                return self._judged(value)
+            key: Any = value
+        elif isinstance(value, int):
+            key = (value.__class__, value)  # 1 is not True
+        else:
             return self._judged(value)
-        if value not in self._known:
+        if key not in self._known:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            self._known[value] = self._judged(value)
-        return self._known[value]
+            self._known[key] = self._judged(value)
+        return self._known[key]
 
     def _judged(self, value: Any) -> tuple[str, str, str, bool]:
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -386,7 +379,9 @@ class _Integers(_Column):
         self._most = self._schema.get("maximum", 10**18)
 
     def _judged(self, value: Any) -> tuple[str, str, str, bool]:
-        is_plain = isinstance(value, str) and _PLAIN_INTEGER.fullmatch(value)
+        is_plain = value.__class__ is int or (
+            isinstance(value, str) and _PLAIN_INTEGER.fullmatch(value)
+        )
         if not is_plain or not self._least <= int(value) <= self._most:
             return super()._judged(value)
         text = f"{self._start}{value},"
@@ -406,6 +401,20 @@ def _column(form: Form, pair: Pair) -> _Column:
     return _Column(form, pair)
 
 
+def _remembered(
+    known: dict[Any, Any], keys: Iterable[Any], find: Callable[[Any], Any]
+) -> list[Any]:
+    """Return what is found for each key; it is remembered for the next time."""
+    if len(known) > MOST_REMEMBERED:
+        known.clear()
+    found = []
+    for key in keys:
+        if key not in known:
+            known[key] = find(key)
+        found.append(known[key])
+    return found
+
+
 def _cell_texts(values: Sequence[Any]) -> list[str]:
     try:
         return list(map(_in_quotes, values))
@@ -421,12 +430,24 @@ def _objects(parts: Sequence[Sequence[str]], count: int) -> list[str]:
     return [f"{{{members[:-1]}}}" for members in _joined(parts, count)]
 
 
+def _are_fit(ids: Sequence[Any]) -> bool:
+    """Return whether all ids are there and of letters and digits only; False if it may be."""
+    try:
+        everything = "".join(ids)
+    except TypeError:
+        return False
+    return (
+        everything.isascii()
+        and not everything.encode().translate(None, _PLAIN_LETTERS)
+        and {row_id[:1] for row_id in ids}.isdisjoint(("", "-", "."))
+        and max(map(len, ids)) <= MAX_ID
+    )
+
+
 def _is_fit(row_id: Any) -> bool:
     """Return whether a row's id is none or one without a fault, as a text without outer spaces."""
     if row_id is None:
         return True
     if not isinstance(row_id, str):
         return False
-    if _PLAIN_ID.fullmatch(row_id):
-        return True
     return row_id == row_id.strip() and name_problem(row_id, most=MAX_ID) is None
