@@ -8,6 +8,7 @@ from batchgen.cli.common import plural, usd, usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.prices import whole_cents
+from batchgen.manifests import named
 from batchgen.planning import Plan
 from batchgen.store.additions import Known
 
@@ -31,7 +32,7 @@ def describe(plan: Plan) -> list[str]:
     """Return a plan as lines for people."""
     batch, wish = plan.batch, plan.prepared.wish
     known = "" if batch.id else " (new)"
-    lines = [f"{wish.path}: batch {batch.name}{known}, account {wish.account}"]
+    lines = [f"{named(wish.path)}: batch {batch.name}{known}, account {wish.account}"]
     models = Counter(spec.model for spec in plan.prepared.specs)
     lines += [f"  model {model}: {plural(count, 'job')}" for model, count in models.items()]
     lines.append(f"  clips go to {batch.output_dir}")

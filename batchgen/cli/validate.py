@@ -9,6 +9,7 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.domain.errors import Exit, Fault, ManifestError
+from batchgen.manifests import named
 from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
 from batchgen.store.database import Database, Transaction
@@ -54,7 +55,7 @@ def command(
         return Exit.MANIFEST if faults else Exit.SUCCESS
     for plan in found:
         count = common.plural(len(plan.prepared.specs), "job")
-        click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
+        click.echo(f"{named(plan.prepared.wish.path)}: no faults, {count}; {plans.estimate(plan)}")
     if faults:
         raise ManifestError(faults, total=total)
     return Exit.SUCCESS
