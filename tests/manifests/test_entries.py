@@ -84,6 +84,17 @@ def test_every_value_of_a_job_may_use_the_variables(tmp_path: Path) -> None:
     assert last.line == 4
 
 
+def test_an_axis_may_be_a_list_of_vars(tmp_path: Path) -> None:
+    text = "vars: {all: [fox, \"{{ '{{' }} owl\"], one: fox}\n"
+    good = text + job(matrix={"a": "{{ all }}"}, prompt="{{ a }}")
+    bad = text + job(matrix={"a": "{{ one }}"}, prompt="{{ a }}")
+
+    assert prompts(write(tmp_path, "m.yaml", good)) == ["fox", "{{ owl"]
+    assert faults_of(write(tmp_path, "m.yaml", bad)) == [
+        "m.yaml:3: a: must be a list of values: write [ ] around them"
+    ]
+
+
 def test_a_variable_with_one_value_need_not_be_used(tmp_path: Path) -> None:
     rows = rows_of(write(tmp_path, "m.yaml", job(matrix={"client": ["acme"]}, prompt="x")))
 
