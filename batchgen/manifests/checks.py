@@ -31,7 +31,7 @@ from batchgen.manifests.plain_rows import PlainRows, plain_groups
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
 from batchgen.manifests.spool import Spool
-from batchgen.manifests.values import Form, as_text, dotted, shown
+from batchgen.manifests.values import Form, as_text, dotted, is_blank, shown
 
 DEFAULT_MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
 
@@ -629,7 +629,7 @@ def _typed(row: Row, pairs: Sequence[Pair], report: Report) -> dict[str, Any]:
     for pair in pairs:
         name, path, convert = pair
         value = cells.get(name)
-        if _is_absent(value):
+        if is_blank(value):
             continue
         clash = None
         if path[0] in inputs:
@@ -679,7 +679,7 @@ def _settled(value: Any, path: Path, given: Sequence[Pair], report: Report) -> A
 
 def _named(path: Path, pairs: Sequence[Pair], row: Row) -> tuple[str, str]:
     """Return the column that a place was filled by, and where in it the place is."""
-    filled = [pair for pair in pairs if not _is_absent(row.cells.get(pair.name))]
+    filled = [pair for pair in pairs if not is_blank(row.cells.get(pair.name))]
     above = [pair for pair in filled if path[: len(pair.path)] == pair.path]
     if above:
         pair = max(above, key=lambda pair: len(pair.path))
@@ -704,14 +704,8 @@ def _own_words(row: Row, *, has_seed: bool) -> tuple[Any, Any]:
 
 def _was_refused(target: str, pairs: Sequence[Pair], row: Row) -> bool:
     # Its value is there but could not be typed or rendered: that is the fault to tell.
-    given = any(
-        pair.path[0] == target and not _is_absent(row.cells.get(pair.name)) for pair in pairs
-    )
+    given = any(pair.path[0] == target and not is_blank(row.cells.get(pair.name)) for pair in pairs)
     return given or bool(row.faults)
-
-
-def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 def _text(value: Any) -> str:

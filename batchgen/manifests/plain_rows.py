@@ -261,14 +261,19 @@ class _Column:
         return Members(sent, hashed, settings if any(settings) else None, faulty)
 
     def _verdict(self, value: Any) -> tuple[str, str, str, bool]:
-        # Only texts are remembered: 5, 5.0 and True would be one key.
-        if not isinstance(value, str) or len(value) > _LONGEST_REMEMBERED:
+        if isinstance(value, str):
+            if len(value) > _LONGEST_REMEMBERED:
+                return self._judged(value)
+            key: Any = value
+        elif isinstance(value, int):
+            key = (value.__class__, value)  # 1 is not True
+        else:
             return self._judged(value)
-        if value not in self._known:
+        if key not in self._known:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            self._known[value] = self._judged(value)
-        return self._known[value]
+            self._known[key] = self._judged(value)
+        return self._known[key]
 
     def _judged(self, value: Any) -> tuple[str, str, str, bool]:
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -374,7 +379,9 @@ class _Integers(_Column):
         self._most = self._schema.get("maximum", 10**18)
 
     def _judged(self, value: Any) -> tuple[str, str, str, bool]:
-        is_plain = isinstance(value, str) and _PLAIN_INTEGER.fullmatch(value)
+        is_plain = value.__class__ is int or (
+            isinstance(value, str) and _PLAIN_INTEGER.fullmatch(value)
+        )
         if not is_plain or not self._least <= int(value) <= self._most:
             return super()._judged(value)
         text = f"{self._start}{value},"
