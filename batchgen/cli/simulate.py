@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import Span, Usd
+from batchgen.cli.service import simulated_catalog
 from batchgen.domain.errors import UsageError
 from batchgen.settings import BASE_NAME, TOKEN_NAMES
 
@@ -59,7 +60,9 @@ def command(*, host: str, port: int, **wanted: Any) -> None:
         click.echo(f"set {TOKEN_NAMES[0]} to {token}; Ctrl-C ends the service", err=True)
 
     try:
-        ledger = simulator.serve(settings, host=host, port=port, ready=ready)
+        ledger = simulator.serve(
+            settings, host=host, port=port, catalog=simulated_catalog(), ready=ready
+        )
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host}:{port} ({error.strerror}): name another --port"

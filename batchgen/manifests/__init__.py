@@ -8,10 +8,11 @@ from pathlib import Path, PurePath
 
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files, yaml_format
-from batchgen.manifests.catalog import load_models
+from batchgen.manifests.catalog import Catalog, Folders, load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
+from batchgen.manifests.snapshots import snapshot
 from batchgen.manifests.tables import TABLES
 
 __all__ = [
@@ -19,13 +20,16 @@ __all__ = [
     "FORMATS",
     "MAX_BATCH",
     "MAX_ID",
+    "Catalog",
     "Checked",
+    "Folders",
     "Row",
     "Source",
     "check",
     "load_models",
     "name_problem",
     "read",
+    "snapshot",
 ]
 
 FORMATS: dict[str, Callable[[str], Source]] = {

@@ -6,7 +6,7 @@ read the file anew, so a million rows stay on disk.
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -22,10 +22,12 @@ from batchgen.domain.expansion import (
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.models import id_problem
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
+from batchgen.manifests.snapshots import with_remembered
 from batchgen.manifests.values import Form, as_text, shown
 
 DEFAULT_MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
@@ -91,10 +93,9 @@ def check(
     """
     checker = _Checker(
         source=source,
-        models=models,
+        models=with_remembered(models, schemas or {}),
         flag=model,
         fallback=source.model or fallback_model or DEFAULT_MODEL,
-        schemas=schemas or {},
         max_expand=max_expand,
         allow_private=allow_private_inputs,
         allow_unknown=allow_unknown_inputs,
@@ -141,7 +142,6 @@ class _Checker:
         models: Mapping[str, Model],
         flag: str | None,
         fallback: str,
-        schemas: Mapping[str, Mapping[str, Any]],
         max_expand: int,
         allow_private: bool,
         allow_unknown: bool,
@@ -151,7 +151,6 @@ class _Checker:
         self.models = models
         self.flag = flag
         self.fallback = fallback
-        self.schemas = schemas
         self.max_expand = max_expand
         self.allow_private = allow_private
         self.allow_unknown = allow_unknown
@@ -328,8 +327,6 @@ class _Checker:
         if model is None:
             self._unknown_model(name, row)
             return None
-        if name in self.schemas:
-            model = replace(model, schema=self.schemas[name])
         try:
             form = Form(model, allow_private_inputs=self.allow_private)
         except ValueError as error:
@@ -577,9 +574,11 @@ class _Checker:
         elif self._names_model(row):
             line = row.lines.get("model", row.line)
         message = (
-            f"unknown model {name}: {suggestion(name, self.models)}"
-            f"known are {', '.join(sorted(self.models))}"
+            f"unknown model {shown(name)}: {suggestion(name, self.models)}"
+            "`batchgen models list` shows those that are known"
         )
+        if id_problem(name) is None:
+            message += f", `batchgen models fetch {name}` asks the service for it"
         self.faults.append(Fault(self.source.path, line, column, message))
 
 

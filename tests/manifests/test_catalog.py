@@ -1,7 +1,7 @@
 import pytest
 
 from batchgen.manifests import load_models
-from batchgen.manifests.catalog import parse_model
+from batchgen.manifests.model_files import parse_model
 
 
 def test_the_shipped_model_says_what_the_service_published() -> None:
