@@ -23,8 +23,11 @@ _LONGEST_TITLE = 200
 _LONGEST_NOTE = 1000
 _ID = re.compile(r"[A-Za-z0-9._~:@+,=-]+(?:/[A-Za-z0-9._~:@+,=-]+)*")
 _MEDIA = re.compile(r"(image|video|audio)_uris?")
+_FRIENDLY = ("prompt", "image", "image_url")
 _PROMPTS = ("promptText", "prompt_text", "text_prompt", "text")
-_HOUSE_INTEGERS = frozenset({"integer", "int"})
+HOUSE_TYPES = {"float": "number", "int": "integer", "double": "number", "bool": "boolean"}
+"""Types of the service's dialect, and what JSON Schema calls them."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
@@ -184,14 +187,20 @@ def seed_of(schema: Schema) -> str | None:
     return "seed" if said is not None and takes_integer(said) else None
 
 
+def types_of(said: Schema) -> list[str]:
+    """Return the standard JSON types that an input takes; none if it does not say."""
+    named = said.get("type", [])
+    listed = [named] if isinstance(named, str) else _listed(named)
+    types = [HOUSE_TYPES.get(one, one) for one in listed if isinstance(one, str)]
+    for branch in (*_listed(said.get("anyOf")), *_listed(said.get("oneOf"))):
+        if isinstance(branch, Mapping):
+            types += [one for one in types_of(branch) if one not in types]
+    return types
+
+
 def takes_integer(said: Schema) -> bool:
     """Return whether an input is a whole number, maybe among other things."""
-    named = said.get("type")
-    types = named if isinstance(named, list) else [named]
-    if _HOUSE_INTEGERS & {one for one in types if isinstance(one, str)}:
-        return True
-    branches = [*_listed(said.get("anyOf")), *_listed(said.get("oneOf"))]
-    return any(isinstance(one, Mapping) and takes_integer(one) for one in branches)
+    return "integer" in types_of(said)
 
 
 def aliases_of(schema: Schema, media: Mapping[str, str]) -> dict[str, str]:
@@ -207,12 +216,19 @@ def aliases_of(schema: Schema, media: Mapping[str, str]) -> dict[str, str]:
     required = [name for name in images if name in _listed(schema.get("required"))]
     prompt = texts[0] if len(texts) == 1 else None
     image = required[0] if required else images[0] if len(images) == 1 else None
-    wanted = {"prompt": prompt, "image": image, "image_url": image}
+    wanted = dict(zip(_FRIENDLY, (prompt, image, image), strict=True))
     return {
         alias: name
         for alias, name in wanted.items()
         if name is not None and alias not in properties
     }
+
+
+def friendly_name(name: str, aliases: Mapping[str, str]) -> str:
+    """Return the name that people use for an input: its first alias, unless its own is as good."""
+    if name in _FRIENDLY:
+        return name
+    return next((alias for alias, target in aliases.items() if target == name), name)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -22,7 +22,7 @@ from batchgen.domain.expansion import (
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
-from batchgen.domain.models import id_problem
+from batchgen.domain.models import friendly_name, id_problem
 from batchgen.manifests import files
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
@@ -602,8 +602,7 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _friendly(target: str, model: Model) -> str:
-    """Return the name people use for an input: its first alias, else its own."""
-    return next((alias for alias, name in model.aliases.items() if name == target), target)
+    return friendly_name(target, model.aliases)
 
 
 def _listed(bound: _Bound) -> str:

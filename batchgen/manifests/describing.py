@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.domain.jobs import Model
+from batchgen.domain.models import friendly_name, types_of
 from batchgen.domain.redaction import printable
-from batchgen.manifests.values import HOUSE_TYPES, shown
+from batchgen.manifests.values import shown
 
 _MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
 _MEDIA_LISTS = {"image": "images", "video": "videos", "audio": "sounds"}
@@ -50,7 +51,7 @@ class Described:
     @property
     def friendly(self) -> str:
         """The name that people use for it."""
-        return next(iter(self.aliases), self.name)
+        return friendly_name(self.name, dict.fromkeys(self.aliases, self.name))
 
 
 def inputs_of(model: Model) -> list[Described]:
@@ -61,16 +62,6 @@ def inputs_of(model: Model) -> list[Described]:
         for name, said in model.schema.get("properties", {}).items()
     ]
     return sorted(found, key=lambda one: not one.is_required)
-
-
-def types_of(said: Mapping[str, Any]) -> list[str]:
-    """Return the standard JSON types that an input takes; none if it does not say."""
-    named = said.get("type", [])
-    types = [HOUSE_TYPES.get(one, one) for one in ([named] if isinstance(named, str) else named)]
-    for keyword in ("anyOf", "oneOf"):
-        for branch in said.get(keyword) or ():
-            types += [one for one in types_of(branch) if one not in types]
-    return types
 
 
 def _described(model: Model, name: str, said: Mapping[str, Any], *, is_required: bool) -> Described:

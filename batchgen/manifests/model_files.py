@@ -36,6 +36,7 @@ _MICROS = 1_000_000
 _KINDS = ("image", "video", "audio")
 _KEYS = frozenset(
     {"id", "title", "provider", "schema", "aliases", "media", "seed", "utf16_lengths", "price"}
+    | {"fetcher"}
 )
 
 
@@ -109,6 +110,7 @@ def model_from(data: Mapping[str, Any]) -> Model:
         price_micros=int(Decimal(str(price["usd"])) * _MICROS) if price else None,
         price_unit=price.get("unit", "output"),
         price_basis=price.get("basis", ""),
+        fetcher=str(data.get("fetcher") or ""),
     )
 
 
@@ -226,6 +228,8 @@ def _fact_problems(
     seed = data.get("seed")
     if seed is not None and (seed not in properties or not takes_integer(properties[seed])):
         yield "seed", f"{seed} is no input of its schema that takes a whole number"
+    if not isinstance(data.get("fetcher") or "", str):
+        yield "fetcher", "must be the name of one whose rules are known"
     if not isinstance(data.get("utf16_lengths", False), bool):
         yield "utf16_lengths", "must be true or false"
 
@@ -265,6 +269,7 @@ def model_of(entry: Entry, *, shipped: Model | None = None) -> Model:
     aliases = aliases_of(schema, media)
     seed = seed_of(schema)
     utf16 = False
+    price = (entry.price_micros, entry.price_unit, CATALOG)
     if shipped is not None:
         media = {name: kind for name, kind in shipped.media.items() if name in properties} | media
         noted = {
@@ -275,6 +280,8 @@ def model_of(entry: Entry, *, shipped: Model | None = None) -> Model:
         aliases = aliases_of(schema, media) | noted
         seed = seed or (shipped.seed if shipped.seed in properties else None)
         utf16 = shipped.utf16_lengths
+        if entry.price_micros is None:
+            price = (shipped.price_micros, shipped.price_unit, shipped.price_basis)
     return Model(
         id=entry.id,
         title=entry.title if shipped is None else shipped.title,
@@ -284,9 +291,10 @@ def model_of(entry: Entry, *, shipped: Model | None = None) -> Model:
         media=media,
         seed=seed,
         utf16_lengths=utf16,
-        price_micros=entry.price_micros,
-        price_unit=entry.price_unit,
-        price_basis=CATALOG if entry.price_micros is not None else "",
+        price_micros=price[0],
+        price_unit=price[1],
+        price_basis=price[2] if price[0] is not None else "",
+        fetcher="" if shipped is None else shipped.fetcher,
     )
 
 
@@ -319,6 +327,7 @@ def as_data(model: Model) -> dict[str, Any]:
         "media": dict(model.media),
         "seed": model.seed,
         "utf16_lengths": model.utf16_lengths,
+        "fetcher": model.fetcher,
     }
     if model.price_micros is not None:
         usd = Decimal(model.price_micros) / _MICROS

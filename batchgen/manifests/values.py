@@ -28,7 +28,7 @@ _NAMES = {
     "object": "a mapping",
     "null": "empty",
 }
-HOUSE_TYPES = {"float": "number", "int": "integer", "double": "number", "bool": "boolean"}
+_HOUSE_TYPES = {"float": "number", "int": "integer", "double": "number", "bool": "boolean"}
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -147,7 +147,7 @@ def _standard(schema: Any) -> Any:
             continue
         if key == "type" and not isinstance(value, Mapping):
             names = [value] if isinstance(value, str) else value
-            standard = [HOUSE_TYPES.get(name, name) for name in names]
+            standard = [_HOUSE_TYPES.get(name, name) for name in names]
             kept[key] = standard[0] if isinstance(value, str) else standard
             continue
         kept[key] = value if key in {"default", "enum", "const"} else _standard(value)
@@ -156,7 +156,9 @@ def _standard(schema: Any) -> Any:
 
 def _types(schema: Schema) -> list[str]:
     named = schema.get("type", [])
-    types = [HOUSE_TYPES.get(name, name) for name in ([named] if isinstance(named, str) else named)]
+    types = [
+        _HOUSE_TYPES.get(name, name) for name in ([named] if isinstance(named, str) else named)
+    ]
     for keyword in ("anyOf", "oneOf"):
         for branch in schema.get(keyword, ()):
             types += [one for one in _types(branch) if one not in types]
@@ -328,7 +330,7 @@ def _message(keyword: str, rule: Any, value: Any) -> str | None:
 
 def _type_message(rule: Any, value: Any) -> str:
     names = [rule] if isinstance(rule, str) else rule
-    wanted = " or ".join(_NAMES.get(HOUSE_TYPES.get(name, name), name) for name in names)
+    wanted = " or ".join(_NAMES.get(_HOUSE_TYPES.get(name, name), name) for name in names)
     return f"{shown(value)} is not {wanted}"
 
 
