@@ -198,6 +198,42 @@ def types_of(said: Schema) -> list[str]:
     return types
 
 
+def standard(said: Any, *, follow: bool = True) -> Any:
+    """Return a schema in the words of JSON Schema: without the service's own types and rules.
+
+    Args:
+        said: A schema, or a part of one.
+        follow: Keep references to other parts; else what refers to one allows anything.
+    """
+    if isinstance(said, list):
+        return [standard(part, follow=follow) for part in said]
+    if not isinstance(said, Mapping):
+        return said
+    if not follow and ("$ref" in said or "$dynamicRef" in said):
+        return {}
+    found = {}
+    for name, part in said.items():
+        if name in ("validations", "format") and not isinstance(part, Mapping):
+            continue
+        if name == "required" and not isinstance(part, list):
+            continue
+        if name == "type" and not isinstance(part, Mapping):
+            found[name] = _standard_type(part)
+            continue
+        is_value = name in ("default", "enum", "const")
+        found[name] = part if is_value else standard(part, follow=follow)
+    return found
+
+
+def _standard_type(named: Any) -> Any:
+    if isinstance(named, str):
+        return HOUSE_TYPES.get(named, named)
+    if not isinstance(named, list):
+        return named
+    types = [HOUSE_TYPES.get(one, one) if isinstance(one, str) else one for one in named]
+    return types[0] if len(types) == 1 else types
+
+
 def takes_integer(said: Schema) -> bool:
     """Return whether an input is a whole number, maybe among other things."""
     return "integer" in types_of(said)

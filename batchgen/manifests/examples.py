@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def yaml_example(model: Model, *, file: str) -> str:
         f"# Its inputs:                      batchgen models show {model.id}",
         f"# Check it, and see the cost:      batchgen add --dry-run {file}",
         f"# Try it without token or money:   batchgen run {file} --simulate",
-        "batch: harbor-night        # names the folder of the clips; else the file's name does",
+        f"batch: {_batch(model)}".ljust(26) + " # names the folder of the clips",
         f"model: {model.id}",
         _budget(model, inputs),
         "",
@@ -77,6 +78,11 @@ def csv_example(model: Model) -> str:
         seeds = [", ".join(map(str, _seeds(model))) if number == 0 else ""] if model.seed else []
         writer.writerow([scene, *cells, *seeds, model.id, "acme"])
     return out.getvalue()
+
+
+def _batch(model: Model) -> str:
+    # One for each model: rows of the same ids in one batch would be taken for edits.
+    return re.sub(r"[^A-Za-z0-9.]+", "-", model.id.rpartition("/")[0] or model.id)[-60:].strip("-.")
 
 
 def _sorted_inputs(model: Model) -> list[Described]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchgen.domain.jobs import Model
-from batchgen.domain.models import HOUSE_TYPES, types_of
+from batchgen.domain.models import standard, types_of
 from batchgen.manifests.describing import Described, inputs_of
 from batchgen.manifests.names import MAX_BATCH, MAX_ID
 
@@ -182,7 +182,7 @@ def _mapping(model: Model, number: int, words: Schema) -> Schema:
         "additionalProperties": False,
         "properties": {**words, **names, **shared},
         "patternProperties": patterns,
-        "not": {"required": ["seeds", "repeat"]},
+        "not": {"type": "object", "required": ["seeds", "repeat"]},
     }
 
 
@@ -215,7 +215,7 @@ def _inputs(model: Model) -> Schema:
 def _input(one: Described, said: Mapping[str, Any]) -> Schema:
     plain = {
         name: part
-        for name, part in _standard(said).items()
+        for name, part in standard(said, follow=False).items()
         if name not in ("title", "description", "default")
     }
     default = f"; {one.default} if it is left out" if one.default else ""
@@ -240,29 +240,3 @@ def _other_spellings(said: Mapping[str, Any]) -> list[Schema]:
         numbers = [int(one) for one in said.get("enum") or () if str(one).isdecimal()]
         return [{"enum": numbers}] if numbers else []
     return []
-
-
-def _standard(said: Any) -> Any:
-    """Return a schema in standard words: without the service's own types and rules.
-
-    A reference to another part of the model's schema would lead nowhere here: it allows anything.
-    """
-    if isinstance(said, list):
-        return [_standard(part) for part in said]
-    if not isinstance(said, Mapping):
-        return said
-    found: Schema = {}
-    if "$ref" in said or "$dynamicRef" in said:
-        return found
-    for name, part in said.items():
-        if name in ("validations", "format") and not isinstance(part, Mapping):
-            continue
-        if name == "required" and not isinstance(part, list):
-            continue
-        if name == "type" and not isinstance(part, Mapping):
-            listed = [part] if isinstance(part, str) else part
-            types = list(dict.fromkeys(HOUSE_TYPES.get(one, one) for one in listed))
-            found[name] = types[0] if len(types) == 1 else types
-            continue
-        found[name] = part if name in ("default", "enum", "const") else _standard(part)
-    return found

@@ -14,6 +14,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+
 from batchgen.domain.errors import Fault, ManifestError, OutputError
 from batchgen.domain.jobs import Model
 from batchgen.domain.models import (
@@ -24,9 +26,11 @@ from batchgen.domain.models import (
     read_entry,
     schema_problem,
     seed_of,
+    standard,
     takes_integer,
 )
 from batchgen.domain.prices import CATALOG, PRICE_UNITS
+from batchgen.domain.redaction import printable
 from batchgen.manifests.names import suggestion
 from batchgen.manifests.positions import compose
 from batchgen.manifests.values import Form
@@ -158,10 +162,15 @@ def checked_model(data: Any, *, file: str) -> Model:
     problems = list(_problems(data))
     if not problems:
         try:
+            jsonschema_rs.meta.validate(standard(data["schema"]))
             model = model_from(data)
             Form(model)
+        except jsonschema_rs.ValidationError as error:
+            place = ".".join(map(str, error.instance_path))
+            message = printable(f"{place}: {error.message}"[:300])
+            problems.append(("schema", f"is no JSON Schema that can be used: {message}"))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+            reason = printable((str(error) or type(error).__name__).splitlines()[0][:300])
             problems.append(("schema", f"is no JSON Schema that can be used: {reason}"))
         else:
             return model
