@@ -226,7 +226,7 @@ class RunComfy:
         try:
             payload, raw = self._known(answer, told="model_id")
         except (RequestLost, Unavailable) as error:
-            if error.code not in (_MODEL_CODE, _LOST_CODE) and error.status != 404:
+            if error.code not in (_MODEL_CODE, _LOST_CODE):
                 raise
             raise ModelBlocked(
                 f"the service knows no model {model}", status=error.status, code=error.code
