@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from batchgen.domain.errors import OutputError, UsageError
-from batchgen.manifests.checks import DEFAULT_MODEL
 
 YAML = """\
 # A batch of clips. Check it, and see the cost:   batchgen add --dry-run jobs.yaml
@@ -85,13 +84,14 @@ def command(*, file: str | None, model_id: str | None, as_csv: bool, as_json: bo
 
 
 def _example(model_id: str | None, path: Path, *, as_csv: bool) -> str:
-    if model_id in (None, DEFAULT_MODEL):
+    if model_id is None or f"model: {model_id}\n" in YAML:
         return CSV if as_csv else YAML
+    # The example of the default model, which most want, needs none of these.
     from batchgen.cli.known_models import known_models
     from batchgen.cli.models import known
     from batchgen.manifests.examples import csv_example, yaml_example
 
-    model = known(known_models(), str(model_id))
+    model = known(known_models(), model_id)
     if not as_csv:
         return yaml_example(model, file=shlex.quote(str(path)))
     return csv_example(model)

@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from batchgen.cli.options import Span, Usd
-from batchgen.cli.service import simulated_catalog
 from batchgen.domain.errors import UsageError
 from batchgen.settings import BASE_NAME, TOKEN_NAMES
 
@@ -49,6 +48,7 @@ def command(*, host: str, port: int, **wanted: Any) -> None:
     Jobs also show the fault that a prompt names: [[fault:generation]] fails, for one.
     """
     _check_loopback(host)
+    from batchgen.cli.service import simulated_catalog
     from batchgen.providers import simulator  # the web server: only once it is wanted
 
     settings = _settings(wanted)

@@ -19,6 +19,7 @@ from batchgen.manifests.model_files import checked_model, fault, parse_model, pa
 _YAML_ID = re.compile(
     r"^id:[ \t]*(?P<quote>[\"']?)(?P<id>[^\s\"'#]+)(?P=quote)[ \t]*(?:#|$)", re.MULTILINE
 )
+_HEAD_BYTES = 2048
 _JSON_ID = re.compile(r"\s*\{\s*\"id\":\s*\"(?P<id>[^\"\\]+)\"")
 
 
@@ -154,12 +155,21 @@ def load_models(folders: Folders | None = None) -> Catalog:
     return Catalog(folders)
 
 
+def _head_of(path: Path) -> str:
+    # Hundreds of models may have been fetched: all their heads are read by every command.
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise ManifestError([fault(path, f"cannot be read: {error.strerror}")]) from None
+
+
 def _id_of(path: Path) -> str:
-    text = text_of(path)
-    match = (_JSON_ID.match if path.suffix == ".json" else _YAML_ID.search)(text)
-    if match:
+    head = _head_of(path)
+    match = (_JSON_ID.match if path.suffix == ".json" else _YAML_ID.search)(head)
+    if match and match.end() < len(head):
         return match["id"]
-    said = parsed(text, file=str(path))
+    said = parsed(text_of(path), file=str(path))
     model_id = said.get("id") if isinstance(said, dict) else None
     if not isinstance(model_id, str) or id_problem(model_id):
         raise ManifestError([fault(path, "has no id: it describes no model; correct or remove it")])

@@ -33,7 +33,7 @@ from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
 
 OLD = Path(__file__).parents[1] / "old_databases"
-WITHOUT_DATABASE = {"init", "validate", "balance", "simulate"}
+WITHOUT_DATABASE = {"init", "validate", "models", "schema", "balance", "simulate"}
 NEEDED = {
     "show": ["a"],
     "cancel": ["a"],
