@@ -167,7 +167,7 @@ CASES: dict[str, Case] = {
         ],
         [
             (P | {"image_url": [IMAGE] * 10}, "image_url: 10 values, at most 9"),
-            (P | {"image_url": [IMAGE, "a.jpg"]}, "image_url: a.jpg is not a URL"),
+            (P | {"image_url": [IMAGE, "a.jpg"]}, "a.jpg is not a URL"),
             (P | {"duration": 3}, "duration: 3 is too small: at least 4"),
         ],
     ),
@@ -223,7 +223,7 @@ CASES: dict[str, Case] = {
         ],
         [
             (P | {"image_urls": []}, "image_urls: 0 values, at least 1"),
-            (P | {"image_urls": ["x"]}, "image_urls: x is not a URL"),
+            (P | {"image_urls": ["x"]}, "x is not a URL"),
             (P | {"image_urls": [IMAGE, 5]}, "image_urls"),
         ],
     ),
