@@ -54,7 +54,7 @@ def command() -> None:
 # -- list ------------------------------------------------------------------------------------------
 
 
-@command.command("list")
+@command.command("list", short_help="List the known models.")
 @click.argument("word", required=False)
 @common.json_option
 def list_command(*, word: str | None, as_json: bool) -> int:
@@ -151,7 +151,7 @@ def _price(model: Model) -> str:
 # -- show ------------------------------------------------------------------------------------------
 
 
-@command.command("show")
+@command.command("show", short_help="Show one model's inputs, price and file.")
 @click.argument("model_id", metavar="ID")
 @common.json_option
 def show_command(*, model_id: str, as_json: bool) -> None:
@@ -172,7 +172,7 @@ def show_command(*, model_id: str, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{model.id}\n{model.title}")
+    click.echo(model.id if model.title == model.id else f"{model.id}\n{model.title}")
     click.echo(f"price: {_price(model)}")
     click.echo(f"from:  {_whence(place)}, {shown(place.path)}\n")
     rows = [
@@ -224,7 +224,7 @@ def known(catalog: Catalog, model_id: str) -> Model:
 # -- add -------------------------------------------------------------------------------------------
 
 
-@command.command("add")
+@command.command("add", short_help="Add a model of your own.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--id", "model_id", metavar="ID", help="The model's id; a plain schema has none.")
 @click.option("--overwrite", is_flag=True, help="Replace a model of yours that has the same id.")
@@ -278,7 +278,7 @@ class _Fetched:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
-@command.command("fetch")
+@command.command("fetch", short_help="Fetch models from the service's catalog.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every model of the service's catalog.")
 @click.option("--search", metavar="WORD", help="Those that the service finds for a word.")
