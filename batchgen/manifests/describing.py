@@ -70,7 +70,7 @@ def _described(model: Model, name: str, said: Mapping[str, Any], *, is_required:
     about = [str(said.get(key) or "").strip() for key in ("title", "description")]
     rules = [
         str(rule.get("validation_error") or "").strip()
-        for rule in said.get("validations") or ()
+        for rule in _listed(said.get("validations"))
         if isinstance(rule, Mapping)
     ]
     return Described(
@@ -84,6 +84,10 @@ def _described(model: Model, name: str, said: Mapping[str, Any], *, is_required:
         is_list=is_list,
         rules=tuple(dict.fromkeys(printable(rule) for rule in rules if rule)),
     )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _kind(said: Mapping[str, Any], *, media: str, is_list: bool) -> str:

@@ -37,7 +37,7 @@ def yaml_example(model: Model, *, file: str) -> str:
     """
     inputs = _sorted_inputs(model)
     lines = [
-        f"# A batch of clips with {model.title}.",
+        f"# A batch of clips with {_visible(model.title)}.",
         f"# Its inputs:                      batchgen models show {model.id}",
         f"# Check it, and see the cost:      batchgen add --dry-run {file}",
         f"# Try it without token or money:   batchgen run {file} --simulate",
@@ -174,7 +174,7 @@ def _line(
         *([one.about] if one.about and not _is_prompt(one) else []),
         *(rule.rstrip(".") for rule in one.rules),
     ]
-    comment = "; ".join(" ".join(part.split()) for part in said)
+    comment = _visible("; ".join(" ".join(part.split()) for part in said))
     if len(body) + len(comment) + 3 <= _WIDTH:
         yield f"{body.ljust(26)} # {comment}"
         return
@@ -187,7 +187,12 @@ def _yaml(value: Any) -> str:
     # JSON is YAML, and means the same in both; plain URLs need no quotes.
     if isinstance(value, str) and value.startswith("https://"):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return _visible(json.dumps(value, ensure_ascii=False))
+
+
+def _visible(text: str) -> str:
+    # Some characters that JSON leaves alone end a line in YAML, or are not allowed.
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)
 
 
 def _cell(value: Any) -> str:
@@ -206,7 +211,7 @@ def _value(model: Model, one: Described, scene: str, text: str, number: int) -> 
     said = model.schema["properties"][one.name]
     if one.media:
         url = _FILES[one.media].format(scene if one.is_required else f"{scene}-{one.name}")
-        return [url] * max(1, said.get("minItems", 1)) if one.is_list else url
+        return [url] * max(1, _least(said, "minItems")) if one.is_list else url
     if _is_prompt(one):
         return _fitting(text, said)
     choices = said.get("enum")
@@ -231,7 +236,7 @@ def placeholder(said: Mapping[str, Any]) -> Any:
     if kind == "array":
         items = said.get("items")
         each = placeholder(items) if isinstance(items, Mapping) else "text"
-        return [each] * max(said.get("minItems", 0), 1 if isinstance(items, Mapping) else 0)
+        return [each] * max(_least(said, "minItems"), 1 if isinstance(items, Mapping) else 0)
     if kind == "object":
         parts = said.get("properties") or {}
         return {name: placeholder(parts.get(name, {})) for name in said.get("required") or ()}
@@ -239,7 +244,12 @@ def placeholder(said: Mapping[str, Any]) -> Any:
 
 
 def _fitting(text: str, said: Mapping[str, Any]) -> str:
-    return text[: said.get("maxLength", len(text))].ljust(said.get("minLength", 0), ".")
+    return text[: int(said.get("maxLength", len(text)))].ljust(_least(said, "minLength"), ".")
+
+
+def _least(said: Mapping[str, Any], name: str) -> int:
+    # A service may say anything: an example need not be longer than a page.
+    return min(int(said.get(name, 0)), 2000)
 
 
 def _number(said: Mapping[str, Any], *, is_whole: bool) -> int | float:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jsonschema_rs
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batchgen.domain.errors import ManifestError
@@ -47,6 +47,11 @@ NAMES = st.sampled_from(["prompt", "promptText", "image", "seed", "duration", "a
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
 @given(st.dictionaries(NAMES, PROPERTY, min_size=1, max_size=3), st.booleans(), st.booleans())
+@example({"prompt": {"validations": 1}}, False, False)
+@example({"promptText": {"enum": ["\x7f", "\u2028"], "title": "\u2028a: b"}}, True, False)
+@example({"prompt": {"maxLength": 3.0, "minLength": 1.0}}, True, True)
+@example({"prompt": {"type": "string", "minLength": 10**12}}, True, False)
+@example({"x": {"type": "array", "items": {"type": "string"}, "minItems": 10**12}}, True, False)
 def test_any_entry_of_a_catalog(
     properties: dict[str, Any], is_required: bool, is_priced: bool
 ) -> None:
