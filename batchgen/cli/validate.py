@@ -9,6 +9,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, plans
+from batchgen.cli.known_models import known_models
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.manifests import named
 from batchgen.planning import Prepared, Wish
@@ -43,7 +44,8 @@ def command(
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     found = _check(wishes, db=db, allow_network_fs=allow_network_fs, as_json=as_json)
     if as_json:
         common.print_json(

@@ -7,7 +7,6 @@ a time by `plain_rows`; what is said here of one row is the rule for both.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -22,6 +21,7 @@ from batchgen.domain.expansion import (
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
 from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
@@ -30,6 +30,7 @@ from batchgen.manifests.names import MAX_ID, name_problem, suggestion
 from batchgen.manifests.plain_rows import PlainRows, plain_groups
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
+from batchgen.manifests.snapshots import with_remembered
 from batchgen.manifests.spool import Spool
 from batchgen.manifests.values import Form, as_text, dotted, is_blank, shown
 
@@ -138,10 +139,9 @@ def check(
     checker = _Checker(
         source=source,
         spool=spool,
-        models=models,
+        models=with_remembered(models, schemas or {}),
         flag=model,
         fallback=source.model or fallback_model or DEFAULT_MODEL,
-        schemas=schemas or {},
         max_expand=max_expand,
         allow_private=allow_private_inputs,
         allow_unknown=allow_unknown_inputs,
@@ -174,7 +174,6 @@ class _Checker:
         models: Mapping[str, Model],
         flag: str | None,
         fallback: str,
-        schemas: Mapping[str, Mapping[str, Any]],
         max_expand: int,
         allow_private: bool,
         allow_unknown: bool,
@@ -185,7 +184,6 @@ class _Checker:
         self.models = models
         self.flag = flag
         self.fallback = fallback
-        self.schemas = schemas
         self.max_expand = max_expand
         self.allow_private = allow_private
         self.allow_unknown = allow_unknown
@@ -565,8 +563,6 @@ class _Checker:
         if model is None:
             self._unknown_model(name, row)
             return None
-        if name in self.schemas:
-            model = replace(model, schema=self.schemas[name])
         try:
             form = Form(
                 model,
@@ -594,9 +590,11 @@ class _Checker:
         elif self._names_model(row):
             file, line = row.file or file, row.lines.get("model", row.line)
         message = (
-            f"unknown model {name}: {suggestion(name, self.models)}"
-            f"known are {', '.join(sorted(self.models))}"
+            f"unknown model {shown(name)}: {suggestion(name, self.models)}"
+            "`batchgen models list` shows those that are known"
         )
+        if id_problem(name) is None:
+            message += f", `batchgen models fetch {name}` asks the service for it"
         self.faults.add(Fault(file, line, column, message))
 
 
