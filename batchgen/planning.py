@@ -497,6 +497,8 @@ def _classify(plan: Plan, position: int, spec: JobSpec, known: Known) -> None:
         signed_anew = _without(seed, spec.inputs) != _without(seed, known.inputs)
         if signed_anew and known.state is JobState.PENDING:
             plan.changed.append(item)
+        elif signed_anew and known.is_unfit:  # the old link may be why
+            plan.reopened.append(item)
         else:
             plan.unchanged.append(item)
     elif known.state is JobState.PENDING:

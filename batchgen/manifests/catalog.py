@@ -45,4 +45,5 @@ def parse_model(text: str, *, file: str) -> Model:
         price_micros=int(Decimal(str(price["usd"])) * _MICROS) if price else None,
         price_unit=price.get("unit", "output"),
         price_basis=price.get("basis", ""),
+        fetcher=str(data.get("fetcher") or ""),
     )

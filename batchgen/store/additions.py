@@ -58,6 +58,7 @@ class Known:
     seed: int | None
     est_micros: int | None
     position: int
+    is_unfit: bool = False  # failed unpaid, since its input could not be used
 
     @property
     def label(self) -> str:
@@ -130,7 +131,7 @@ _REOPEN = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
     "seed = :seed, est_micros = :est_micros, settings = :settings, position = :position, "
     "state = 'pending', retries_used = 0, policy_retries_used = 0, not_before_ms = 0, "
-    "error = NULL, error_class = NULL, finished_ms = NULL, "
+    "unfit = false, error = NULL, error_class = NULL, finished_ms = NULL, "
     "attempt_id = NULL, urls = NULL, files = NULL, version = :version, "
     "name = coalesce(:name, name), name_folded = coalesce(:name_folded, name_folded), "
     "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
@@ -197,6 +198,7 @@ def _known(row: Any) -> Known:
         seed=row.seed,
         est_micros=row.est_micros,
         position=row.position,
+        is_unfit=bool(row.unfit),
     )
 
 
