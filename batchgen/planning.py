@@ -130,6 +130,11 @@ class Plan:
         return [spec for _, spec in self.new] + [item[1] for item in bought] + waiting
 
     @property
+    def unfit(self) -> list[tuple[JobSpec, Known]]:
+        """The rows, unchanged, whose jobs failed unpaid since an input could not be used."""
+        return [(spec, known) for _, spec, known in self.unchanged if known.is_unfit]
+
+    @property
     def estimate(self) -> Estimate:
         """What `to_pay` would cost, as far as prices are known."""
         found = Estimate()

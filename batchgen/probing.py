@@ -24,7 +24,7 @@ from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import redact_url
 from batchgen.http import probe_client
 from batchgen.manifests.media import url_problem
-from batchgen.probes.pace import Pace, probe_all
+from batchgen.probes.pace import POLITE, Pace, probe_all
 from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
 from batchgen.store.probes import Seen, hash_of
 
@@ -42,12 +42,17 @@ class Finding:
     Attributes:
         faults: Input name and reason, each for good.
         warnings: The same of what may be a mood, or cannot be judged from here.
-        is_sure: Whether every file was looked at.
+        is_sure: Whether every file was looked at, and answered.
     """
 
     faults: tuple[tuple[str, str], ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     is_sure: bool = True
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the job can surely be paid for."""
+        return self.is_sure and not self.faults
 
     @property
     def reason(self) -> str | None:
@@ -70,7 +75,7 @@ class Inspection:
         models: Mapping[str, Model],
         *,
         allow_private: bool,
-        pace: Pace = Pace(),
+        pace: Pace = POLITE,
         probe_s: float = PROBE_S,
     ) -> None:
         self._models = models
@@ -164,7 +169,7 @@ class Inspection:
         """Judge a job by what was found of its input files."""
         faults: dict[tuple[str, str], None] = {}
         warnings: dict[tuple[str, str], None] = {}
-        is_sure = True
+        is_sure = model in self._models
         needs = self._needs_of(model)
         for name, url in urls_of(needs, inputs):
             facts = self._facts.get(url)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from batchgen import exporters, manifests, planning, results
-from batchgen.cli import consent, ending, plans, service
+from batchgen.cli import consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
@@ -62,6 +62,7 @@ def command(**given: Any) -> int:
         look = consent.look(database, wanted, found)
         _check_limits(wanted, look.account)
         if wanted.dry_run:
+            _probe(database, wanted, look)
             return _show_dry_run(look, wanted)
         consent.check_database(database, wanted)
         if look.account is not None and look.account.paused:
@@ -72,6 +73,7 @@ def command(**given: Any) -> int:
         if wanted.download:
             consent.check_folders(database, look.plans)
             consent.check_space(database, wanted, look)
+        _probe(database, wanted, look)
         consent.ask(database, wanted, found, look)
         return _run(database, wanted, found, look, told)
 
@@ -102,6 +104,11 @@ def _check_output(database: Database, wanted: Flags) -> None:
         raise UsageError(f"{wanted.output} is the job database: name another --output")
 
 
+def _probe(database: Database, wanted: Flags, look: Look) -> None:
+    if wanted.probes:
+        look.probed = probed.probe(database, wanted, lambda: consent.candidates(database, look))
+
+
 def _show_dry_run(look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         planning.check_budget(plan)
@@ -110,6 +117,7 @@ def _show_dry_run(look: Look, wanted: Flags) -> int:
             {
                 "plans": [plans.as_json(plan) for plan in look.plans],
                 "to_pay": look.payments(wanted.limit),
+                "probed": None if look.probed is None else look.probed.as_json(),
                 "in_doubt_again": len(look.again),
             }
         )
@@ -117,7 +125,9 @@ def _show_dry_run(look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         for line in plans.describe(plan):
             click.echo(line)
-    if look.again or not look.plans:
+    for line in [] if look.probed is None else look.probed.lines():
+        click.echo(line)
+    if look.again or look.probed or not look.plans:
         for line in consent.price(look, wanted):
             click.echo(line)
     click.echo("dry run: nothing was stored or spent")
@@ -167,7 +177,11 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         with database.transaction() as tx:
             additions.queue(tx)
             account = accounts.ensure(tx, wanted.provider, wanted.account)
-            scope = _store(tx, wanted, look, began_ms)
+            scope, to_pay = _store(tx, wanted, look, began_ms)
+            sifted = probed.Sifted()
+            if look.probed is not None:
+                sifted = look.probed.sift(tx, account.id, scope, now_ms=began_ms)
+            _check_agreed(to_pay, sifted, look)
             for row in look.again:
                 by_hand.resubmit(tx, row.id, now_ms=began_ms, attempt_id=row.attempt_id)
             # Last: from here on every claim of the account waits for the commit.
@@ -252,11 +266,11 @@ def _renewal(token: Token) -> Callable[[Provider], bool]:
     return renew
 
 
-def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
-    """Store the manifests and fix the scope; what was not shown is not stored or paid for."""
+def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> tuple[Scope, int]:
+    """Store the manifests and fix the scope; return how many jobs of theirs are to be paid too."""
     if not wanted.manifests:
         batch_ids = None if look.batch_ids is None else tuple(look.batch_ids)
-        return Scope(batch_ids, look.newest_job_id)
+        return Scope(batch_ids, look.newest_job_id), 0
     gone: dict[int, frozenset[int]] = {}
     outside: dict[int, frozenset[int]] = {}
     to_pay = 0
@@ -268,17 +282,22 @@ def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
         batch_id = stored.batch_id
         gone[batch_id] = gone.get(batch_id, stored.gone) & stored.gone
         outside[batch_id] = outside.get(batch_id, stored.outside) & stored.outside
-    if to_pay > look.to_pay:
-        raise UsageError(
-            "the manifest or the job database has changed since you were asked: nothing was "
-            "stored or spent; run again"
-        )
-    return Scope(
+    scope = Scope(
         tuple(gone),
         reads.newest_job_id(tx),
         excluded=frozenset().union(*gone.values()),
         outside=frozenset().union(*outside.values()),
     )
+    return scope, to_pay
+
+
+def _check_agreed(to_pay: int, sifted: probed.Sifted, look: Look) -> None:
+    """Refuse to store and pay for what was not shown."""
+    if to_pay - sifted.failed + sifted.revived > look.to_pay and look.plans:
+        raise UsageError(
+            "the manifest or the job database has changed since you were asked: nothing was "
+            "stored or spent; run again"
+        )
 
 
 def _check_limits(wanted: Flags, account: Account | None) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import click
 
 from batchgen import planning
-from batchgen.cli import common, plans
+from batchgen.cli import common, plans, probed
+from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
 from batchgen.store.database import Database, Transaction
+
+_SHOWN = 50  # warnings
 
 
 @click.command("validate")
@@ -26,6 +29,7 @@ from batchgen.store.database import Database, Transaction
     help="Input URLs may point to private or loopback addresses.",
 )
 @common.unknown_inputs_option
+@common.probe_option("default")
 @common.json_option
 @common.db_option
 def command(
@@ -34,25 +38,41 @@ def command(
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
+    probe: bool | None,
     **wanted: Any,
 ) -> int:
     """Check manifests: every fault of every row at once, as FILE:LINE: COLUMN: MESSAGE.
+
+    Each input URL is looked at, and what its server says of the file.
 
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
     found, faults = _check(wishes, db=db, allow_network_fs=allow_network_fs)
+    warnings: list[Fault] = []
+    if probe is not False:
+        unfit, warnings = probed.check_plans(
+            found, allow_private=wanted["allow_private_inputs"], quiet=as_json
+        )
+        faults += sorted(unfit)
     if as_json:
         common.print_json(
             {
                 "valid": not faults,
                 "manifests": [plans.as_json(plan) for plan in found],
                 "faults": [vars(fault) for fault in faults],
+                "warnings": [vars(warning) for warning in warnings],
             }
         )
         return Exit.MANIFEST if faults else Exit.SUCCESS
+    for warning in warnings[:_SHOWN]:
+        say(f"warning: {warning}")
+    if len(warnings) > _SHOWN:
+        say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
     for plan in found:
+        if any(fault.file == plan.prepared.wish.path for fault in faults):
+            continue
         count = common.plural(len(plan.prepared.specs), "job")
         click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
     if faults:

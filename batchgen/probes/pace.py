@@ -37,6 +37,9 @@ class Pace:
     give_up: int = 16
 
 
+POLITE = Pace()
+
+
 @dataclass
 class _Host:
     """The files of one host that are still to be looked at."""

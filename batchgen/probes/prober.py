@@ -25,11 +25,11 @@ FIRST_BYTES = 64 * 1024
 """Asked for at first: the pixels of nearly every image are there."""
 MOST_BYTES = 1024 * 1024
 """Never more of a file: a camera's preview and colour profile come before a JPEG's pixels."""
-_LEAST_BYTES = 512  # that show what kind of file it is
 CONNECT_S = 5.0
 PROBE_S = 10.0
 """The longest that one URL may take in all."""
 
+_LEAST_BYTES = 32  # that show what kind of file it is
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 # Those that the file's own address answers, and not its program with HEAD: no second request.
 _BUSY_AT_ONCE = frozenset({429, 502, 503, 504})

@@ -29,7 +29,7 @@ _KEEP = text(
 )
 _WAITING = text(
     "SELECT j.id, j.batch_id, b.name AS batch, j.row_id, j.variant, j.state, j.model, j.inputs, "
-    "j.settings, j.est_micros, j.unfit FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "j.settings, j.est_micros, j.unfit, j.error FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (j.state = 'pending' OR (j.state = 'failed' AND j.unfit)) "
@@ -62,6 +62,8 @@ class Waiting:
     Attributes:
         settings: What decides its price, as JSON; None if that is not known.
         est_micros: Its list price in micro-dollars, None if there is none.
+        is_unfit: Whether an earlier probe found that its input cannot be used.
+        error: Why.
     """
 
     id: int
@@ -74,6 +76,7 @@ class Waiting:
     settings: str | None
     est_micros: int | None
     is_unfit: bool
+    error: str | None
 
 
 def hash_of(url: str) -> str | None:
@@ -151,6 +154,7 @@ def waiting(
                 settings=row.settings,
                 est_micros=row.est_micros,
                 is_unfit=bool(row.unfit),
+                error=row.error,
             )
 
 

@@ -1,0 +1,246 @@
+"""What a run finds of its input files before it asks, and what becomes of their jobs."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import click
+
+from batchgen import manifests, planning
+from batchgen.cli.common import plural
+from batchgen.cli.flags import Flags
+from batchgen.domain.errors import Fault
+from batchgen.probing import BELIEVED_MS, Finding, Inspection
+from batchgen.runner.deadline import in_words
+from batchgen.runner.loop import steady_s, wall_ms
+from batchgen.store import probes
+from batchgen.store.database import Database, Transaction
+from batchgen.store.jobs import Scope
+from batchgen.store.probes import Seen
+from batchgen.store.reads import Kind
+
+SHOWN = 10
+"""Jobs that are named for each sort of trouble."""
+
+_TELL_S = 0.2
+
+
+class Candidate(NamedTuple):
+    """A job that the run would pay for if its input files can be used."""
+
+    place: str
+    model: str
+    inputs: Mapping[str, Any]
+    settings: str | None
+    listed: int | None
+    is_unfit: bool
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """How many jobs were failed unpaid, and how many of those that once were wait again."""
+
+    failed: int = 0
+    revived: int = 0
+
+
+@dataclass
+class Probed:
+    """What was found of the input files of a run's jobs.
+
+    Attributes:
+        inspection: The files.
+        seconds: How long it took.
+        found_ms: When.
+        faults: Jobs that cannot be paid for, the first few: place and reason.
+        unfit: How many they are.
+        warned: Jobs about whose files something is to be said, the first few.
+        warnings: How many they are.
+        less: Of the unfit ones, those that would have been paid for, by what they are alike in.
+        fit_again: Jobs that earlier could not be paid for, and can now.
+    """
+
+    inspection: Inspection
+    seconds: float = 0
+    found_ms: int = 0
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    unfit: int = 0
+    warned: list[tuple[str, str]] = field(default_factory=list)
+    warnings: int = 0
+    less: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    fit_again: list[Kind] = field(default_factory=list)
+
+    def of(self, planned: Iterable[Kind]) -> list[Kind]:
+        """Return those of the planned jobs that can be paid for, and those that can be again."""
+        less = self.less.copy()
+        found = list(self.fit_again)
+        for kind in planned:
+            taken = min(kind.jobs, less[kind.model, kind.settings])
+            less[kind.model, kind.settings] -= taken
+            if kind.jobs > taken:
+                found.append(replace(kind, jobs=kind.jobs - taken))
+        return found
+
+    def lines(self) -> list[str]:
+        """Return what is to be said before anything is paid."""
+        looked = self.inspection
+        if not looked.files:
+            return []
+        head = f"{plural(looked.files, 'input file')}: {looked.looked_at:,} looked at"
+        if looked.looked_at:
+            head += f" in {self.seconds:.0f} s"
+        if looked.believed and looked.oldest_ms is not None:
+            age_s = max(60, (self.found_ms - looked.oldest_ms) // 60_000 * 60)
+            head += f", {looked.believed:,} believed from a look up to {in_words(age_s)} ago"
+        found = [head]
+        if self.unfit:
+            found.append(
+                f"  {plural(self.unfit, 'job')} not paid for: an input file cannot be used; each "
+                "run looks again"
+            )
+            found += _listed(self.faults, self.unfit)
+        if again := sum(kind.jobs for kind in self.fit_again):
+            found.append(f"  {plural(again, 'job')} to be paid for now: the input files are fine")
+        if self.warnings:
+            found.append(
+                f"  warning: {plural(self.warnings, 'job')} may have an input file that cannot be "
+                "used, and will be paid for"
+            )
+            found += _listed(self.warned, self.warnings)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as data."""
+        return {
+            "files": self.inspection.files,
+            "looked_at": self.inspection.looked_at,
+            "believed": self.inspection.believed,
+            "unfit": self.unfit,
+            "fit_again": sum(kind.jobs for kind in self.fit_again),
+            "warnings": self.warnings,
+        }
+
+    def sift(self, tx: Transaction, account_id: int, scope: Scope, *, now_ms: int) -> Sifted:
+        """Fail the jobs of a scope that cannot be paid for, let wait those that can again."""
+        probes.keep(tx, self.inspection.to_keep(self.found_ms))
+        chosen = []
+        outside = scope.excluded | scope.outside
+        for job in probes.waiting(tx, account_id, scope.batch_ids, max_job_id=scope.max_job_id):
+            if job.id in outside:
+                continue
+            finding = self.inspection.check(job.model, job.inputs)
+            if job.is_unfit or finding.reason is not None:
+                chosen.append((job, finding))
+        failed = revived = 0
+        # Only now: a change under an open query may or may not be seen by it.
+        for job, finding in chosen:
+            if job.is_unfit and finding.is_fit:
+                revived += probes.revive(tx, job, now_ms=now_ms)
+                continue
+            reason = finding.reason or job.error or ""
+            done = probes.fail(tx, job, reason, now_ms=now_ms)
+            failed += done and not job.is_unfit
+        return Sifted(failed, revived)
+
+
+def probe(
+    database: Database, flags: Flags, candidates: Callable[[], Iterable[Candidate]]
+) -> Probed:
+    """Look at the input files of jobs, and judge each of them.
+
+    Args:
+        database: What was found lately is believed, if there is one.
+        flags: What was asked for.
+        candidates: Gives the jobs; asked twice, so that nobody holds them all.
+    """
+    probed = Probed(_inspection(allow_private=flags.allow_private_inputs))
+    inspection = probed.inspection
+    inspection.collect((one.model, one.inputs) for one in candidates())
+    began_s = steady_s()
+    _look(inspection, database if database.exists() else None, quiet=flags.quiet or flags.as_json)
+    probed.seconds = steady_s() - began_s
+    probed.found_ms = wall_ms()
+    for one in candidates():
+        _sort(probed, one, inspection.check(one.model, one.inputs))
+    return probed
+
+
+def _sort(probed: Probed, one: Candidate, finding: Finding) -> None:
+    if finding.reason is not None or (one.is_unfit and not finding.is_fit):
+        probed.unfit += 1
+        if not one.is_unfit:
+            probed.less[one.model, one.settings] += 1
+        words = finding.reason or _in_words(finding.warnings)
+        _name(probed.faults, one.place, words)
+        return
+    if one.is_unfit:
+        probed.fit_again.append(Kind(one.model, one.settings, one.listed, 1))
+    if finding.warnings:
+        probed.warnings += 1
+        _name(probed.warned, one.place, _in_words(finding.warnings))
+
+
+def _name(named: list[tuple[str, str]], place: str, words: str) -> None:
+    if len(named) < SHOWN:
+        named.append((place, words))
+
+
+def _in_words(said: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {words}" for name, words in said)
+
+
+def _listed(named: Sequence[tuple[str, str]], count: int) -> list[str]:
+    lines = [f"    {place}: {words}" for place, words in named]
+    return [*lines, f"    and {count - len(named):,} more"] if count > len(named) else lines
+
+
+def check_plans(
+    plans: Sequence[planning.Plan], *, allow_private: bool, quiet: bool
+) -> tuple[list[Fault], list[Fault]]:
+    """Look at the input files of what the rows of manifests would pay for.
+
+    Returns:
+        What is wrong with rows, and what may be.
+    """
+    specs = [spec for plan in plans for spec in [*plan.to_pay, *(unfit for unfit, _ in plan.unfit)]]
+    inspection = _inspection(allow_private=allow_private)
+    inspection.collect((spec.model, spec.inputs) for spec in specs)
+    _look(inspection, None, quiet=quiet)
+    faults: dict[Fault, None] = {}
+    warnings: dict[Fault, None] = {}
+    for spec in specs:
+        finding = inspection.check(spec.model, spec.inputs)
+        for kept, said in ((faults, finding.faults), (warnings, finding.warnings)):
+            kept |= {Fault(spec.file, spec.line, name, words): None for name, words in said}
+    return list(faults), list(warnings)
+
+
+def _inspection(*, allow_private: bool) -> Inspection:
+    return Inspection(manifests.load_models(), allow_private=allow_private)
+
+
+def _look(inspection: Inspection, database: Database | None, *, quiet: bool) -> None:
+    """Look at the files, and show on a terminal how it goes."""
+
+    def cached(hashes: Sequence[str]) -> Mapping[str, Seen]:
+        if database is None:
+            return {}
+        with database.reading() as tx:
+            return probes.seen(tx, hashes, since_ms=wall_ms() - BELIEVED_MS)
+
+    is_shown = sys.stderr.isatty() and not quiet
+    told_s = steady_s()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told_s
+        if is_shown and steady_s() - told_s >= _TELL_S:
+            told_s = steady_s()
+            click.echo(f"\r\x1b[Klooking at input files: {done:,} of {total:,}", nl=False, err=True)
+
+    try:
+        inspection.look(cached=cached, tell=tell)
+    finally:
+        if is_shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
