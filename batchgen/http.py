@@ -469,6 +469,11 @@ def is_unsent(error: BaseException) -> bool:
     return False
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Return whether a failure was a wait that was given up; httpx's classes prove nothing."""
+    return any(isinstance(cause, TimeoutError) for cause in _causes(error))
+
+
 def no_such_host(error: BaseException) -> bool:
     """Return whether a failure was the answer that a name does not exist."""
     return any(

@@ -8,14 +8,13 @@ what it answered, about half a kilobyte each.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchgen.domain.fitness import (
     MOODS,
     Facts,
     Need,
     Problem,
-    Verdict,
     judge,
     needs_of,
     urls_of,
@@ -35,18 +34,34 @@ Cached = Callable[[Sequence[str]], Mapping[str, Seen]]
 """Returns what is believed, by hash."""
 
 
+class Said(NamedTuple):
+    """One thing to be said of a job: which input, what about it, its URL without secrets."""
+
+    input: str
+    words: str
+    url: str
+
+    @property
+    def message(self) -> str:
+        """Return it without the input's name."""
+        return f"{self.words} <{self.url}>"
+
+    def __str__(self) -> str:
+        return f"{self.input}: {self.message}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """What is to be said of a job's input files.
 
     Attributes:
-        faults: Input name and reason, each for good.
-        warnings: The same of what may be a mood, or cannot be judged from here.
+        faults: What prevents that it is paid for.
+        warnings: What may be a mood, or cannot be judged from here.
         is_sure: Whether every file was looked at, and answered.
     """
 
-    faults: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[tuple[str, str], ...] = ()
+    faults: tuple[Said, ...] = ()
+    warnings: tuple[Said, ...] = ()
     is_sure: bool = True
 
     @property
@@ -57,7 +72,7 @@ class Finding:
     @property
     def reason(self) -> str | None:
         """Why the job cannot be paid for, None if it can."""
-        return "; ".join(f"{name}: {words}" for name, words in self.faults) or None
+        return "; ".join(map(str, self.faults)) or None
 
 
 class Inspection:
@@ -167,8 +182,8 @@ class Inspection:
 
     def check(self, model: str, inputs: Mapping[str, Any]) -> Finding:
         """Judge a job by what was found of its input files."""
-        faults: dict[tuple[str, str], None] = {}
-        warnings: dict[tuple[str, str], None] = {}
+        faults: dict[Said, None] = {}
+        warnings: dict[Said, None] = {}
         is_sure = model in self._models
         needs = self._needs_of(model)
         for name, url in urls_of(needs, inputs):
@@ -177,10 +192,10 @@ class Inspection:
                 is_sure = False
                 continue
             is_sure = is_sure and facts.problem not in MOODS
-            verdict: Verdict = judge(facts, needs[name])
-            shown = f"({redact_url(url)})"
-            faults |= {(name, f"{words} {shown}"): None for words in verdict.faults}
-            warnings |= {(name, f"{words} {shown}"): None for words in verdict.warnings}
+            verdict = judge(facts, needs[name])
+            shown = redact_url(url)
+            faults |= {Said(name, words, shown): None for words in verdict.faults}
+            warnings |= {Said(name, words, shown): None for words in verdict.warnings}
         return Finding(tuple(faults), tuple(warnings), is_sure)
 
     def _needs_of(self, model: str) -> Mapping[str, Need]:

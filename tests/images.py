@@ -16,9 +16,7 @@ _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]+)")
 _PART = 16 * 1024
 
 
-def image(
-    width: int = 1280, height: int = 720, *, form: str = "PNG", exif_bytes: int = 0
-) -> bytes:
+def image(width: int = 1280, height: int = 720, *, form: str = "PNG", exif_bytes: int = 0) -> bytes:
     """Return an image of one colour; a JPEG may have so much before its pixels."""
     out = io.BytesIO()
     Image.new("RGB", (width, height), (40, 80, 120)).save(out, form)
@@ -126,7 +124,9 @@ class Host:
             status = 206 if start < total else 416
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
             body, total = body[start:end], end - start if status == 206 else 0
-        if total >= 0:
+        if status in (204, 304):
+            body, total = b"", 0
+        elif total >= 0:
             headers["Content-Length"] = str(total)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {status} Said\r\n{lines}\r\n".encode())

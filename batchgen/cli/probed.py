@@ -12,6 +12,7 @@ from batchgen import manifests, planning
 from batchgen.cli.common import plural
 from batchgen.cli.flags import Flags
 from batchgen.domain.errors import Fault
+from batchgen.domain.jobs import JobSpec, Model
 from batchgen.probing import BELIEVED_MS, Finding, Inspection
 from batchgen.runner.deadline import in_words
 from batchgen.runner.loop import steady_s, wall_ms
@@ -24,6 +25,7 @@ from batchgen.store.reads import Kind
 SHOWN = 10
 """Jobs that are named for each sort of trouble."""
 
+_KINDS = 1000  # of warnings that are told apart
 _TELL_S = 0.2
 
 
@@ -56,8 +58,8 @@ class Probed:
         found_ms: When.
         faults: Jobs that cannot be paid for, the first few: place and reason.
         unfit: How many they are.
-        warned: Jobs about whose files something is to be said, the first few.
-        warnings: How many they are.
+        warned: What else is to be said of files: how many jobs, and the first of them.
+        warnings: How many jobs in all.
         less: Of the unfit ones, those that would have been paid for, by what they are alike in.
         fit_again: Jobs that earlier could not be paid for, and can now.
     """
@@ -67,7 +69,7 @@ class Probed:
     found_ms: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)
     unfit: int = 0
-    warned: list[tuple[str, str]] = field(default_factory=list)
+    warned: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     warnings: int = 0
     less: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     fit_again: list[Kind] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Probed:
         if not looked.files:
             return []
         head = f"{plural(looked.files, 'input file')}: {looked.looked_at:,} looked at"
-        if looked.looked_at:
+        if self.seconds >= 1:
             head += f" in {self.seconds:.0f} s"
         if looked.believed and looked.oldest_ms is not None:
             age_s = max(60, (self.found_ms - looked.oldest_ms) // 60_000 * 60)
@@ -100,7 +102,8 @@ class Probed:
                 f"  {plural(self.unfit, 'job')} not paid for: an input file cannot be used; each "
                 "run looks again"
             )
-            found += _listed(self.faults, self.unfit)
+            found += [f"    {place}: {words}" for place, words in self.faults]
+            found += _rest(self.unfit - len(self.faults))
         if again := sum(kind.jobs for kind in self.fit_again):
             found.append(f"  {plural(again, 'job')} to be paid for now: the input files are fine")
         if self.warnings:
@@ -108,7 +111,9 @@ class Probed:
                 f"  warning: {plural(self.warnings, 'job')} may have an input file that cannot be "
                 "used, and will be paid for"
             )
-            found += _listed(self.warned, self.warnings)
+            for (name, words), (jobs, place) in list(self.warned.items())[:SHOWN]:
+                found.append(f"    {plural(jobs, 'job')}, the first {place}: {name}: {words}")
+            found += _rest(len(self.warned) - SHOWN)
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -172,28 +177,21 @@ def _sort(probed: Probed, one: Candidate, finding: Finding) -> None:
         probed.unfit += 1
         if not one.is_unfit:
             probed.less[one.model, one.settings] += 1
-        words = finding.reason or _in_words(finding.warnings)
-        _name(probed.faults, one.place, words)
+        if len(probed.faults) < SHOWN:
+            words = finding.reason or "; ".join(map(str, finding.warnings))
+            probed.faults.append((one.place, words))
         return
     if one.is_unfit:
         probed.fit_again.append(Kind(one.model, one.settings, one.listed, 1))
-    if finding.warnings:
-        probed.warnings += 1
-        _name(probed.warned, one.place, _in_words(finding.warnings))
+    probed.warnings += bool(finding.warnings)
+    for said in finding.warnings:
+        jobs, first = probed.warned.get(said[:2], (0, one.place))
+        if jobs or len(probed.warned) < _KINDS:
+            probed.warned[said[:2]] = jobs + 1, first
 
 
-def _name(named: list[tuple[str, str]], place: str, words: str) -> None:
-    if len(named) < SHOWN:
-        named.append((place, words))
-
-
-def _in_words(said: Iterable[tuple[str, str]]) -> str:
-    return "; ".join(f"{name}: {words}" for name, words in said)
-
-
-def _listed(named: Sequence[tuple[str, str]], count: int) -> list[str]:
-    lines = [f"    {place}: {words}" for place, words in named]
-    return [*lines, f"    and {count - len(named):,} more"] if count > len(named) else lines
+def _rest(count: int) -> list[str]:
+    return [f"    and {count:,} more"] if count > 0 else []
 
 
 def check_plans(
@@ -204,17 +202,32 @@ def check_plans(
     Returns:
         What is wrong with rows, and what may be.
     """
-    specs = [spec for plan in plans for spec in [*plan.to_pay, *(unfit for unfit, _ in plan.unfit)]]
+    rows = [
+        (spec, plan.prepared.models[spec.model])
+        for plan in plans
+        for spec in [*plan.to_pay, *(unfit for unfit, _ in plan.unfit)]
+    ]
     inspection = _inspection(allow_private=allow_private)
-    inspection.collect((spec.model, spec.inputs) for spec in specs)
+    inspection.collect((spec.model, spec.inputs) for spec, _ in rows)
     _look(inspection, None, quiet=quiet)
     faults: dict[Fault, None] = {}
     warnings: dict[Fault, None] = {}
-    for spec in specs:
+    for spec, model in rows:
         finding = inspection.check(spec.model, spec.inputs)
         for kept, said in ((faults, finding.faults), (warnings, finding.warnings)):
-            kept |= {Fault(spec.file, spec.line, name, words): None for name, words in said}
+            for one in said:
+                column = _column(spec, model, one.input)
+                kept[Fault(spec.file, spec.line, column, one.message)] = None
     return list(faults), list(warnings)
+
+
+def _column(spec: JobSpec, model: Model, name: str) -> str:
+    """Return what the user called an input."""
+    for column in sorted(spec.input_columns):
+        bare = column.removeprefix("input.")
+        if name in (bare, model.aliases.get(bare)):
+            return column
+    return name
 
 
 def _inspection(*, allow_private: bool) -> Inspection:

@@ -176,10 +176,10 @@ def judge(facts: Facts, need: Need) -> Verdict:
 
 
 def _judge_redirect(facts: Facts, fetcher: Fetcher) -> Verdict:
-    where = f"it redirects to {facts.said}" if facts.said else "it redirects"
+    where = f"it redirects to <{facts.said}>" if facts.said else "it redirects"
     if fetcher.redirects:
         return Verdict(warnings=(f"{where}: not looked at further",))
-    return Verdict((f"{where}, and no redirect is followed: give the URL it leads to",))
+    return Verdict((f"{where} and no redirect is followed: give the URL it leads to",))
 
 
 def _words(facts: Facts) -> str:
@@ -222,7 +222,8 @@ def _check_rule(rule: Rule, facts: Facts, faults: list[str], warnings: list[str]
             (warnings if any(fits) else faults).append(_broken(found, rule))
         return
     if not facts.width or not facts.height:
-        warnings.append("its width and height could not be read from its first bytes")
+        if not faults:  # a file of another type has none
+            warnings.append("its width and height could not be read from its first bytes")
         return
     measures = {
         "width_pixels": facts.width,

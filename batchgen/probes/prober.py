@@ -16,6 +16,7 @@ from batchgen.http import (
     decoded,
     explain,
     is_private,
+    is_timeout,
     no_such_host,
     opened,
 )
@@ -71,8 +72,6 @@ class Prober:
                 return await self._look(target)
         except TimeoutError:
             return _timed_out(self._probe_s)
-        except httpx.TimeoutException:
-            return Facts(Problem.TIMEOUT, "no answer in time")
         # The transport lets some of aiohttp's errors through, and the socket's.
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             return _failed(error, httpx.URL(target.url).host)
@@ -198,6 +197,8 @@ def _failed(error: BaseException, host: str) -> Facts:
         )
     if no_such_host(error):
         return Facts(Problem.NO_HOST, f"there is no host {host}")
+    if is_timeout(error):
+        return Facts(Problem.TIMEOUT, "no answer in time")
     certificate = bad_certificate(error)
     if certificate is not None:
         return Facts(Problem.CERTIFICATE, f"the certificate of {host} {certificate}")

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, text
 
 from batchgen.domain.fitness import Facts
 from batchgen.domain.identity import job_label, unsigned_url
+from batchgen.domain.redaction import public_url
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.events import note
@@ -84,8 +85,9 @@ def hash_of(url: str) -> str | None:
 
     A signed link opens its file for a time only, so that an answer of yesterday proves nothing.
     """
-    bare = unsigned_url(url)
-    return None if bare != url else sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+    if unsigned_url(url) != url or public_url(url) != url:
+        return None
+    return sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def seen(tx: Transaction, hashes: Iterable[str], *, since_ms: int) -> dict[str, Seen]:
