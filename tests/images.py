@@ -43,6 +43,7 @@ class Page:
         body: The file.
         length: The length that is stated; None is the file's, -1 states none.
         ranges: Whether a part of the file can be asked for.
+        range_status: What a request for a part is refused with; None is not.
         drip_s: Waited after each byte.
         headers: More of them.
     """
@@ -53,6 +54,7 @@ class Page:
     body: bytes = SMALL
     length: int | None = None
     ranges: bool = True
+    range_status: int | None = None
     drip_s: float = 0
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,6 +117,8 @@ class Host:
             return False
         if status == -1:
             return False
+        if wanted and page.range_status is not None:
+            status = page.range_status
         body, headers = page.body, dict(page.headers)
         if page.kind is not None:
             headers["Content-Type"] = page.kind
@@ -123,7 +127,7 @@ class Host:
             start, end = int(wanted[1]), min(int(wanted[2]) + 1, total)
             status = 206 if start < total else 416
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
-            body, total = body[start:end], end - start if status == 206 else 0
+            body, total = body[start:end], max(0, end - start)
         if status in (204, 304):
             body, total = b"", 0
         elif total >= 0:

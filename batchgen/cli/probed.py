@@ -10,7 +10,6 @@ import click
 
 from batchgen import manifests, planning
 from batchgen.cli.common import plural
-from batchgen.cli.flags import Flags
 from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.probing import BELIEVED_MS, Finding, Inspection
@@ -151,20 +150,25 @@ class Probed:
 
 
 def probe(
-    database: Database, flags: Flags, candidates: Callable[[], Iterable[Candidate]]
+    database: Database,
+    candidates: Callable[[], Iterable[Candidate]],
+    *,
+    allow_private: bool,
+    quiet: bool,
 ) -> Probed:
     """Look at the input files of jobs, and judge each of them.
 
     Args:
         database: What was found lately is believed, if there is one.
-        flags: What was asked for.
         candidates: Gives the jobs; asked twice, so that nobody holds them all.
+        allow_private: `--allow-private-inputs`.
+        quiet: Show no progress.
     """
-    probed = Probed(_inspection(allow_private=flags.allow_private_inputs))
+    probed = Probed(_inspection(allow_private=allow_private))
     inspection = probed.inspection
     inspection.collect((one.model, one.inputs) for one in candidates())
     began_s = steady_s()
-    _look(inspection, database if database.exists() else None, quiet=flags.quiet or flags.as_json)
+    _look(inspection, database if database.exists() else None, quiet=quiet)
     probed.seconds = steady_s() - began_s
     probed.found_ms = wall_ms()
     for one in candidates():

@@ -106,7 +106,12 @@ def _check_output(database: Database, wanted: Flags) -> None:
 
 def _probe(database: Database, wanted: Flags, look: Look) -> None:
     if wanted.probes:
-        look.probed = probed.probe(database, wanted, lambda: consent.candidates(database, look))
+        look.probed = probed.probe(
+            database,
+            lambda: consent.candidates(database, look),
+            allow_private=wanted.allow_private_inputs,
+            quiet=wanted.quiet or wanted.as_json,
+        )
 
 
 def _show_dry_run(look: Look, wanted: Flags) -> int:

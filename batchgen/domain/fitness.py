@@ -16,6 +16,7 @@ _MB = 1_000_000
 _MIB = 1024 * 1024
 _RULE = re.compile(r"(width_pixels|height_pixels|width/height|height/width|file_size_mb)([<>]=?)")
 _LIST_MARK = re.compile(r"\[[0-9]*\]$")
+_RECOMMENDED_MB = {"image": 50, "video": 100}  # at most, by RunComfy's documentation
 _UNTYPED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
@@ -170,9 +171,13 @@ def judge(facts: Facts, need: Need) -> Verdict:
         faults.append("the server does not state its length (Content-Length), which is needed")
     if facts.said and fetcher.asks_head:
         warnings.append(f"{facts.said}, which the service's fetcher sends first")
+    most_mb = _RECOMMENDED_MB.get(need.kind)
+    if most_mb and facts.size_bytes is not None and facts.size_bytes > most_mb * _MIB:
+        warnings.append(f"it has {facts.size_bytes / _MB:,.1f} MB: more than {most_mb} may not do")
     for rule in need.rules:
         _check_rule(rule, facts, faults, warnings)
-    return Verdict(tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(warnings)))
+    # What may be is not worth a word beside what is.
+    return Verdict(tuple(dict.fromkeys(faults)), () if faults else tuple(dict.fromkeys(warnings)))
 
 
 def _judge_redirect(facts: Facts, fetcher: Fetcher) -> Verdict:
@@ -222,8 +227,7 @@ def _check_rule(rule: Rule, facts: Facts, faults: list[str], warnings: list[str]
             (warnings if any(fits) else faults).append(_broken(found, rule))
         return
     if not facts.width or not facts.height:
-        if not faults:  # a file of another type has none
-            warnings.append("its width and height could not be read from its first bytes")
+        warnings.append("its width and height could not be read from its first bytes")
         return
     measures = {
         "width_pixels": facts.width,

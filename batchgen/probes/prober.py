@@ -35,6 +35,8 @@ _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 5
 # Those that the file's own address answers, and not its program with HEAD: no second request.
 _BUSY_AT_ONCE = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# A definite fault must be one without `Range` too. 416: there is not even a first byte.
+_MAY_MIND_RANGES = frozenset({400, 403, 405, 406, 412, 416, 417, 501})
 _TOTAL = re.compile(r"bytes (?:[0-9]{1,19}-[0-9]{1,19}|\*)/([0-9]{1,19})")
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
 
@@ -100,6 +102,8 @@ class Prober:
 
     async def _first_bytes(self, target: Target) -> Facts:
         facts, head = await self._get(target, b"", FIRST_BYTES)
+        if facts.problem is not None and facts.http_status in _MAY_MIND_RANGES:
+            facts, head = await self._get(target, b"", None)
         if facts.problem is not None:
             return facts
         if target.wants_pixels:
@@ -109,19 +113,17 @@ class Prober:
             facts = replace(facts, width=width, height=height)
         return _checked(facts, head)
 
-    async def _get(self, target: Target, head: bytes, end: int) -> tuple[Facts, bytes]:
-        """Ask for the bytes behind `head`, up to `end`; return what is there by then."""
-        wanted = {"range": f"bytes={len(head)}-{end - 1}"}
+    async def _get(self, target: Target, head: bytes, end: int | None) -> tuple[Facts, bytes]:
+        """Ask for the bytes behind `head` up to `end`, or for all; return what is there by then."""
+        wanted = {} if end is None else {"range": f"bytes={len(head)}-{end - 1}"}
         async with opened(self._client, self._request("GET", target.url, wanted)) as response:
             status, headers = response.status_code, response.headers
             if status in _REDIRECTS:
                 return _redirected(target.url, status, headers), head
-            if status == 416:  # not even a first byte
-                return Facts(Problem.EMPTY, "the file is empty", status), head
             if status not in (200, 206):
                 busy = status in _BUSY
                 return _busy(status) if busy else Facts(Problem.STATUS, "", status), head
-            if status == 200:  # all of it comes, whatever was asked for
+            if status == 200 or end is None:  # all of it comes, whatever was asked for
                 head, end = b"", MOST_BYTES
             return _stated(status, headers), await _read(response, head, end, target.wants_pixels)
 

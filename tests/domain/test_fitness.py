@@ -64,6 +64,10 @@ def seen(width: int | None = 1280, height: int | None = 720, **more: Any) -> Fac
         pytest.param(seen(content_type="image/png"), VIDEO, "fault: not a video", id="no-video"),
         pytest.param(seen(content_type="video/mp4"), VIDEO, "fine", id="video"),
         pytest.param(
+            seen(size_bytes=10**9, content_type="video/mp4"), VIDEO, "warning: 100", id="long-video"
+        ),
+        pytest.param(seen(size_bytes=60 * 2**20), IMAGE, "warning: 50", id="large-for-others"),
+        pytest.param(
             seen(said="HEAD is refused (HTTP 403)"), RUNWAY, "warning: HEAD", id="head-refused"
         ),
         pytest.param(seen(said="HEAD is refused (HTTP 403)"), IMAGE, "fine", id="head-for-others"),

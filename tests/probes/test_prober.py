@@ -92,7 +92,11 @@ FINE = (None, "image/png", len(SMALL), "64x36")
         pytest.param(
             Page(body=b"", ranges=False), (Problem.EMPTY, "image/png", 0, None), id="empty"
         ),
-        pytest.param(Page(body=b""), (Problem.EMPTY, "", None, None), id="empty-with-ranges"),
+        pytest.param(Page(body=b""), (Problem.EMPTY, "image/png", 0, None), id="empty-with-ranges"),
+        *(
+            pytest.param(Page(range_status=status), FINE, id=f"ranges-refused-{status}")
+            for status in (400, 403, 405, 416, 501)
+        ),
         *(
             pytest.param(Page(status), (Problem.STATUS, "", None, None), id=f"status-{status}")
             for status in (204, 304, 400, 401, 403, 404, 410, 451)
