@@ -228,6 +228,30 @@ def test_a_limit_is_filled_with_jobs_whose_files_can_be_used(host: Host, handle:
     assert bought(handle) == ["c", "d"]
 
 
+def test_a_row_beside_those_that_still_cannot_be_used_is_paid_for(
+    host: Host, handle: Handle
+) -> None:
+    assert call("run", manifest(host, a=Page(404), b=Page(404)), *RUN).code == 4
+
+    done = call("run", manifest(host, a=Page(404), b=Page(404), c=Page()), *RUN)
+
+    assert done.code == 3, done.err
+    assert "2 jobs not paid for" in done.err
+    assert bought(handle) == ["c"]
+
+
+def test_what_is_gone_from_the_file_stays_as_it_is(host: Host, handle: Handle) -> None:
+    url = host.add("/one.png", Page(404))
+    rows = [{"id": name, "prompt": name, "image": url} for name in ("a", "b")]
+    assert call("run", write("jobs.csv", rows), *RUN).code == 4
+    host.add("/one.png", Page())
+
+    ok("run", write("jobs.csv", rows[:1]), *RUN)
+
+    assert bought(handle) == ["a"]
+    assert states() == {"a": "succeeded", "b": "failed"}
+
+
 def test_a_job_of_several_variants_counts_once_for_each(host: Host, handle: Handle) -> None:
     rows = [
         {"prompt": "p", "image": host.add("/gone.png", Page(404)), "repeat": "3"},

@@ -124,21 +124,20 @@ def test_what_is_wrong_with_a_host_is_wrong_with_all_its_files(problem: Problem)
 
 
 def test_a_busy_host_is_asked_by_fewer() -> None:
-    answers = {f"https://a.test/{n}": None if n < 40 else Problem.BUSY for n in range(48)}
+    answers = {f"https://a.test/{n}": None if n < 40 else Problem.BUSY for n in range(90)}
     watched = Watched(answers)
-    busy: list[int] = []
-    probe = watched.probe
+    at_once: list[int] = []
 
-    async def noting(target: Target) -> Facts:
-        facts = await probe(target)
-        if facts.problem is Problem.BUSY:
-            busy.append(watched.now["a.test"])
-        return facts
+    async def probe(target: Target) -> Facts:
+        at_once.append(watched.now["a.test"] + 1)
+        return await watched.probe(target)
 
-    watched.probe = noting  # type: ignore[method-assign]
-    found_by(watched, Pace(host_at_once=8, host_per_s=FAST))
+    targets = [Target(url, False) for url in answers]
+    pace = Pace(host_at_once=8, host_per_s=FAST, give_up=20)
+    asyncio.run(probe_all(targets, probe, pace=pace, on_found=lambda *_: None))
 
-    assert busy[-1] == 0  # by one at a time
+    assert max(at_once) == 8
+    assert at_once[-5:] == [1] * 5
 
 
 def test_requests_begin_no_faster_than_the_rate() -> None:
