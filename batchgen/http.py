@@ -406,9 +406,9 @@ class ThreadResolver(AbstractResolver):
         def ask() -> None:
             found: Any
             try:
-                found = socket.getaddrinfo(
-                    host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-                )
+                # Also addresses of a kind that this machine has no network for: else a host that
+                # has no others would seem not to exist.
+                found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
             except (OSError, UnicodeError) as error:
                 found = error
             with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed

@@ -107,8 +107,8 @@ class Probed:
             found.append(f"  {plural(again, 'job')} to be paid for now: the input files are fine")
         if self.warnings:
             found.append(
-                f"  warning: {plural(self.warnings, 'job')} may have an input file that cannot be "
-                "used, and will be paid for"
+                f"  warning: {plural(self.warnings, 'job')} have an input file that may not do, "
+                "and will be paid for"
             )
             for (name, words), (jobs, place) in list(self.warned.items())[:SHOWN]:
                 found.append(f"    {plural(jobs, 'job')}, the first {place}: {name}: {words}")
