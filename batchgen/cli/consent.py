@@ -11,10 +11,10 @@ from pathlib import Path
 
 from batchgen import manifests, planning
 from batchgen.cli import restored
-from batchgen.cli.common import batch_id_of, confirm, plural, usd
+from batchgen.cli.common import batch_id_of, confirm, looking, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
-from batchgen.cli.probed import Candidate, Probed
+from batchgen.cli.probed import Candidate, Probed, to_probe
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
@@ -80,14 +80,17 @@ class Look:
         return self._planned if self.probed is None else self.probed.of(self._planned)
 
     @property
+    def planned(self) -> int:
+        """How many jobs would be paid for if all of their input files could be used."""
+        return sum(kind.jobs for kind in self._planned)
+
+    @property
     def _planned(self) -> list[Kind]:
         if not self.plans:
             return self.waiting
-        counts = Counter(
-            (spec.model, spec.settings, spec.est_micros)
-            for plan in self.plans
-            for spec in plan.to_pay
-        )
+        counts: Counter[tuple[str, str, int | None]] = Counter()
+        for plan in self.plans:
+            counts.update(plan.bought)
         return [Kind(*key, jobs=count) for key, count in counts.items()]
 
     @property
@@ -188,18 +191,17 @@ def _decide(tx: Transaction | None, found: Look) -> None:
 
 def candidates(database: Database, found: Look) -> Iterator[Candidate]:
     """Yield the jobs that would be paid for if their input files can be used."""
-    for plan in found.plans:
-        for spec in plan.to_pay:
-            yield Candidate(
-                spec.place, spec.model, spec.inputs, spec.settings, spec.est_micros, False
-            )
-        for spec, known in plan.unfit:
-            yield Candidate(
-                spec.place, spec.model, known.inputs, spec.settings, known.est_micros, True
-            )
-    if found.plans or found.account is None:
-        return
-    with database.reading() as tx:
+    with looking(database) as tx:
+        for plan in found.plans:
+            for item in to_probe(plan, tx):
+                spec, known = item.spec, item.known
+                is_unfit = not item.is_bought
+                inputs = known.inputs if is_unfit and known is not None else spec.inputs
+                yield Candidate(
+                    spec.place, spec.model, inputs, spec.settings, spec.est_micros, is_unfit
+                )
+        if found.plans or found.account is None or tx is None:
+            return
         for job in probes.waiting(
             tx, found.account.id, found.batch_ids, max_job_id=found.newest_job_id
         ):
@@ -218,11 +220,11 @@ def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
     mine = {batch.id for batch in reads.batches(tx) if batch.account_id == account.id}
     if found.batch_ids is not None:
         mine &= set(found.batch_ids)
-    claimed = {job_id for plan in found.plans for job_id in plan.claimed_ids}
     return [
         row
         for row in reads.job_rows(tx, states=[JobState.IN_DOUBT])
-        if row.batch_id in mine and (not found.plans or row.id in claimed)
+        if row.batch_id in mine
+        and (not found.plans or any(row.id in plan.claimed for plan in found.plans))
     ]
 
 

@@ -2,17 +2,18 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import click
 
 from batchgen import manifests, planning
-from batchgen.cli.common import plural
+from batchgen.cli.common import looking, plural
 from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
-from batchgen.probing import BELIEVED_MS, Finding, Inspection
+from batchgen.planning import Verdict
+from batchgen.probing import BELIEVED_MS, Finding, Inspection, Said
 from batchgen.runner.deadline import in_words
 from batchgen.runner.loop import steady_s, wall_ms
 from batchgen.store import probes
@@ -24,6 +25,11 @@ from batchgen.store.reads import Kind
 SHOWN = 10
 """Jobs that are named for each sort of trouble."""
 
+_LOOKED_AT = tuple(
+    verdict
+    for verdict in Verdict
+    if verdict not in (Verdict.LEFT, Verdict.BUSY, Verdict.HELD)  # nothing is paid for these
+)
 _KINDS = 1000  # of warnings that are told apart
 _TELL_S = 0.2
 
@@ -37,14 +43,6 @@ class Candidate(NamedTuple):
     settings: str | None
     listed: int | None
     is_unfit: bool
-
-
-@dataclass(frozen=True)
-class Sifted:
-    """How many jobs were failed unpaid, and how many of those that once were wait again."""
-
-    failed: int = 0
-    revived: int = 0
 
 
 @dataclass
@@ -126,7 +124,7 @@ class Probed:
             "warnings": self.warnings,
         }
 
-    def sift(self, tx: Transaction, account_id: int, scope: Scope, *, now_ms: int) -> Sifted:
+    def sift(self, tx: Transaction, account_id: int, scope: Scope, *, now_ms: int) -> None:
         """Fail the jobs of a scope that cannot be paid for, let wait those that can again."""
         probes.keep(tx, self.inspection.to_keep(self.found_ms))
         chosen = []
@@ -137,16 +135,12 @@ class Probed:
             finding = self.inspection.check(job.model, job.inputs)
             if job.is_unfit or finding.reason is not None:
                 chosen.append((job, finding))
-        failed = revived = 0
         # Only now: a change under an open query may or may not be seen by it.
         for job, finding in chosen:
             if job.is_unfit and finding.is_fit:
-                revived += probes.revive(tx, job, now_ms=now_ms)
-                continue
-            reason = finding.reason or job.error or ""
-            done = probes.fail(tx, job, reason, now_ms=now_ms)
-            failed += done and not job.is_unfit
-        return Sifted(failed, revived)
+                probes.revive(tx, job, now_ms=now_ms)
+            else:
+                probes.fail(tx, job, finding.reason or job.error or "", now_ms=now_ms)
 
 
 def probe(
@@ -198,31 +192,40 @@ def _rest(count: int) -> list[str]:
     return [f"    and {count:,} more"] if count > 0 else []
 
 
+def to_probe(plan: planning.Plan, tx: Transaction | None) -> Iterator[planning.Item]:
+    """Yield what a run would pay for, and what it would have if an input file had been fit."""
+    for item in plan.items(tx, *_LOOKED_AT):
+        if item.is_bought or (item.known is not None and item.known.is_unfit):
+            yield item
+
+
 def check_plans(
-    plans: Sequence[planning.Plan], *, allow_private: bool, quiet: bool
+    plans: Sequence[planning.Plan], database: Database, *, allow_private: bool, quiet: bool
 ) -> tuple[list[Fault], list[Fault]]:
     """Look at the input files of what the rows of manifests would pay for.
 
     Returns:
         What is wrong with rows, and what may be.
     """
-    rows = [
-        (spec, plan.prepared.models[spec.model])
-        for plan in plans
-        for spec in [*plan.to_pay, *(unfit for unfit, _ in plan.unfit)]
-    ]
     inspection = _inspection(allow_private=allow_private)
-    inspection.collect((spec.model, spec.inputs) for spec, _ in rows)
+    with looking(database) as tx:
+        for plan in plans:
+            inspection.collect((item.spec.model, item.spec.inputs) for item in to_probe(plan, tx))
     _look(inspection, None, quiet=quiet)
     faults: dict[Fault, None] = {}
     warnings: dict[Fault, None] = {}
-    for spec, model in rows:
-        finding = inspection.check(spec.model, spec.inputs)
-        for kept, said in ((faults, finding.faults), (warnings, finding.warnings)):
-            for one in said:
-                column = _column(spec, model, one.input)
-                kept[Fault(spec.file, spec.line, column, one.message)] = None
-    return list(faults), list(warnings)
+    with looking(database) as tx:
+        for plan in plans:
+            for spec in (item.spec for item in to_probe(plan, tx)):
+                model = plan.prepared.models[spec.model]
+                finding = inspection.check(spec.model, spec.inputs)
+                faults |= {_fault(spec, model, said): None for said in finding.faults}
+                warnings |= {_fault(spec, model, said): None for said in finding.warnings}
+    return sorted(faults), sorted(warnings)
+
+
+def _fault(spec: JobSpec, model: Model, said: Said) -> Fault:
+    return Fault(spec.file, spec.line, _column(spec, model, said.input), said.message)
 
 
 def _column(spec: JobSpec, model: Model, name: str) -> str:

@@ -12,6 +12,7 @@ from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
+from batchgen.store import upgrade
 from batchgen.store.database import Database, Transaction
 
 _SHOWN = 50  # warnings
@@ -49,18 +50,23 @@ def command(
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
-    found, faults = _check(wishes, db=db, allow_network_fs=allow_network_fs)
     warnings: list[Fault] = []
-    if probe is not False:
-        unfit, warnings = probed.check_plans(
-            found, allow_private=wanted["allow_private_inputs"], quiet=as_json
-        )
-        faults += sorted(unfit)
+    with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
+        if database.exists():
+            upgrade.require_current(database)
+        with common.looking(database) as tx:
+            found, faults = _check_all(tx, wishes)
+            shown = [plans.as_json(plan, tx) for plan in found] if as_json else []
+        if probe is not False:
+            unfit, warnings = probed.check_plans(
+                found, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
+            )
+            faults += unfit
     if as_json:
         common.print_json(
             {
                 "valid": not faults,
-                "manifests": [plans.as_json(plan) for plan in found],
+                "manifests": shown,
                 "faults": [vars(fault) for fault in faults],
                 "warnings": [vars(warning) for warning in warnings],
             }
@@ -70,38 +76,29 @@ def command(
         say(f"warning: {warning}")
     if len(warnings) > _SHOWN:
         say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
+    faulty = {fault.file for fault in faults}
     for plan in found:
-        if any(fault.file == plan.prepared.wish.path for fault in faults):
-            continue
-        count = common.plural(len(plan.prepared.specs), "job")
-        click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
+        path = plan.prepared.wish.path
+        if path not in faulty:
+            count = common.plural(plan.prepared.count, "job")
+            click.echo(f"{path}: no faults, {count}; {plans.estimate(plan)}")
     if faults:
         raise ManifestError(faults)
     return Exit.SUCCESS
 
 
-def _check(
-    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool
-) -> tuple[list[Plan], list[Fault]]:
-    if not Database(database_url(db)).exists():
-        return check_all(None, wishes)
-    with (
-        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
-        database.reading() as tx,
-    ):
-        return check_all(tx, wishes)
-
-
-def check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan], list[Fault]]:
+def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan], list[Fault]]:
     """Return the plans of the manifests without faults, and every fault of the others."""
     found: list[Plan] = []
     faults: list[Fault] = []
     for wish in wishes:
         try:
-            found.append(planning.decide(tx, planning.prepare(tx, wish)))
-            planning.check_budget(found[-1])
+            plan = planning.decide(tx, planning.prepare(tx, wish))
+            planning.check_budget(plan)
         except ManifestError as error:
             faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
+            continue
+        found.append(plan)
     return found, faults
 
 

@@ -14,6 +14,7 @@ from batchgen.domain.redaction import public_url
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.events import note
+from batchgen.store.imports import SHOWN
 
 _CHUNK = 500
 
@@ -31,7 +32,7 @@ _KEEP = text(
 _WAITING = text(
     "SELECT j.id, j.batch_id, b.name AS batch, j.row_id, j.variant, j.state, j.model, j.inputs, "
     "j.settings, j.est_micros, j.unfit, j.error FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    f"WHERE {SHOWN} AND b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (j.state = 'pending' OR (j.state = 'failed' AND j.unfit)) "
     "ORDER BY j.batch_id, j.position, j.id"
