@@ -14,7 +14,7 @@ from batchgen.cli import restored
 from batchgen.cli.common import batch_id_of, confirm, looking, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.plans import describe
-from batchgen.cli.probed import Candidate, Probed, to_probe
+from batchgen.cli.probed import Candidate, Probed, planned
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
@@ -192,14 +192,7 @@ def _decide(tx: Transaction | None, found: Look) -> None:
 def candidates(database: Database, found: Look) -> Iterator[Candidate]:
     """Yield the jobs that would be paid for if their input files can be used."""
     with looking(database) as tx:
-        for plan in found.plans:
-            for item in to_probe(plan, tx):
-                spec, known = item.spec, item.known
-                is_unfit = not item.is_bought
-                inputs = known.inputs if is_unfit and known is not None else spec.inputs
-                yield Candidate(
-                    spec.place, spec.model, inputs, spec.settings, spec.est_micros, is_unfit
-                )
+        yield from planned(found.plans, tx)
         if found.plans or found.account is None or tx is None:
             return
         for job in probes.waiting(

@@ -143,7 +143,7 @@ class Probed:
                 probes.fail(tx, job, finding.reason or job.error or "", now_ms=now_ms)
 
 
-def probe(
+def probe_jobs(
     database: Database,
     candidates: Callable[[], Iterable[Candidate]],
     *,
@@ -192,7 +192,19 @@ def _rest(count: int) -> list[str]:
     return [f"    and {count:,} more"] if count > 0 else []
 
 
-def to_probe(plan: planning.Plan, tx: Transaction | None) -> Iterator[planning.Item]:
+def planned(plans: Iterable[planning.Plan], tx: Transaction | None) -> Iterator[Candidate]:
+    """Yield the jobs of plans that a run would pay for if their input files can be used."""
+    for plan in plans:
+        for item in _to_probe(plan, tx):
+            spec, known = item.spec, item.known
+            is_unfit = not item.is_bought
+            inputs = known.inputs if is_unfit and known is not None else spec.inputs
+            yield Candidate(
+                spec.place, spec.model, inputs, spec.settings, spec.est_micros, is_unfit
+            )
+
+
+def _to_probe(plan: planning.Plan, tx: Transaction | None) -> Iterator[planning.Item]:
     """Yield what a run would pay for, and what it would have if an input file had been fit."""
     for item in plan.items(tx, *_LOOKED_AT):
         if item.is_bought or (item.known is not None and item.known.is_unfit):
@@ -210,13 +222,13 @@ def check_plans(
     inspection = _inspection(allow_private=allow_private)
     with looking(database) as tx:
         for plan in plans:
-            inspection.collect((item.spec.model, item.spec.inputs) for item in to_probe(plan, tx))
+            inspection.collect((item.spec.model, item.spec.inputs) for item in _to_probe(plan, tx))
     _look(inspection, None, quiet=quiet)
     faults: dict[Fault, None] = {}
     warnings: dict[Fault, None] = {}
     with looking(database) as tx:
         for plan in plans:
-            for spec in (item.spec for item in to_probe(plan, tx)):
+            for spec in (item.spec for item in _to_probe(plan, tx)):
                 model = plan.prepared.models[spec.model]
                 finding = inspection.check(spec.model, spec.inputs)
                 faults |= {_fault(spec, model, said): None for said in finding.faults}

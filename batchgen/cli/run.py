@@ -106,7 +106,7 @@ def _check_output(database: Database, wanted: Flags) -> None:
 
 def _probe(database: Database, wanted: Flags, look: Look) -> None:
     if wanted.probes:
-        look.probed = probed.probe(
+        look.probed = probed.probe_jobs(
             database,
             lambda: consent.candidates(database, look),
             allow_private=wanted.allow_private_inputs,

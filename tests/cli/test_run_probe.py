@@ -267,6 +267,19 @@ def test_a_job_of_several_variants_counts_once_for_each(host: Host, handle: Hand
     assert set(host.paths("HEAD").values()) == {1}
 
 
+def test_plan_looks_only_if_it_is_asked_to(host: Host) -> None:
+    jobs = manifest(host, good=Page(), gone=Page(404))
+
+    ok("plan", jobs, "--allow-private-inputs")
+    assert host.asked == []
+    done = ok("plan", jobs, "--allow-private-inputs", "--probe")
+    said = ok("plan", jobs, "--allow-private-inputs", "--probe", "--json").said
+
+    assert "1 job not paid for: an input file cannot be used" in done.out
+    assert "jobs.csv:3: promptImage: HTTP 404" in done.out
+    assert said["probed"]["unfit"] == 1
+
+
 # -- validate ------------------------------------------------------------------------------------
 
 
