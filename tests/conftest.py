@@ -104,6 +104,7 @@ def _own_place(
     home = tmp_path_factory.mktemp("home")  # beside tmp_path, which a test may list
     for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("BATCHGEN_PROBE", "no")  # the URLs of most manifests lead nowhere
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))

@@ -98,6 +98,20 @@ def unknown_inputs_option(command: Command) -> Command:
     )(command)
 
 
+def probe_option(default: str) -> Callable[[Command], Command]:
+    """Add `--probe`.
+
+    Args:
+        default: Of the command, in words.
+    """
+    return click.option(
+        "--probe/--no-probe",
+        default=None,
+        envvar="BATCHGEN_PROBE",
+        help=f"Look at each input URL before anything is paid ({default}).",
+    )
+
+
 class _Redacting(logging.Formatter):
     """Lines for people: also what a library says or raises shows no secret."""
 

@@ -1,6 +1,6 @@
 """`batchgen plan`: what adding manifests would change, job by job; nothing is stored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ import click
 from batchgen import planning
 from batchgen.cli import common, diffs, plans
 from batchgen.cli.flags import manifest_flags
+from batchgen.cli.probed import Candidate, Probed, planned, probe_jobs
 from batchgen.domain.states import JobState
 from batchgen.manifests import named
 from batchgen.planning import Item, Plan, Verdict, Wish
@@ -25,6 +26,7 @@ _GONE = 500  # jobs that are read together
 @manifest_flags
 @click.option("--prune", is_flag=True, help="Show what `add --prune` would do with what is gone.")
 @click.option("--all", "show_all", is_flag=True, help="Also jobs that stay as they are.")
+@common.probe_option("only if you say so")
 @common.json_option
 @common.db_option
 def command(
@@ -35,6 +37,7 @@ def command(
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
+    probe: bool | None,
     **wanted: Any,
 ) -> None:
     """Show what `add` and `run` would do with manifests, like a diff; nothing is stored or paid.
@@ -53,6 +56,8 @@ def command(
             found = [planning.decide(tx, draft.prepared) for draft in drafts]
             for plan in found:
                 planning.check_budget(plan)
+        seen = _probe(database, found, wanted, quiet=as_json) if probe else None
+        with common.looking(database) as tx:
             if as_json:
                 common.print_json(
                     {
@@ -64,12 +69,27 @@ def command(
                             }
                             for plan in found
                         ],
+                        "probed": None if seen is None else seen.as_json(),
                     }
                 )
                 return
             for plan in found:
                 for line in _lines(plan, tx, prune=prune, show_all=show_all):
                     click.echo(line)
+            for line in [] if seen is None else seen.lines():
+                click.echo(line)
+
+
+def _probe(
+    database: Database, found: Sequence[Plan], wanted: Mapping[str, Any], *, quiet: bool
+) -> Probed:
+    def candidates() -> Iterator[Candidate]:
+        with common.looking(database) as tx:
+            yield from planned(found, tx)
+
+    return probe_jobs(
+        database, candidates, allow_private=wanted["allow_private_inputs"], quiet=quiet
+    )
 
 
 def _lines(plan: Plan, tx: Transaction | None, *, prune: bool, show_all: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from batchgen import exporters, planning, results
-from batchgen.cli import consent, ending, plans, service
+from batchgen.cli import consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
@@ -65,6 +65,7 @@ def command(**given: Any) -> int:
         look = consent.look(database, wanted, found)
         _check_limits(wanted, look.account)
         if wanted.dry_run:
+            _probe(database, wanted, look)
             return _show_dry_run(database, look, wanted)
         consent.check_database(database, wanted)
         if look.account is not None and look.account.paused:
@@ -75,6 +76,7 @@ def command(**given: Any) -> int:
         if wanted.download:
             consent.check_folders(database, look.plans)
             consent.check_space(database, wanted, look)
+        _probe(database, wanted, look)
         consent.ask(database, wanted, found, look)
         return _run(database, wanted, found, look, told)
 
@@ -105,6 +107,16 @@ def _check_output(database: Database, wanted: Flags) -> None:
         raise UsageError(f"{wanted.output} is the job database: name another --output")
 
 
+def _probe(database: Database, wanted: Flags, look: Look) -> None:
+    if wanted.probes:
+        look.probed = probed.probe_jobs(
+            database,
+            lambda: consent.candidates(database, look),
+            allow_private=wanted.allow_private_inputs,
+            quiet=wanted.quiet or wanted.as_json,
+        )
+
+
 def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         planning.check_budget(plan)
@@ -115,6 +127,7 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
             {
                 "plans": shown,
                 "to_pay": look.payments(wanted.limit),
+                "probed": None if look.probed is None else look.probed.as_json(),
                 "in_doubt_again": len(look.again),
             }
         )
@@ -122,7 +135,9 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         for line in plans.describe(plan):
             click.echo(line)
-    if look.again or not look.plans:
+    for line in [] if look.probed is None else look.probed.lines():
+        click.echo(line)
+    if look.again or look.probed or not look.plans:
         for line in consent.price(look, wanted):
             click.echo(line)
     click.echo("dry run: nothing was stored or spent")
@@ -172,6 +187,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         scope = _store(database, wanted, look, began_ms)
         with database.transaction() as tx:
             account = accounts.ensure(tx, wanted.provider, wanted.account)
+            if look.probed is not None:
+                look.probed.sift(tx, account.id, scope, now_ms=began_ms)
             for row in look.again:
                 by_hand.resubmit(tx, row.id, now_ms=began_ms, attempt_id=row.attempt_id)
             # Last: from here on every claim of the account waits for the commit.
@@ -276,7 +293,7 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     with imports.adding(database):
         with database.reading() as tx:
             found = [planning.decide_anew(tx, draft) for draft in look.drafts]
-        if sum(plan.to_pay for plan in found) > look.to_pay:
+        if sum(plan.to_pay for plan in found) > look.planned:
             raise UsageError(
                 "the manifest or the job database has changed since you were asked: nothing was "
                 "stored or spent; run again"

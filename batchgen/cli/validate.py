@@ -8,13 +8,17 @@ from typing import Any
 import click
 
 from batchgen import planning
-from batchgen.cli import common, plans
+from batchgen.cli import common, plans, probed
 from batchgen.cli.known_models import known_models
+from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.manifests import named
-from batchgen.planning import Prepared, Wish
+from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
+from batchgen.store import upgrade
 from batchgen.store.database import Database, Transaction
+
+_SHOWN = 50  # warnings
 
 
 @click.command("validate")
@@ -29,6 +33,7 @@ from batchgen.store.database import Database, Transaction
     help="Input URLs may point to private or loopback addresses.",
 )
 @common.unknown_inputs_option
+@common.probe_option("default")
 @common.json_option
 @common.db_option
 def command(
@@ -37,27 +42,51 @@ def command(
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
+    probe: bool | None,
     **wanted: Any,
 ) -> int:
     """Check manifests: every fault of every row at once, as FILE:LINE: COLUMN: MESSAGE.
+
+    Each input URL is looked at, and what its server says of the file.
 
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
     models = known_models()
     wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
-    found = _check(wishes, db=db, allow_network_fs=allow_network_fs, as_json=as_json)
+    warnings: list[Fault] = []
+    with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
+        if database.exists():
+            upgrade.require_current(database)
+        with common.looking(database) as tx:
+            found = _check_all(tx, wishes)
+            shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
+        if probe is not False:
+            unfit, warnings = probed.check_plans(
+                found.plans, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
+            )
+            found.faults += unfit
+            found.total += len(unfit)
     if as_json:
         common.print_json(
             {
                 "valid": not found.faults,
-                "manifests": found.plans,
+                "manifests": shown,
                 **common.faults_json(found.faults, found.total),
+                "warnings": [vars(warning) for warning in warnings],
             }
         )
         return Exit.MANIFEST if found.faults else Exit.SUCCESS
-    for line in found.lines:
-        click.echo(line)
+    for warning in warnings[:_SHOWN]:
+        say(f"warning: {warning}")
+    if len(warnings) > _SHOWN:
+        say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
+    faulty = {fault.file for fault in found.faults}
+    for plan in found.plans:
+        path = named(plan.prepared.wish.path)
+        if path not in faulty:
+            count = common.plural(plan.prepared.count, "job")
+            click.echo(f"{path}: no faults, {count}; {plans.estimate(plan)}")
     if found.faults:
         raise ManifestError(found.faults, total=found.total)
     return Exit.SUCCESS
@@ -65,33 +94,19 @@ def command(
 
 @dataclass
 class _Found:
-    """The manifests without faults, as data or in words, and every fault of the others."""
+    """The plans of the manifests without faults, and every fault of the others."""
 
-    plans: list[dict[str, Any]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     total: int = 0
 
 
-def _check(
-    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool, as_json: bool
-) -> _Found:
-    if not Database(database_url(db)).exists():
-        return _check_all(None, wishes, as_json=as_json)
-    with (
-        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
-        database.reading() as tx,
-    ):
-        return _check_all(tx, wishes, as_json=as_json)
-
-
-def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool) -> _Found:
+def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> _Found:
     found = _Found()
-    others: list[Prepared] = []
     for wish in wishes:
         try:
             prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, others)
+            planning.refuse_same_batch(prepared, [plan.prepared for plan in found.plans])
             plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:
@@ -100,11 +115,7 @@ def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool)
             found.faults += error.faults or [alone]
             found.total += error.total or 1
             continue
-        others.append(prepared)
-        if as_json:
-            found.plans.append(plans.as_json(plan, tx))
-        count = common.plural(prepared.count, "job")
-        found.lines.append(f"{named(wish.path)}: no faults, {count}; {plans.estimate(plan)}")
+        found.plans.append(plan)
     return found
 
 

@@ -182,11 +182,10 @@ class _Matching:
             self.edited += not is_same
         if is_same:
             waits = known.state is JobState.PENDING
-            return (
-                Verdict.CHANGED
-                if waits and self._is_signed_anew(spec, known)
-                else (Verdict.UNCHANGED)
-            )
+            if not (waits or known.is_unfit) or not self._is_signed_anew(spec, known):
+                return Verdict.UNCHANGED
+            # The old link may be why a probe found the job unfit.
+            return Verdict.CHANGED if waits else Verdict.REOPENED
         if known.state is JobState.PENDING:
             return Verdict.CHANGED
         if known.state in _REOPENED:

@@ -59,6 +59,7 @@ class Known(NamedTuple):
     seed: int | None
     est_micros: int | None
     position: int
+    is_unfit: bool = False  # failed unpaid, since its input could not be used
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ _BY_ID = text(_BATCH + "b.id = :id")
 _COLUMNS = (
     "SELECT j.id, j.key, j.batch_id, b.name AS batch, j.row_id, j.has_id, j.variant_kind, "
     "j.variant, j.state, j.input_hash, j.inputs, j.cells, j.version, j.name, j.seed, "
-    "j.est_micros, j.position"
+    "j.est_micros, j.position, j.unfit"
 )
 _OF_BATCHES = " FROM jobs j JOIN batches b ON b.id = j.batch_id "
 _KNOWN = f"{_COLUMNS}{_OF_BATCHES}WHERE {SHOWN} AND "
@@ -200,11 +201,12 @@ _STATES = {str(state): state for state in JobState}
 def _known(row: Any) -> Known:
     values = list(row[: len(Known._fields)])
     values[_HAS_ID] = bool(values[_HAS_ID])
+    values[_IS_UNFIT] = bool(values[_IS_UNFIT])
     values[_STATE] = _STATES[values[_STATE]]
     return Known._make(values)
 
 
-_HAS_ID, _STATE = Known._fields.index("has_id"), Known._fields.index("state")
+_HAS_ID, _STATE, _IS_UNFIT = map(Known._fields.index, ("has_id", "state", "is_unfit"))
 
 
 def by_ids(tx: Transaction, ids: Iterable[int]) -> dict[int, Known]:

@@ -88,7 +88,7 @@ def fill_old(database: Database, revision: str) -> None:
                 continue
             found = [dict(row) for row in old.execute(f"SELECT * FROM {table.name}")]
             for row in found:
-                for name in {"paused", "has_id", "extra", "unfit"} & set(row):
+                for name in {"paused", "has_id", "extra", "unfit", "batch_is_new"} & set(row):
                     row[name] = bool(row[name])
             if not found:
                 continue
