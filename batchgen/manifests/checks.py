@@ -192,6 +192,7 @@ class _Checker:
         self.faults.update(source.faults)
         self.bound: dict[str, Binding | None] = {}
         self.plain: dict[str, PlainRows | None] = {}
+        self.table: str | None = None  # where a table's header stands: with its first row
         self.count = 0
         self.expanded = 0
         self.is_cut = False
@@ -232,6 +233,7 @@ class _Checker:
 
     def _take(self, rows: Sequence[Row]) -> None:
         """Check some rows and spool their jobs, in their order."""
+        self.table = self.table or rows[0].file or self.source.path
         ready = self._plain_specs(rows) if self.source.is_table else ()
         specs: list[Spec] = [spec for spec in ready if spec is not None]
         if len(specs) == len(rows):
@@ -575,7 +577,7 @@ class _Checker:
             raise ManifestError([Fault(self.source.path, 0, "model", message)]) from None
         bound = Binding(form)
         if self.source.is_table:
-            file, line = row.file or self.source.path, self.source.header_line
+            file, line = self.table or self.source.path, self.source.header_line
             for column, problem in bound.bind(self.source.columns):
                 self.faults.add(Fault(file, line, column, problem))
         return bound

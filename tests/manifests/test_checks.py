@@ -316,6 +316,12 @@ def test_a_cell_takes_its_type_from_the_schema(
             id="object",
         ),
         pytest.param(
+            {"type": "string", "enum": ["5", "10"]},
+            "15",
+            "15 is not one of 5, 10",
+            id="near-number",
+        ),
+        pytest.param(
             {"type": "string", "pattern": "^a"},
             "b",
             "b does not match the pattern ^a",
