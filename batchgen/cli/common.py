@@ -1,9 +1,10 @@
 """What the commands share: options, opening the job database, money and times in words."""
 
+import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -122,6 +123,16 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     upgrade.require_current(database)
     return database
+
+
+@contextlib.contextmanager
+def looking(database: Database) -> Iterator[Transaction | None]:
+    """Open a reading transaction; None if there is no job database yet."""
+    if not database.exists():
+        yield None
+        return
+    with database.reading() as tx:
+        yield tx
 
 
 def account_of(tx: Transaction, name: str) -> Account:

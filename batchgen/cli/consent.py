@@ -76,11 +76,9 @@ class Look:
         """The jobs of `to_pay`, those alike counted together."""
         if not self.plans:
             return self.waiting
-        counts = Counter(
-            (spec.model, spec.settings, spec.est_micros)
-            for plan in self.plans
-            for spec in plan.to_pay
-        )
+        counts: Counter[tuple[str, str, int | None]] = Counter()
+        for plan in self.plans:
+            counts.update(plan.bought)
         return [Kind(*key, jobs=count) for key, count in counts.items()]
 
     @property
@@ -184,11 +182,11 @@ def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
     mine = {batch.id for batch in reads.batches(tx) if batch.account_id == account.id}
     if found.batch_ids is not None:
         mine &= set(found.batch_ids)
-    claimed = {job_id for plan in found.plans for job_id in plan.claimed_ids}
     return [
         row
         for row in reads.job_rows(tx, states=[JobState.IN_DOUBT])
-        if row.batch_id in mine and (not found.plans or row.id in claimed)
+        if row.batch_id in mine
+        and (not found.plans or any(row.id in plan.claimed for plan in found.plans))
     ]
 
 

@@ -20,6 +20,7 @@ from batchgen.domain.redaction import printable
 COMMANDS = {
     "init": "Write a commented example manifest.",
     "validate": "Check manifests: every fault at once, nothing stored.",
+    "plan": "Show like a diff what manifests would change, and what that would cost.",
     "add": "Store the jobs of manifests, to be run later.",
     "run": "Add manifests and work until every job is at rest; again to resume.",
     "status": "Show counts, money, and what stands in the way.",

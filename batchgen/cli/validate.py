@@ -10,7 +10,7 @@ from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.manifests import named
-from batchgen.planning import Plan, Wish
+from batchgen.planning import Wish
 from batchgen.settings import database_url
 from batchgen.store.database import Database, Transaction
 
@@ -43,53 +43,62 @@ def command(
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
-    found, faults, total = _check(wishes, db=db, allow_network_fs=allow_network_fs)
+    found, lines, faults, total = _check(
+        wishes, db=db, allow_network_fs=allow_network_fs, as_json=as_json
+    )
     if as_json:
         common.print_json(
             {
                 "valid": not faults,
-                "manifests": [plans.as_json(plan) for plan in found],
+                "manifests": found,
                 **common.faults_json(faults, total),
             }
         )
         return Exit.MANIFEST if faults else Exit.SUCCESS
-    for plan in found:
-        count = common.plural(len(plan.prepared.specs), "job")
-        click.echo(f"{named(plan.prepared.wish.path)}: no faults, {count}; {plans.estimate(plan)}")
+    for line in lines:
+        click.echo(line)
     if faults:
         raise ManifestError(faults, total=total)
     return Exit.SUCCESS
 
 
+_Found = tuple[list[dict[str, Any]], list[str], list[Fault], int]
+
+
 def _check(
-    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool
-) -> tuple[list[Plan], list[Fault], int]:
+    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool, as_json: bool
+) -> _Found:
     if not Database(database_url(db)).exists():
-        return check_all(None, wishes)
+        return _check_all(None, wishes, as_json=as_json)
     with (
         closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
         database.reading() as tx,
     ):
-        return check_all(tx, wishes)
+        return _check_all(tx, wishes, as_json=as_json)
 
 
-def check_all(
-    tx: Transaction | None, wishes: Sequence[Wish]
-) -> tuple[list[Plan], list[Fault], int]:
+def _check_all(tx: Transaction | None, wishes: Sequence[Wish], *, as_json: bool) -> _Found:
     """Return the plans of manifests without faults, the faults of the others, how many."""
-    found: list[Plan] = []
+    found: list[dict[str, Any]] = []
+    lines: list[str] = []
     faults: list[Fault] = []
     total = 0
+    earlier: dict[str, str] = {}
     for wish in wishes:
         try:
             prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, [plan.prepared for plan in found])
-            found.append(planning.decide(tx, prepared))
-            planning.check_budget(found[-1])
+            planning.refuse_same_batch(prepared, earlier)
+            plan = planning.decide(tx, prepared)
+            planning.check_budget(plan)
         except ManifestError as error:
             faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
             total += error.total or 1
-    return found, faults, total
+            continue
+        if as_json:
+            found.append(plans.as_json(plan, tx))
+        count = common.plural(plan.prepared.count, "job")
+        lines.append(f"{named(wish.path)}: no faults, {count}; {plans.estimate(plan)}")
+    return found, lines, faults, total
 
 
 def _without(path: str, message: str) -> str:
