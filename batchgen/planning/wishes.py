@@ -166,7 +166,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         name=name,
         account_id=stored.account_id if stored else 0,
         model=wish.model or source.model or (stored.model if stored else manifests.DEFAULT_MODEL),
-        source=os.path.realpath(wish.path),
+        source=manifests.named("-") if wish.path == "-" else os.path.realpath(wish.path),
         columns=_columns(stored, checked.columns, is_export=is_export),
         schemas=schemas,
         output_dir=wish.output_dir or (stored.output_dir if stored else wish.default_output_dir),
