@@ -22,7 +22,7 @@ _GONE = 500  # jobs that are read together
 
 
 @click.command("plan")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @manifest_flags
 @click.option("--prune", is_flag=True, help="Show what `add --prune` would do with what is gone.")
 @click.option("--all", "show_all", is_flag=True, help="Also jobs that stay as they are.")

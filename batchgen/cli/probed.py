@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from batchgen import manifests, planning
+from batchgen import planning
 from batchgen.cli.common import looking, plural
+from batchgen.cli.known_models import known_models
 from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.planning import Verdict
@@ -211,29 +212,44 @@ def _to_probe(plan: planning.Plan, tx: Transaction | None) -> Iterator[planning.
             yield item
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What was found of the input files of plans.
+
+    Attributes:
+        faults: What is wrong with rows.
+        warnings: What may be.
+        faulty: The numbers of the plans with faults.
+    """
+
+    faults: list[Fault]
+    warnings: list[Fault]
+    faulty: set[int]
+
+
 def check_plans(
     plans: Sequence[planning.Plan], database: Database, *, allow_private: bool, quiet: bool
-) -> tuple[list[Fault], list[Fault]]:
-    """Look at the input files of what the rows of manifests would pay for.
-
-    Returns:
-        What is wrong with rows, and what may be.
-    """
-    inspection = _inspection(allow_private=allow_private)
+) -> Checks:
+    """Look at the input files of what the rows of manifests would pay for."""
+    models = {name: model for plan in plans for name, model in plan.prepared.models.items()}
+    inspection = Inspection(models, allow_private=allow_private)
     with looking(database) as tx:
         for plan in plans:
             inspection.collect((item.spec.model, item.spec.inputs) for item in _to_probe(plan, tx))
     _look(inspection, None, quiet=quiet)
     faults: dict[Fault, None] = {}
     warnings: dict[Fault, None] = {}
+    faulty: set[int] = set()
     with looking(database) as tx:
-        for plan in plans:
+        for number, plan in enumerate(plans):
             for spec in (item.spec for item in _to_probe(plan, tx)):
                 model = plan.prepared.models[spec.model]
                 finding = inspection.check(spec.model, spec.inputs)
+                if finding.faults:
+                    faulty.add(number)
                 faults |= {_fault(spec, model, said): None for said in finding.faults}
                 warnings |= {_fault(spec, model, said): None for said in finding.warnings}
-    return sorted(faults), sorted(warnings)
+    return Checks(sorted(faults), sorted(warnings), faulty)
 
 
 def _fault(spec: JobSpec, model: Model, said: Said) -> Fault:
@@ -242,15 +258,16 @@ def _fault(spec: JobSpec, model: Model, said: Said) -> Fault:
 
 def _column(spec: JobSpec, model: Model, name: str) -> str:
     """Return what the user called an input."""
-    for column in sorted(spec.input_columns):
-        bare = column.removeprefix("input.")
-        if name in (bare, model.aliases.get(bare)):
-            return column
+    for wanted in (name, name.partition(".")[0]):  # the very place, else all of the input
+        for column in sorted(spec.input_columns):
+            bare = column.removeprefix("input.")
+            if wanted in (bare, model.aliases.get(bare)):
+                return column
     return name
 
 
 def _inspection(*, allow_private: bool) -> Inspection:
-    return Inspection(manifests.load_models(), allow_private=allow_private)
+    return Inspection(known_models(), allow_private=allow_private)
 
 
 def _look(inspection: Inspection, database: Database | None, *, quiet: bool) -> None:

@@ -55,6 +55,7 @@ def command(
     models = known_models()
     wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     warnings: list[Fault] = []
+    unfit: set[int] = set()
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         if database.exists():
             upgrade.require_current(database)
@@ -62,11 +63,13 @@ def command(
             found = _check_all(tx, wishes)
             shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
         if probe is not False:
-            unfit, warnings = probed.check_plans(
+            looked = probed.check_plans(
                 found.plans, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
             )
-            found.faults += unfit
-            found.total += len(unfit)
+            warnings = looked.warnings
+            found.faults += looked.faults
+            found.total += len(looked.faults)
+            unfit = looked.faulty
     if as_json:
         common.print_json(
             {
@@ -81,12 +84,11 @@ def command(
         say(f"warning: {warning}")
     if len(warnings) > _SHOWN:
         say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
-    faulty = {fault.file for fault in found.faults}
-    for plan in found.plans:
-        path = named(plan.prepared.wish.path)
-        if path not in faulty:
-            count = common.plural(plan.prepared.count, "job")
-            click.echo(f"{path}: no faults, {count}; {plans.estimate(plan)}")
+    for number, plan in enumerate(found.plans):
+        if number not in unfit:
+            path, count = named(plan.prepared.wish.path), plan.prepared.count
+            said = f"no faults, {common.plural(count, 'job')}; {plans.estimate(plan)}"
+            click.echo(f"{path}: {said}")
     if found.faults:
         raise ManifestError(found.faults, total=found.total)
     return Exit.SUCCESS
@@ -103,10 +105,11 @@ class _Found:
 
 def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> _Found:
     found = _Found()
+    earlier: dict[str, str] = {}
     for wish in wishes:
         try:
             prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, [plan.prepared for plan in found.plans])
+            planning.refuse_same_batch(prepared, earlier)
             plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:

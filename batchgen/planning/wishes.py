@@ -205,11 +205,12 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
     """
     drafts: list[Draft] = []
     faults: list[Fault] = []
+    earlier: dict[str, str] = {}
     total = 0
     for wish in wishes:
         try:
             prepared = prepare(tx, wish)
-            refuse_same_batch(prepared, [draft.prepared for draft in drafts])
+            refuse_same_batch(prepared, earlier)
         except ManifestError as error:
             if not error.faults:
                 raise
@@ -223,20 +224,24 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
     return drafts
 
 
-def refuse_same_batch(prepared: Prepared, others: Iterable[Prepared]) -> None:
-    """Refuse a manifest whose batch another one of the same command has, unless it was named.
+def refuse_same_batch(prepared: Prepared, earlier: dict[str, str]) -> None:
+    """Refuse a manifest whose batch an earlier one of the command has, unless it was named.
+
+    Args:
+        prepared: The manifest.
+        earlier: The batches of those before it, and their files; this one is added.
 
     Raises:
         ManifestError: If so: the rows of the one would be gone from the other.
     """
-    for other in others:
-        if other.batch.name == prepared.batch.name and prepared.wish.batch is None:
-            first, name = manifests.named(other.wish.path), prepared.batch.name
-            message = (
-                f"its batch is {name}, as that of {first}: rename a file, or say --batch NAME if "
-                "all rows belong together"
-            )
-            raise ManifestError([Fault(manifests.named(prepared.wish.path), 0, "batch", message)])
+    name, file = prepared.batch.name, manifests.named(prepared.wish.path)
+    if name in earlier and prepared.wish.batch is None:
+        message = (
+            f"its batch is {name}, as that of {earlier[name]}: rename a file, or say --batch NAME "
+            "if all rows belong together"
+        )
+        raise ManifestError([Fault(file, 0, "batch", message)])
+    earlier[name] = file
 
 
 def _check_names(wish: Wish) -> None:

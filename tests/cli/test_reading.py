@@ -155,7 +155,7 @@ def test_a_process_substitution_is_a_manifest(content: bytes) -> None:
 # -- several manifests -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["add", "validate"])
+@pytest.mark.parametrize("command", ["add", "validate", "plan"])
 def test_two_files_of_one_name_are_refused(command: str) -> None:
     Path("other").mkdir()
     one, two = write("jobs.csv", rows("a")), write("other/jobs.csv", rows("b"))
@@ -180,7 +180,9 @@ def test_the_same_file_twice_is_refused() -> None:
 # -- faults as data --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [["add"], ["validate"], ["run", "--db", "t.db", "-y"]])
+@pytest.mark.parametrize(
+    "command", [["add"], ["validate"], ["plan"], ["run", "--db", "t.db", "-y"]]
+)
 def test_faults_are_data_and_fifty_are_shown(command: list[str]) -> None:
     name = write("m.csv", [{"id": f"r{n}", "image": IMAGE, "seed": "x"} for n in range(1300)])
 

@@ -10,13 +10,14 @@ from batchgen.domain.fitness import (
     Problem,
     Rule,
     judge,
-    needs_of,
-    urls_of,
+    need_of,
 )
 from batchgen.domain.jobs import Model
 from batchgen.manifests import load_models
 
-RUNWAY = needs_of(load_models()["runwayml/runway-gen-4/turbo/image-to-video"])["promptImage"]
+RUNWAY = need_of(
+    load_models()["runwayml/runway-gen-4/turbo/image-to-video"], "promptImage", "image"
+)
 VIDEO = Need("video", "", ())
 IMAGE = Need("image", "", ())
 
@@ -138,7 +139,7 @@ def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_lef
         d="video",
     )
 
-    needs = needs_of(model)
+    needs = {name: need_of(model, name, kind) for name, kind in model.media.items()}
 
     assert needs["a"].rules == needs["b"].rules == (Rule("width_pixels", ">=", 256, "W."),)
     assert needs["c"].rules == needs["d"].rules == ()
@@ -146,18 +147,13 @@ def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_lef
     assert not needs["d"].needs_pixels
 
 
-def test_urls_are_found_in_texts_lists_and_below_names_with_dots() -> None:
-    needs = dict.fromkeys(["one", "many", "deep.image", "parts.image", "none"], IMAGE)
-    inputs = {
-        "one": "https://a.test/1",
-        "many": ["https://a.test/2", "HTTP://a.test/3", 4],
-        "deep": {"image": "https://a.test/5", "other": "https://a.test/6"},
-        "parts": [{"image": "https://a.test/7"}, {"image": ["https://a.test/8"]}],
-        "prompt": "https://a.test/9",
-        "none": "not a URL",
-    }
+def test_rules_are_found_below_lists_and_mappings() -> None:
+    rule = {"validation_rule": "file_size_mb<", "validation_value": 16, "validation_error": "W."}
+    image = {"type": "string", "format": "image_uri", "validations": [rule]}
+    part = {"type": "object", "properties": {"image": image}}
+    model = model_of({"one": part, "many": {"type": "array", "items": part}})
 
-    found = list(urls_of(needs, inputs))
+    found = [need_of(model, place, "image").rules for place in ("one.image", "many.3.image")]
 
-    assert [url[-1] for _, url in found] == ["1", "2", "3", "5", "7", "8"]
-    assert {name for name, _ in found} == {"one", "many", "deep.image", "parts.image"}
+    assert found == [(Rule("file_size_mb", "<", 16, "W."),)] * 2
+    assert need_of(model, "many.3.other", "image").rules == ()
