@@ -6,7 +6,8 @@ what it answered, about half a kilobyte each.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,19 +17,20 @@ from batchgen.domain.fitness import (
     Need,
     Problem,
     judge,
-    needs_of,
-    urls_of,
+    need_of,
 )
 from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import redact_url
 from batchgen.http import probe_client
-from batchgen.manifests.media import url_problem
+from batchgen.manifests.media import media_urls, url_problem
 from batchgen.probes.pace import POLITE, Pace, probe_all
 from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
 from batchgen.store.probes import Seen, hash_of
 
 BELIEVED_MS = 24 * 3600 * 1000
 """How long a file that answered well is believed to be what it was."""
+
+_NUMBER = re.compile(r"\.[0-9]+(?=\.|$)")  # of a part of a list
 
 Cached = Callable[[Sequence[str]], Mapping[str, Seen]]
 """Returns what is believed, by hash."""
@@ -97,7 +99,7 @@ class Inspection:
         self._allow_private = allow_private
         self._pace = pace
         self._probe_s = probe_s
-        self._needs: dict[str, dict[str, Need]] = {}
+        self._needs: dict[tuple[str, str, str], Need] = {}
         self._wanted: dict[str, tuple[Need, ...]] = {}
         self._shared: dict[tuple[Need, ...], tuple[Need, ...]] = {}
         self._facts: dict[str, Facts] = {}
@@ -113,11 +115,10 @@ class Inspection:
     def collect(self, jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Take the URLs of jobs, each a model and its inputs."""
         for model, inputs in jobs:
-            needs = self._needs_of(model)
-            for name, url in urls_of(needs, inputs):
+            for _, url, need in self._files(model, inputs):
                 known = self._wanted.get(url, ())
-                if needs[name] not in known:
-                    wanted = (*known, needs[name])
+                if need not in known:
+                    wanted = (*known, need)
                     # Nearly all files are needed alike.
                     self._wanted[url] = self._shared.setdefault(wanted, wanted)
 
@@ -185,24 +186,28 @@ class Inspection:
         faults: dict[Said, None] = {}
         warnings: dict[Said, None] = {}
         is_sure = model in self._models
-        needs = self._needs_of(model)
-        for name, url in urls_of(needs, inputs):
+        for name, url, need in self._files(model, inputs):
             facts = self._facts.get(url)
             if facts is None:
                 is_sure = False
                 continue
             is_sure = is_sure and facts.problem not in MOODS
-            verdict = judge(facts, needs[name])
+            verdict = judge(facts, need)
             shown = redact_url(url)
             faults |= {Said(name, words, shown): None for words in verdict.faults}
             warnings |= {Said(name, words, shown): None for words in verdict.warnings}
         return Finding(tuple(faults), tuple(warnings), is_sure)
 
-    def _needs_of(self, model: str) -> Mapping[str, Need]:
-        if model not in self._needs:
-            found = self._models.get(model)
-            self._needs[model] = {} if found is None else needs_of(found)
-        return self._needs[model]
+    def _files(self, model: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Need]]:
+        """Yield each input file of a job: its place, its URL, and what it must be."""
+        known = self._models.get(model)
+        if known is None:
+            return
+        for place, url, kind in media_urls(known, inputs):
+            key = (model, _NUMBER.sub(".", place), kind)
+            if key not in self._needs:
+                self._needs[key] = need_of(known, place, kind)
+            yield place, url, self._needs[key]
 
 
 def _is_settled(facts: Facts, need: Need) -> bool:

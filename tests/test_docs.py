@@ -18,7 +18,7 @@ from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import PRECEDENCE, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
 from batchgen.manifests import DEFAULT_MODEL, Checked
-from batchgen.manifests.interface import ROW_WORDS
+from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -286,13 +286,29 @@ def test_the_example_manifest_is_valid() -> None:
     assert len({spec.file for spec in specs}) == 1
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "csv"])
-def test_the_examples_in_the_manifest_page_are_valid(suffix: str, tmp_path: Path) -> None:
-    (body,) = fenced("docs/manifest.md", suffix)
-    path = tmp_path / f"example.{suffix}"
-    path.write_text(body, encoding="utf-8")
+@pytest.mark.parametrize(("suffix", "counts"), [("yaml", [3, 5, 2]), ("csv", [4])])
+def test_the_examples_in_the_manifest_page_are_valid(
+    suffix: str, counts: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text(fenced("docs/manifest.md", "csv")[-1], encoding="utf-8")
+    # The second table is no manifest: its prompt is in the YAML above it.
+    for count, body in zip(counts, fenced("docs/manifest.md", suffix), strict=False):
+        path = tmp_path / f"example.{suffix}"
+        path.write_text(body, encoding="utf-8")
 
-    assert checked(path).count == {"yaml": 3, "csv": 4}[suffix]
+        assert checked(path).count == count
+
+
+def test_the_jobs_of_the_matrix_in_the_manifest_page_are_those_of_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "example.yaml"
+    path.write_text(fenced("docs/manifest.md", "yaml")[1], encoding="utf-8")
+
+    jobs = [{name: str(value) for name, value in it.cells.items()} for it in checked(path).specs()]
+
+    names = ["id", "prompt", "duration", "ratio"]
+    assert [[job[name] for name in names] for job in jobs] == [
+        [*code(row[0]), *row[1:]] for row in table("docs/manifest.md", "id")
+    ]
 
 
 def test_the_manifest_page_lists_the_keys(tmp_path: Path) -> None:
@@ -305,7 +321,7 @@ def test_the_manifest_page_lists_the_keys(tmp_path: Path) -> None:
     known = re.search(r"known are ([\w, ]+);", str(refused.value))
     assert known is not None
     assert known[1].split(", ") == names("docs/manifest.md", "key")
-    assert {*ROW_WORDS, "meta"} == set(names("docs/manifest.md", "key of a job"))
+    assert {*ROW_WORDS, *ENTRY_WORDS} == set(names("docs/manifest.md", "key of a job"))
     assert names("docs/manifest.md", "column") == [*ROW_WORDS, "input.NAME", "meta.NAME"]
 
 

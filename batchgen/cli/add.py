@@ -20,7 +20,7 @@ _PRUNED = 1_000  # jobs that are cancelled in one transaction
 
 
 @click.command("add")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @manifest_flags
 @click.option("--prune", is_flag=True, help="Cancel pending jobs that are gone from the manifest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; touch nothing.")

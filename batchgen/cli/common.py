@@ -1,22 +1,27 @@
 """What the commands share: options, opening the job database, money and times in words."""
 
 import contextlib
-import json
+import functools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
+from batchgen.cli import reply
+from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import UsageError
-from batchgen.domain.redaction import printable, redact_text
-from batchgen.settings import database_url, without_token
+from batchgen.domain.redaction import printable
+from batchgen.settings import database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
+
+faults_json = reply.faults_json
+print_json = reply.print_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,8 +41,40 @@ def db_option(command: Command) -> Command:
 
 
 def json_option(command: Command) -> Command:
-    """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+    """Add `--json`: one object on stdout, whatever becomes of the command."""
+
+    def note(context: click.Context, _: click.Parameter, value: bool) -> bool:
+        found = context.find_object(Reply)
+        if found is not None:
+            found.wants_json = value
+        return value
+
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,  # so that a fault of another option is data too
+        callback=note,
+        help="Print one JSON object.",
+    )(command)
+
+
+def manifests_argument(*, required: bool) -> Callable[[Command], Command]:
+    """Add the argument `manifests`; those that can be read only once are kept meanwhile."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def kept(**given: Any) -> Any:
+            from batchgen.manifests import spooled
+
+            with spooled(given["manifests"]):
+                return command(**given)
+
+        metavar = "MANIFEST..." if required else "[MANIFEST]..."
+        argument = click.argument("manifests", nargs=-1, required=required, metavar=metavar)
+        return argument(kept)  # type: ignore[return-value]
+
+    return decorate
 
 
 def batch_option(command: Command) -> Command:
@@ -79,7 +116,7 @@ class _Redacting(logging.Formatter):
     """Lines for people: also what a library says or raises shows no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(redact_text(without_token(super().format(record))))
+        return printable(without_secrets(super().format(record)))
 
 
 def log_to_stderr(*, verbose: bool = False) -> None:
@@ -182,11 +219,6 @@ def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
             )
         found.extend(ids)
     return list(dict.fromkeys(found))
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def usd(micros: int | None, *, is_estimate: bool = False) -> str:

@@ -188,7 +188,7 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
     common.unknown_inputs_option,
 )
 _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
-    click.argument("manifests", nargs=-1, metavar="[MANIFEST]...", type=click.Path()),
+    common.manifests_argument(required=False),
     common.db_option,
     *_OF_A_MANIFEST,
     click.option(

@@ -45,6 +45,15 @@ jobs:
     image: https://images.example.com/captain.jpg   # only the image is required
     ratio: "720:1280"
     seed: 42
+
+  - id: lake-{{ subject }}-{{ move }}    # three jobs, of all combinations but one
+    matrix:
+      subject: [fox, heron]
+      move: [left, right]
+    exclude:
+      - {subject: heron, move: left}
+    prompt: "A {{ subject }} at the lake, camera pans {{ move }}, {{ style }}"
+    image: https://images.example.com/{{ subject }}.jpg
 """
 
 # A CSV has no comments; `client` shows a column that is carried through.

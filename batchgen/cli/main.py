@@ -1,5 +1,6 @@
 """The command group: loads a command only when it is used, and handles every error."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -7,14 +8,14 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from batchgen import __version__, failpoints
+from batchgen.cli.reply import Reply, faults_json, print_json, without_secrets
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
-from batchgen.domain.redaction import printable, redact_text
-from batchgen.settings import without_token
+from batchgen.domain.redaction import printable
 
 COMMANDS = {
     "init": "Write a commented example manifest.",
@@ -39,8 +40,6 @@ COMMANDS = {
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }
 """Every command with its line of help, in the order of use."""
-
-SHOWN_FAULTS = 50
 
 
 class _LazyGroup(click.Group):
@@ -76,10 +75,11 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
+    reply = Reply()
     try:
         failpoints.arm_from_environment()
         _refuse_other_bytes(sys.argv[1:])
-        result = cli.main(prog_name="batchgen", standalone_mode=False)
+        result = cli.main(prog_name="batchgen", standalone_mode=False, obj=reply)
     except click.exceptions.Exit as error:
         _leave(error.exit_code)
     except click.Abort:
@@ -87,9 +87,11 @@ def main() -> NoReturn:
         _leave(Exit.SIGINT)
     except click.ClickException as error:
         error.show()
+        _answer(reply, error.format_message(), Exit.USAGE)
         _leave(Exit.USAGE)
     except BatchgenError as error:
-        click.echo(f"Error: {printable(_safe(_shown(error)))}", err=True)
+        click.echo(f"Error: {printable(without_secrets(_shown(error)))}", err=True)
+        _answer(reply, str(error), error.exit_code, error)
         _leave(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -99,9 +101,10 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(Exit.SUCCESS)
     except Exception as error:  # noqa: BLE001 - the boundary: reported to a file, never swallowed
-        said = printable(_safe(f"{type(error).__name__}: {error}"))
+        said = printable(without_secrets(f"{type(error).__name__}: {error}"))
         click.echo(f"Error: unexpected: {said}", err=True)
         click.echo(f"The details are in {_report()}; nothing paid for is lost.", err=True)
+        _answer(reply, f"unexpected: {said}", Exit.UNEXPECTED)
         _leave(Exit.UNEXPECTED)
     _leave(result if isinstance(result, int) else Exit.SUCCESS)
 
@@ -122,19 +125,21 @@ def _refuse_other_bytes(words: Sequence[str]) -> None:
             raise UsageError(f"{word!a} is not UTF-8: rename the file, or type it anew") from None
 
 
-def _safe(text: str) -> str:
-    # Where an error comes from must not decide whether a secret is shown.
-    return redact_text(without_token(text))
-
-
 def _shown(error: BatchgenError) -> str:
-    if not isinstance(error, ManifestError) or len(error.faults) <= 1:
+    if not isinstance(error, ManifestError) or error.total <= 1:
         return str(error)
-    count = len(error.faults)
-    lines = [str(fault) for fault in error.faults[:SHOWN_FAULTS]]
-    if count > SHOWN_FAULTS:
-        lines.append(f"and {count - SHOWN_FAULTS} more")
-    return f"{count} faults; nothing was stored or spent\n" + "\n".join(lines)
+    return f"{error.total:,} faults; nothing was stored or spent\n{error}"
+
+
+def _answer(reply: Reply, message: str, code: Exit, error: BatchgenError | None = None) -> None:
+    """Print an error as data where `--json` asks for it, unless the object is out already."""
+    if not reply.wants_json or reply.is_given:
+        return
+    found: dict[str, Any] = {"error": without_secrets(message), "exit_code": int(code)}
+    if isinstance(error, ManifestError):
+        found = {"valid": False, **faults_json(error.faults, error.total), **found}
+    with contextlib.suppress(BrokenPipeError):
+        print_json(found)
 
 
 def _report() -> str:
@@ -143,5 +148,5 @@ def _report() -> str:
         "w", prefix=f"batchgen-{stamp}-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"batchgen {__version__}, Python {sys.version}\n\n")
-        file.write(_safe(traceback.format_exc()))
+        file.write(without_secrets(traceback.format_exc()))
     return file.name

@@ -12,6 +12,7 @@ from batchgen.cli import common, diffs, plans
 from batchgen.cli.flags import manifest_flags
 from batchgen.cli.probed import Candidate, Probed, planned, probe_jobs
 from batchgen.domain.states import JobState
+from batchgen.manifests import named
 from batchgen.planning import Item, Plan, Verdict, Wish
 from batchgen.settings import database_url
 from batchgen.store import additions, upgrade
@@ -93,7 +94,7 @@ def _probe(
 
 def _lines(plan: Plan, tx: Transaction | None, *, prune: bool, show_all: bool) -> Iterator[str]:
     batch = plan.batch
-    yield f"{plan.prepared.wish.path}: batch {batch.name}{'' if batch.id else ' (new)'}"
+    yield f"{named(plan.prepared.wish.path)}: batch {batch.name}{'' if batch.id else ' (new)'}"
     yield f"  {diffs.LEGEND}"
     for item in plan.items(tx):
         if show_all or not _is_at_rest(item):

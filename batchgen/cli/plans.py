@@ -7,6 +7,7 @@ from typing import Any
 from batchgen.cli.common import plural, usd, usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import whole_cents
+from batchgen.manifests import named
 from batchgen.planning import Item, Plan, Verdict
 from batchgen.store import additions
 from batchgen.store.database import Transaction
@@ -34,7 +35,7 @@ def describe(plan: Plan, *, prune: bool = False) -> list[str]:
     """
     batch, wish = plan.batch, plan.prepared.wish
     known = "" if batch.id else " (new)"
-    lines = [f"{wish.path}: batch {batch.name}{known}, account {wish.account}"]
+    lines = [f"{named(wish.path)}: batch {batch.name}{known}, account {wish.account}"]
     models = _models(plan)
     lines += [f"  model {model}: {plural(count, 'job')}" for model, count in models.items()]
     lines.append(f"  clips go to {batch.output_dir}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -10,7 +11,8 @@ from batchgen import planning
 from batchgen.cli import common, plans, probed
 from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
-from batchgen.planning import Plan, Wish
+from batchgen.manifests import named
+from batchgen.planning import Plan, Prepared, Wish
 from batchgen.settings import database_url
 from batchgen.store import upgrade
 from batchgen.store.database import Database, Transaction
@@ -19,7 +21,7 @@ _SHOWN = 50  # warnings
 
 
 @click.command("validate")
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@common.manifests_argument(required=True)
 @click.option("--model", metavar="ID", help="Check every row against this model.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
 @common.account_option
@@ -50,56 +52,70 @@ def command(
     stored or spent. Exit code 5 if there is a fault.
     """
     wishes = [Wish(path=path, **wanted) for path in manifests]
+    found = _Found()
     warnings: list[Fault] = []
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         if database.exists():
             upgrade.require_current(database)
         with common.looking(database) as tx:
-            found, faults = _check_all(tx, wishes)
-            shown = [plans.as_json(plan, tx) for plan in found] if as_json else []
+            _check_all(found, tx, wishes)
+            shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
         if probe is not False:
             unfit, warnings = probed.check_plans(
-                found, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
+                found.plans, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
             )
-            faults += unfit
+            found.faults += unfit
+            found.total += len(unfit)
     if as_json:
         common.print_json(
             {
-                "valid": not faults,
+                "valid": not found.faults,
                 "manifests": shown,
-                "faults": [vars(fault) for fault in faults],
+                **common.faults_json(found.faults, found.total),
                 "warnings": [vars(warning) for warning in warnings],
             }
         )
-        return Exit.MANIFEST if faults else Exit.SUCCESS
+        return Exit.MANIFEST if found.faults else Exit.SUCCESS
     for warning in warnings[:_SHOWN]:
         say(f"warning: {warning}")
     if len(warnings) > _SHOWN:
         say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
-    faulty = {fault.file for fault in faults}
-    for plan in found:
-        path = plan.prepared.wish.path
+    faulty = {fault.file for fault in found.faults}
+    for plan in found.plans:
+        path = named(plan.prepared.wish.path)
         if path not in faulty:
             count = common.plural(plan.prepared.count, "job")
             click.echo(f"{path}: no faults, {count}; {plans.estimate(plan)}")
-    if faults:
-        raise ManifestError(faults)
+    if found.faults:
+        raise ManifestError(found.faults, total=found.total)
     return Exit.SUCCESS
 
 
-def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> tuple[list[Plan], list[Fault]]:
-    """Return the plans of the manifests without faults, and every fault of the others."""
-    found: list[Plan] = []
-    faults: list[Fault] = []
+@dataclass
+class _Found:
+    """The plans of the manifests without faults, and every fault of the others."""
+
+    plans: list[Plan] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    total: int = 0
+
+
+def _check_all(found: _Found, tx: Transaction | None, wishes: Sequence[Wish]) -> None:
+    others: list[Prepared] = []
     for wish in wishes:
         try:
-            plan = planning.decide(tx, planning.prepare(tx, wish))
+            prepared = planning.prepare(tx, wish)
+            planning.refuse_same_batch(prepared, others)
+            plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:
-            faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
+            path = named(wish.path)
+            alone = Fault(path, 0, "", _without(path, str(error)))
+            found.faults += error.faults or [alone]
+            found.total += error.total or 1
             continue
-        found.append(plan)
-    return found, faults
+        others.append(prepared)
+        found.plans.append(plan)
 
 
 def _without(path: str, message: str) -> str:

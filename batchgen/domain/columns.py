@@ -30,6 +30,12 @@ RESULT_COLUMNS = (
 )
 """In the order in which they are written, after the user's own (spec section 7)."""
 
+RESULT_DETAILS = "result_details"
+"""What formats that can hold structure have in addition: all URLs and files, and so on."""
+
+DELIMITERS = ",;\t|"
+"""What may stand between the cells of a CSV; an export has commas, a manifest any of them."""
+
 ESCAPED_MARK = "result_excel_safe"
 """A column that an export has with `--excel-safe` only: the row's own cells are escaped too."""
 

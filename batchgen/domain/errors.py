@@ -84,6 +84,10 @@ class UsageError(BatchgenError):
     exit_code = Exit.USAGE
 
 
+SHOWN_FAULTS = 50
+"""More than these are counted, not shown."""
+
+
 @dataclass(frozen=True, order=True)
 class Fault:
     """One thing wrong with a manifest, and where.
@@ -109,15 +113,26 @@ class Fault:
 
 
 class ManifestError(BatchgenError):
-    """The user's file is wrong or refused; nothing was stored or spent."""
+    """The user's file is wrong or refused; nothing was stored or spent.
+
+    Attributes:
+        faults: What is wrong, in order; of very many only the first ones.
+        total: How many faults there are.
+    """
 
     exit_code = Exit.MANIFEST
 
-    def __init__(self, faults: Sequence[Fault] | str) -> None:
+    def __init__(self, faults: Sequence[Fault] | str, *, total: int | None = None) -> None:
         self.faults = () if isinstance(faults, str) else tuple(faults)
+        self.total = len(self.faults) if total is None else total
         super().__init__(
-            faults if isinstance(faults, str) else "\n".join(str(fault) for fault in faults)
+            faults if isinstance(faults, str) else "\n".join(_told(self.faults, self.total))
         )
+
+
+def _told(faults: Sequence[Fault], total: int) -> list[str]:
+    lines = [str(fault) for fault in faults[:SHOWN_FAULTS]]
+    return [*lines, f"and {total - len(lines):,} more"] if total > len(lines) else lines
 
 
 class StoreError(BatchgenError):

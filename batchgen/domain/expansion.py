@@ -47,45 +47,27 @@ def variants(*, seeds: Sequence[int] | None, repeat: int | None) -> Iterator[Var
         yield ONLY
 
 
-class RowIds:
-    """Row ids of rows that have none of their own: content hash and occurrence number.
+def numbered_id(base_hash: str, number: int) -> str:
+    """Return the id of a row that has none of its own: content hash and occurrence number.
 
-    Two equal rows are two takes, so the second gets `-2` behind the hash. One object
-    numbers one reading of one manifest, from its first row to its last.
+    Two equal rows are two takes, so the second gets `-2` behind the hash.
+
+    Args:
+        base_hash: `identity.input_hash` of the row's inputs, without a variant's seed; or the
+            digits of it that count.
+        number: Of `Occurrences` over one reading of one manifest, by `occurrence_key`.
     """
-
-    def __init__(self, repeated: frozenset[int] | None = None) -> None:
-        """Number rows from the start.
-
-        Args:
-            repeated: `occurrence_key` of every variant that occurs more than once, if known:
-                only these are remembered, which keeps a million different rows cheap.
-        """
-        self._repeated = repeated
-        self._seen: dict[int, int] = {}
-
-    def next(self, base_hash: str, variant: Variant) -> str:
-        """Return the id of the next row with this content.
-
-        Args:
-            base_hash: `identity.input_hash` of the row's inputs, without a variant's seed.
-            variant: Occurrences are numbered for each variant by itself.
-        """
-        key = occurrence_key(base_hash, variant)
-        row_id = base_hash[:ROW_ID_DIGITS]
-        if self._repeated is not None and key not in self._repeated:
-            return row_id
-        occurrence = self._seen.get(key, 0) + 1
-        self._seen[key] = occurrence
-        return row_id if occurrence == 1 else f"{row_id}-{occurrence}"
+    digits = base_hash[:ROW_ID_DIGITS]
+    return digits if number == 1 else f"{digits}-{number}"
 
 
-def occurrence_key(base_hash: str, variant: Variant) -> int:
+def occurrence_key(base_hash: str, kind: str, name: str) -> int:
     """Return a number that is the same for variants which are numbered together.
 
-    Good within one process only: it is never stored.
+    Occurrences are numbered for each variant by itself. Good within one process only: it is
+    never stored.
     """
-    return hash((base_hash[:ROW_ID_DIGITS], variant.kind, variant.name))
+    return hash((base_hash[:ROW_ID_DIGITS], kind, name))
 
 
 def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:

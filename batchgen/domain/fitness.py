@@ -15,7 +15,6 @@ from batchgen.domain.jobs import Model
 _MB = 1_000_000
 _MIB = 1024 * 1024
 _RULE = re.compile(r"(width_pixels|height_pixels|width/height|height/width|file_size_mb)([<>]=?)")
-_LIST_MARK = re.compile(r"\[[0-9]*\]$")
 _RECOMMENDED_MB = {"image": 50, "video": 100}  # at most, by RunComfy's documentation
 _UNTYPED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
@@ -139,21 +138,16 @@ class Verdict:
         return bool(self.faults)
 
 
-def needs_of(model: Model) -> dict[str, Need]:
-    """Return what each media input of a model needs."""
+def need_of(model: Model, place: str, kind: str) -> Need:
+    """Return what a file must be.
+
+    Args:
+        model: Which model takes it.
+        place: Of which input, as a column names it: `image`, `images.0`, `elements.0.image`.
+        kind: `image`, `video` or `audio`.
+    """
     fetcher = model.fetcher if model.fetcher in FETCHERS else ""
-    return {
-        name: Need(kind, fetcher, tuple(_rules(_schema_of(model.schema, name))))
-        for name, kind in model.media.items()
-    }
-
-
-def urls_of(needs: Mapping[str, Need], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each media URL of a job with the name of its input; that may be a path, `a.b`."""
-    for name in needs:
-        for value in _at(inputs, name):
-            if value.lower().startswith(("http://", "https://")):
-                yield name, value
+    return Need(kind, fetcher, tuple(_rules(_schema_of(model.schema, place))))
 
 
 def judge(facts: Facts, need: Need) -> Verdict:
@@ -270,30 +264,16 @@ def _rules(schema: Mapping[str, Any]) -> Iterator[Rule]:
             yield Rule(found[1], found[2], float(value), str(one.get("validation_error") or ""))
 
 
-def _schema_of(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _schema_of(schema: Mapping[str, Any], place: str) -> Mapping[str, Any]:
     found: Any = schema
-    for part in name.split("."):
+    for part in place.split("."):
+        if part.isdigit():
+            continue
         while _is_map(found) and "properties" not in found and _is_map(found.get("items")):
             found = found["items"]
         properties = found.get("properties") if _is_map(found) else None
-        found = properties.get(_LIST_MARK.sub("", part)) if _is_map(properties) else None
+        found = properties.get(part) if _is_map(properties) else None
     return found if _is_map(found) else {}
-
-
-def _at(inputs: Any, name: str) -> Iterator[str]:
-    """Yield the texts under a name: its own, or those of every part of a list on the way."""
-    if isinstance(inputs, list):
-        for part in inputs:
-            yield from _at(part, name)
-    elif isinstance(inputs, str):
-        if not name:
-            yield inputs
-    elif _is_map(inputs) and name:
-        if name in inputs:
-            yield from _at(inputs[name], "")
-            return
-        first, _, rest = name.partition(".")
-        yield from _at(inputs.get(_LIST_MARK.sub("", first)), rest)
 
 
 def _is_map(value: Any) -> TypeGuard[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ A change here changes hashes, and with them what is paid for again. The golden v
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -36,10 +36,30 @@ def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any])
     relevant = {
         name: canonical(value)
         for name, value in inputs.items()
-        if not _is_default(value, properties.get(name, {}))
+        if not is_default(value, properties.get(name, {}))
     }
     text = _encode([model, relevant])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def input_hashes(model: str, canonical_members: Iterable[str]) -> list[str]:
+    """Return what `input_hash` does, of many inputs whose canonical form is at hand.
+
+    Args:
+        model: Model id.
+        canonical_members: For each the `member` of every input that is no default, in the
+            order of their names, one behind the other.
+    """
+    start, sha256 = f"[{_encode(model)},{{", hashlib.sha256
+    return [
+        sha256(f"{start}{members[:-1]}}}]".encode("utf-8", "surrogatepass")).hexdigest()
+        for members in canonical_members
+    ]
+
+
+def member(name: str, value: Any) -> str:
+    """Return a name and a value in canonical form as they stand in a JSON object, and a comma."""
+    return f"{_encode(name)}:{_encode(canonical(value))},"
 
 
 def settings_of(inputs: Mapping[str, Any], schema: Mapping[str, Any], *, seed: str | None) -> str:
@@ -49,17 +69,18 @@ def settings_of(inputs: Mapping[str, Any], schema: Mapping[str, Any], *, seed: s
     the schema's default are left out, so naming a default changes nothing.
     """
     properties = schema.get("properties", {})
-    chosen = {}
-    for name, value in inputs.items():
-        said = properties.get(name, {})
-        if name != seed and (isinstance(value, int | float) or "enum" in said):
-            chosen[name] = canonical(value)
     relevant = {
-        name: value
-        for name, value in chosen.items()
-        if not _is_default(value, properties.get(name, {}))
+        name: canonical(value)
+        for name, value in inputs.items()
+        if name != seed and is_setting(value, properties.get(name, {}))
     }
     return _encode(relevant)
+
+
+def is_setting(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Return whether a value that is no seed decides what a clip costs and how long it takes."""
+    is_choice = isinstance(value, int | float) or "enum" in schema
+    return is_choice and not is_default(value, schema)
 
 
 def canonical(value: Any) -> Any:
@@ -132,7 +153,8 @@ def job_keys(batch: str) -> KeyMaker:
     return key_of
 
 
-def _is_default(value: Any, schema: Mapping[str, Any]) -> bool:
+def is_default(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Return whether a value is the one the schema gives to an input that is absent."""
     if "default" not in schema:
         return False
     default = schema["default"]

@@ -13,7 +13,7 @@ from io import StringIO
 from types import NoneType
 from typing import Any
 
-from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, escaped
+from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, escaped
 from batchgen.exporters.interface import Format, Layout, Record, timestamp
 from batchgen.exporters.jsonl import to_json
 
@@ -58,7 +58,7 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
         _escape(header, to_escape)
         header.append(ESCAPED_MARK)
     # What reads it again finds the delimiter in the header: other ones there must be quoted.
-    misleading = any(set(name) & set(";\t") for name in header)
+    misleading = any(set(name) & set(DELIMITERS[1:]) for name in header)
     csv.writer(
         buffer,
         lineterminator="\r\n",
@@ -93,7 +93,7 @@ def _escape(row: list[Any], places: Iterable[int]) -> None:
 def _is_export(start: str) -> bool:
     text = start.removeprefix("\ufeff")
     # A spreadsheet may have saved it again with the delimiter of its country.
-    return any(RESULT_KEY in _header(text, delimiter) for delimiter in ",;\t")
+    return any(RESULT_KEY in _header(text, delimiter) for delimiter in DELIMITERS)
 
 
 def _header(text: str, delimiter: str) -> list[str]:

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-DETAILS = "result_details"
-"""The key of `Record.details` in formats that can hold it."""
-
 
 @dataclass(frozen=True)
 class Record:

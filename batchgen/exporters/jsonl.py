@@ -7,8 +7,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from batchgen.domain.columns import RESULT_KEY
-from batchgen.exporters.interface import DETAILS, Format, Layout, Record, timestamp
+from batchgen.domain.columns import RESULT_DETAILS, RESULT_KEY
+from batchgen.exporters.interface import Format, Layout, Record, timestamp
 
 _LINES_A_PIECE = 256
 
@@ -55,7 +55,7 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
             **record.cells,
             **record.variables,
             **record.results,
-            DETAILS: record.details,
+            RESULT_DETAILS: record.details,
         }
         lines.append(to_json(named))
         if len(lines) == _LINES_A_PIECE:

@@ -4,15 +4,18 @@
 """
 
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from dataclasses import replace
+from pathlib import Path
 
 from batchgen.domain.errors import Fault, ManifestError
-from batchgen.manifests import files, yaml_format
+from batchgen.manifests import files, sniffing, tables, yaml_format
 from batchgen.manifests.catalog import load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
-from batchgen.manifests.tables import TABLES
+
+named = files.named
+spooled = files.spooled
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -25,35 +28,30 @@ __all__ = [
     "check",
     "load_models",
     "name_problem",
+    "named",
     "read",
+    "spooled",
 ]
 
 FORMATS: dict[str, Callable[[str], Source]] = {
-    **TABLES,
+    **tables.TABLES,
     ".yaml": yaml_format.read,
     ".yml": yaml_format.read,
 }
 """What a manifest's suffix may be."""
 
-_LATER = frozenset({".jsonl", ".ndjson", ".xlsx"})
-
 
 def read(path: str | Path) -> Source:
-    """Open a manifest; its suffix says which format it has.
+    """Open a manifest; its suffix says which format it has, its content if it has no name.
 
     Raises:
         ManifestError: If there is no such file, or its form is wrong.
     """
-    name = str(path)
-    if name == "-":
-        message = "standard input is not supported in this version: save it to a file first"
-        raise ManifestError([Fault(name, 0, "", message)])
-    files.stamp(name)
-    suffix = PurePath(name).suffix.lower()
-    if suffix in _LATER:
-        message = f"{suffix} is not supported in this version: save it as CSV"
-        raise ManifestError([Fault(name, 0, "", message)])
-    if suffix not in FORMATS:
-        message = f"a manifest ends in {', '.join(FORMATS)}: rename it, or save it as CSV"
-        raise ManifestError([Fault(name, 0, "", message)])
-    return FORMATS[suffix](name)
+    name = files.named(str(path))
+    files.stamp(files.without_sheet(name)[0])
+    suffix = tables.suffix_of(name)
+    if suffix in FORMATS:
+        return FORMATS[suffix](name)
+    if files.is_spooled(name):
+        return replace(FORMATS[sniffing.suffix(name)](name), stem="")
+    raise ManifestError([Fault(name, 0, "", f"a manifest {tables.unknown(suffix, FORMATS)}")])

@@ -1,62 +1,106 @@
 """From rows to jobs: every value typed and checked, every fault of every row at once.
 
-A first pass over the rows validates and counts; the second, `Checked.specs`, expands them. Both
-read the file anew, so a million rows stay on disk.
+One reading of the manifest does it all. What it finds waits in a spool until it is stored, so
+a million rows need little memory. Rows of a table that ask for one job each are checked many at
+a time by `plain_rows`; what is said here of one row is the rule for both.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
 
-from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.expansion import (
-    ONLY,
-    RowIds,
-    Variant,
     estimate_micros,
+    numbered_id,
     occurrence_key,
     variants,
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
-from batchgen.manifests import files
-from batchgen.manifests.interface import ROW_WORDS, Row, Source
-from batchgen.manifests.names import MAX_ID, fold, name_problem, nearly, suggestion
+from batchgen.domain.repeats import Occurrences, Repeats
+from batchgen.manifests.binding import META, Binding, Pair, overlap
+from batchgen.manifests.faults import Faults
+from batchgen.manifests.interface import Row, Source
+from batchgen.manifests.names import MAX_ID, name_problem, suggestion
+from batchgen.manifests.plain_rows import PlainRows, plain_groups
+from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
-from batchgen.manifests.values import Form, as_text, shown
+from batchgen.manifests.spool import Spool
+from batchgen.manifests.values import Form, as_text, dotted, is_blank, shown
 
 DEFAULT_MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
-_INPUT, _META = "input.", "meta."
+
+_CHUNK_ROWS = 200  # what the processor holds close; more are slower
+_CHUNK_CHARACTERS = 4 * 1024**2
 
 Report = Callable[[str, str], None]
+Spec = tuple[Any, ...]
+"""A `JobSpec` before its class: what the spool can hold."""
+
+_ROW_ID, _HAS_ID = JobSpec._fields.index("row_id"), JobSpec._fields.index("has_id")
+_KIND, _VARIANT = JobSpec._fields.index("variant_kind"), JobSpec._fields.index("variant")
+_as_spec = cast("Callable[[Spec], JobSpec]", partial(tuple.__new__, JobSpec))
 
 
-@dataclass(frozen=True)
 class Checked:
-    """A manifest without faults.
+    """A manifest without faults, and what its rows ask for, until it is closed.
 
     Attributes:
         columns: The rows' own columns in order, as an export has them.
         count: How many jobs it asks for.
         models: The models it uses, each with the schema it was checked against.
-        read_specs: Starts an expansion from the first row.
     """
 
-    columns: tuple[str, ...]
-    count: int
-    models: Mapping[str, Model]
-    read_specs: Callable[[], Iterator[JobSpec]]
+    def __init__(
+        self,
+        *,
+        columns: tuple[str, ...],
+        count: int,
+        models: Mapping[str, Model],
+        spool: Spool,
+        numbers: "array[int] | None",
+    ) -> None:
+        self.columns = columns
+        self.count = count
+        self.models = models
+        self._spool = spool
+        self._numbers = numbers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def specs(self) -> Iterator[JobSpec]:
-        """Expand the rows in order, from the start.
+        """Return the jobs in the order of their rows, from the start, as often as wanted.
 
         Raises:
-            ManifestError: If the file has changed since it was checked.
+            OutputError: If the temporary file cannot be read.
         """
-        return self.read_specs()
+        if self._numbers is None:
+            for chunk in self._spool.chunks():
+                yield from map(_as_spec, chunk)
+            return
+        numbers = iter(self._numbers)
+        for chunk in self._spool.chunks():
+            for spec in map(_as_spec, chunk):
+                number = 1 if spec.has_id else next(numbers)
+                yield spec._replace(row_id=numbered_id(spec.row_id, number)) if number > 1 else spec
+
+    def close(self) -> None:
+        """Free what is kept of the rows; it happens by itself when this is not used any more."""
+        self._spool.close()
 
 
 def check(
@@ -87,10 +131,13 @@ def check(
         use_result_keys: Match exported rows by their key; else they are new rows.
 
     Raises:
-        ManifestError: With all faults of all rows, sorted by line.
+        ManifestError: With the first faults of all rows, sorted by line, and their number.
+        OutputError: If the temporary folder is full or cannot be written to.
     """
+    spool = Spool()
     checker = _Checker(
         source=source,
+        spool=spool,
         models=models,
         flag=model,
         fallback=source.model or fallback_model or DEFAULT_MODEL,
@@ -100,37 +147,22 @@ def check(
         allow_unknown=allow_unknown_inputs,
         use_keys=use_result_keys and source.has_result_keys,
     )
-    return checker.run()
+    try:
+        return checker.run()
+    except BaseException:
+        spool.close()
+        raise
 
 
-@dataclass(slots=True)
-class _Bound:
-    """A model's form, and which of the columns fill it."""
+class _Expansion(NamedTuple):
+    """What `seeds` and `repeat` make of a row."""
 
-    form: Form
-    known: tuple[str, ...]
-    targets: dict[str, str | None] = field(default_factory=dict)
-    pairs: list[tuple[str, str]] = field(default_factory=list)  # a table's: column, input
-    input_columns: frozenset[str] = frozenset()
-    missing: tuple[str, ...] = ()  # required inputs that a row may lack
+    jobs: int = 1
+    seeds: Sequence[int] | None = None
+    repeat: int | None = None
 
 
-class _Repeated:
-    """Finds values that occur twice among millions, in eight bytes each."""
-
-    def __init__(self) -> None:
-        self._buckets = [array("q") for _ in range(64)]
-
-    def add(self, number: int) -> None:
-        self._buckets[number & 63].append(number)
-
-    def found(self) -> frozenset[int]:
-        repeated: set[int] = set()
-        for bucket in self._buckets:
-            if len(set(bucket)) < len(bucket):
-                ordered = sorted(bucket)
-                repeated.update(one for one, two in pairwise(ordered) if one == two)
-        return frozenset(repeated)
+_SINGLE = _Expansion()
 
 
 class _Checker:
@@ -138,6 +170,7 @@ class _Checker:
         self,
         *,
         source: Source,
+        spool: Spool,
         models: Mapping[str, Model],
         flag: str | None,
         fallback: str,
@@ -148,6 +181,7 @@ class _Checker:
         use_keys: bool,
     ) -> None:
         self.source = source
+        self.spool = spool
         self.models = models
         self.flag = flag
         self.fallback = fallback
@@ -156,174 +190,377 @@ class _Checker:
         self.allow_private = allow_private
         self.allow_unknown = allow_unknown
         self.use_keys = use_keys
-        self.faults: list[Fault] = list(source.faults)
-        self.bound: dict[str, _Bound | None] = {}
+        self.faults = Faults()
+        self.faults.update(source.faults)
+        self.bound: dict[str, Binding | None] = {}
+        self.plain: dict[str, PlainRows | None] = {}
         self.count = 0
         self.expanded = 0
-        self.ids = _Repeated()
-        self.keys = _Repeated()
-        self.contents = _Repeated()
-        self.repeated_contents: frozenset[int] = frozenset()
+        self.is_cut = False
+        self.ids = Repeats()
+        self.keyed_ids = Repeats()  # those of exported rows may be the same
+        self.keys = Repeats()
+        self.occurrences = Occurrences()
         self.front: dict[str, None] = {}
         self.inputs: dict[str, None] = {}
         self.carried: dict[str, None] = {}
+        self.variables: dict[str, None] = {}
 
     def run(self) -> Checked:
+        excess = self.source.excess(self.max_expand)
+        if excess:
+            self.faults.add(excess)
+            raise self.faults.error()
         try:
-            for row in self.source.rows():
-                self._look(row)
+            for rows in _chunks(self.source.rows()):
+                if self.expanded > self.max_expand and self.source.expansions:
+                    self.is_cut = True  # a matrix may go on for long
+                    break
+                self._take(rows)
         except ManifestError as error:
-            self.faults += error.faults
+            self.faults.update(error.faults)
         else:
             self._look_at_the_whole()
         if self.faults:
-            raise ManifestError(sorted(set(self.faults)))
-        self.repeated_contents = self.contents.found()
+            raise self.faults.error()
+        own = self.source.columns or (*self.front, *self.inputs)
         return Checked(
-            columns=self.source.columns or (*self.front, *self.inputs, *self.carried),
+            columns=tuple(dict.fromkeys((*own, *self.carried, *self.variables))),
             count=self.count,
             models={name: bound.form.model for name, bound in self.bound.items() if bound},
-            read_specs=self._specs,
+            spool=self.spool,
+            numbers=self.occurrences.numbers(),
         )
 
-    # First pass.
+    def _take(self, rows: Sequence[Row]) -> None:
+        """Check some rows and spool their jobs, in their order."""
+        ready = self._plain_specs(rows) if self.source.is_table else ()
+        specs: list[Spec] = [spec for spec in ready if spec is not None]
+        if len(specs) == len(rows):
+            self._keep(specs)
+            return
+        specs = []
+        for row, spec in zip(rows, ready or [None] * len(rows), strict=True):
+            if spec is not None:
+                specs.append(spec)
+                continue
+            for other in self._row(row):
+                specs.append(other)
+                if len(specs) >= _CHUNK_ROWS:
+                    self._keep(specs)
+                    specs = []
+        self._keep(specs)
 
-    def _look(self, row: Row) -> None:
-        self.faults += row.faults
+    def _keep(self, specs: list[Spec]) -> None:
+        if self.faults or not specs:
+            return
+        add = self.occurrences.add
+        for spec in specs:
+            if not spec[_HAS_ID]:
+                add(occurrence_key(spec[_ROW_ID], spec[_KIND], spec[_VARIANT]))
+        self.spool.append(specs)
+
+    def _plain_specs(self, rows: Sequence[Row]) -> list[Spec | None]:
+        """Return the job of each row that is plain and has no fault, None for the others."""
+        found: list[Spec | None] = [None] * len(rows)
+        columns, use_keys = self.source.columns, self.use_keys
+        groups = plain_groups(rows, columns, use_keys=use_keys)
+        for places in groups.values():
+            first = rows[places[0]]
+            name = self._model_name(first)
+            if name not in self.plain:
+                bound = self._bind(first)
+                self.plain[name] = (
+                    PlainRows.of(bound, columns, use_keys=use_keys) if bound else None
+                )
+            plain = self.plain[name]
+            if plain is None:
+                continue
+            chosen = rows if len(places) == len(rows) else [rows[place] for place in places]
+            taken = plain.check(chosen, file=self.source.path)
+            self.ids.update(taken.id_hashes)
+            self.keyed_ids.update(taken.keyed_id_hashes)
+            self.keys.update(taken.key_hashes)
+            self.count += taken.jobs
+            if len(places) == len(rows):
+                return taken.specs
+            for place, spec in zip(places, taken.specs, strict=True):
+                found[place] = spec
+        return found
+
+    # One row.
+
+    def _row(self, row: Row) -> Iterator[Spec]:
+        """Check a row; yield its jobs if there is no fault so far."""
+        self.faults.update(row.faults)
         if row.faults and self.source.is_table:
             self.count += 1  # its cells may have slipped into other columns
             return
+        file = row.file or self.source.path
 
         def report(name: str, message: str) -> None:
-            line = row.lines.get(name, row.line)
-            self.faults.append(Fault(self.source.path, line, name, message))
+            # What has a line of its own stands in the manifest itself.
+            place = (self.source.path, row.lines[name]) if name in row.lines else (file, row.line)
+            self.faults.add(Fault(*place, name, message))
 
-        has_id = self._look_at_names(row, report)
+        self._look_at_names(row, report)
         bound = self._bind(row)
         if bound is None:
             self.count += 1
             return
         pairs = self._pairs(row, bound, report)
-        inputs = self._typed(row, bound, pairs, report)
+        inputs = _typed(row, pairs, report)
         self._validate(inputs, bound, pairs, report, row)
-        chosen = self._variants(row, bound, inputs, report)
-        self.count += len(chosen)
-        if chosen is not _SINGLE:
-            self.expanded += len(chosen)
-        if not has_id:
-            base = self._hash(bound.form.model, inputs)
-            for variant in chosen:
-                self.contents.add(occurrence_key(base, variant))
+        expansion = self._expansion(row, bound, inputs, report)
+        self.count += expansion.jobs
+        if expansion is not _SINGLE or row.variables:
+            self.expanded += expansion.jobs
+        carried = self._carried(row, bound, pairs, report)
         if not self.source.is_table:
-            self._collect_columns(row, bound, pairs, chosen)
+            self._collect_columns(row, bound, pairs, expansion)
+        self.carried.update(dict.fromkeys(carried[0]))
+        self.variables.update(dict.fromkeys(carried[1]))
+        if not self.faults and self.expanded <= self.max_expand:
+            yield from self._specs(row, bound, pairs, inputs, expansion, carried)
 
-    def _look_at_names(self, row: Row, report: Report) -> bool:
-        """Check the names of a row; return whether it has an id, be it a wrong one."""
+    def _look_at_names(self, row: Row, report: Report) -> None:
         try:
             row_id = _text(row.id)
         except ValueError as error:
             report("id", str(error))
-            return True
+            return
         if row_id:
             problem = name_problem(row_id, most=MAX_ID)
             if problem:
                 report("id", f"the id {shown(row_id)} {problem}")
-            self.ids.add(hash(row_id))
-        if self.use_keys and row.result_key:
+        has_key = self.use_keys and bool(row.result_key)
+        if row_id:
+            (self.keyed_ids if has_key else self.ids).add(hash(row_id))
+        if has_key:
             self.keys.add(hash(row.result_key))
-        return bool(row_id)
 
-    def _look_at_the_whole(self) -> None:
-        if self.count == 0 and not self.faults:
-            message = "has no rows below its header: it needs at least one job"
-            self.faults.append(Fault(self.source.path, 0, "", message))
-        if self.expanded > self.max_expand:
-            message = (
-                f"`seeds` and `repeat` make {self.expanded:,} jobs, at most {self.max_expand:,} "
-                f"are allowed: shorten them, or raise --max-expand"
-            )
-            self.faults.append(Fault(self.source.path, 0, "", message))
-        ids, keys = self.ids.found(), self.keys.found()
-        if ids or keys:
-            self._name_duplicates(ids, keys)
-
-    def _name_duplicates(self, ids: frozenset[int], keys: frozenset[int]) -> None:
-        first_ids: dict[str, tuple[int, bool]] = {}
-        first_keys: dict[str, int] = {}
-        for row in self.source.rows():
-            key = row.result_key if self.use_keys else None
-            if key and hash(key) in keys:
-                first = first_keys.setdefault(key, row.line)
-                if first != row.line:
-                    self._duplicate_key(row, first)
-            row_id = _text_or_none(row.id)
-            if row_id and hash(row_id) in ids:
-                line, has_key = first_ids.setdefault(row_id, (row.line, bool(key)))
-                if row_id in first_ids and line != row.line and not (has_key and key):
-                    message = f"{row_id} is already the id in line {line}: ids must be unique"
-                    where = row.lines.get("id", row.line)
-                    self.faults.append(Fault(self.source.path, where, "id", message))
-
-    def _duplicate_key(self, row: Row, first: int) -> None:
-        message = (
-            f"{row.result_key} is already in line {first}: remove one of the two rows, or pass "
-            "--new-batch to pay for both as new jobs"
-        )
-        self.faults.append(Fault(self.source.path, row.line, "result_key", message))
+    def _pairs(self, row: Row, bound: Binding, report: Report) -> Sequence[Pair]:
+        if self.source.is_table:
+            return bound.pairs
+        pairs, faults = bound.pairs_of(row)
+        for name, message in faults:
+            if name in row.carried:  # the column's fault, not the row's
+                file = row.file or self.source.path
+                self.faults.add(Fault(file, row.header_line, name, message))
+            else:
+                report(name, message)
+        return pairs
 
     def _validate(
         self,
         inputs: Mapping[str, Any],
-        bound: _Bound,
-        pairs: Sequence[tuple[str, str]],
+        bound: Binding,
+        pairs: Sequence[Pair],
         report: Report,
         row: Row,
     ) -> None:
         for target in bound.missing:
-            if target not in inputs and not self._was_refused(target, pairs, row):
-                names = [name for name, other in pairs if other == target]
-                name = names[0] if names else _friendly(target, bound.form.model)
+            if target not in inputs and not _was_refused(target, pairs, row):
+                names = [pair.name for pair in pairs if pair.path[0] == target]
+                name = names[0] if names else bound.friendly(target)
                 report(name, f"is missing: {bound.form.model.id} requires it, fill it in")
-        for target, message in bound.form.problems(inputs):
-            name = next((name for name, other in pairs if other == target), target)
-            report(name, message)
+        for path, message in bound.form.problems(inputs):
+            name, place = _named(path, pairs, row)
+            report(name, f"{place}: {message}" if place else message)
 
-    def _was_refused(self, target: str, pairs: Sequence[tuple[str, str]], row: Row) -> bool:
-        # Its value is there but could not be typed or rendered: that is the fault to tell.
-        given = any(
-            other == target and not _is_absent(row.cells.get(name)) for name, other in pairs
-        )
-        return given or bool(row.faults)
+    def _expansion(
+        self, row: Row, bound: Binding, inputs: Mapping[str, Any], report: Report
+    ) -> _Expansion:
+        if (row.seeds is None and row.repeat is None) or (self.use_keys and row.result_key):
+            return _SINGLE
+        seeds, repeat = _own_words(row, has_seed=bound.form.model.seed in inputs)
+        if seeds is not None and repeat is not None:
+            report("seeds", "`seeds` and `repeat` in one row: keep one of them")
+            return _SINGLE
+        try:
+            if seeds is not None:
+                chosen = self._seeds(seeds, bound, inputs, report)
+                return _Expansion(len(chosen), seeds=chosen)
+            count = None if repeat is None else parse_repeat(repeat, most=self.max_expand)
+        except ValueError as error:
+            report("repeat" if seeds is None else "seeds", str(error))
+            return _SINGLE
+        return _SINGLE if count is None else _Expansion(count, repeat=count)
+
+    def _seeds(
+        self, written: Any, bound: Binding, inputs: Mapping[str, Any], report: Report
+    ) -> Sequence[int]:
+        seed_input = bound.form.model.seed
+        if seed_input is None:
+            raise ValueError(f"{bound.form.model.id} takes no seed: use `repeat`")
+        if seed_input in inputs:
+            raise ValueError(f"`seeds` and `{seed_input}` in one row: keep one of them")
+        seeds = parse_seeds(written, most=self.max_expand)
+        for seed in seeds:
+            for _, message in bound.form.problems({seed_input: seed}):
+                report("seeds", message)
+        return seeds
+
+    def _carried(
+        self, row: Row, bound: Binding, pairs: Sequence[Pair], report: Report
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what is carried besides a table's own cells, and the variables."""
+        given = {pair.name for pair in pairs}
+        carried = {
+            # An input that another one overrules comes back as what is only carried.
+            f"{META}{name}" if bound.of_column(name).pair else name: value
+            for name, value in row.cells.items()
+            if name in row.carried and name not in given and name not in ("id", "model")
+        }
+        carried |= {bound.carried_name(name): value for name, value in row.meta.items()}
+        own = carried.keys() | (row.cells.keys() if self.source.is_table else given)
+        variables = {}
+        for name, value in row.variables.items():
+            column = bound.carried_name(name)
+            if column in own or column in variables:
+                message = (
+                    f"a variable and a column that is carried along are both called {shown(name)}: "
+                    "both come back in the export, so rename one"
+                )
+                report(name, message)
+            variables[column] = value
+        return carried, variables
 
     def _collect_columns(
-        self,
-        row: Row,
-        bound: _Bound,
-        pairs: Sequence[tuple[str, str]],
-        chosen: Sequence[Variant],
+        self, row: Row, bound: Binding, pairs: Sequence[Pair], expansion: _Expansion
     ) -> None:
-        given = {name for name, _ in pairs}
+        given = {pair.name for pair in pairs}
         for name in row.cells:
             if name in ("id", "model"):
                 self.front[name] = None
             elif name in given:
                 self.inputs[name] = None
-        if chosen and chosen[0].seed is not None and bound.form.model.seed:
+        if expansion.seeds and bound.form.model.seed:
             self.inputs[bound.form.model.seed] = None
-        for name in row.meta:
-            self.carried[self._carried_name(name, bound)] = None
 
-    # Which column is which input.
+    def _specs(
+        self,
+        row: Row,
+        bound: Binding,
+        pairs: Sequence[Pair],
+        inputs: Mapping[str, Any],
+        expansion: _Expansion,
+        carried: tuple[dict[str, Any], dict[str, Any]],
+    ) -> Iterator[Spec]:
+        model, is_table = bound.form.model, self.source.is_table
+        base = input_hash(model.id, inputs, model.schema)
+        row_id = _text(row.id)
+        names = bound.input_columns if is_table else frozenset(pair.name for pair in pairs)
+        own = {
+            name: value
+            for name, value in row.cells.items()
+            if is_table or name in names or name in ("id", "model")
+        }
+        behind = carried[0] | carried[1]
+        settings = settings_of(inputs, model.schema, seed=model.seed)
+        spec: Spec | None = None
+        for variant in variants(seeds=expansion.seeds, repeat=expansion.repeat):
+            if spec is not None and variant.seed is None:  # the next take of the same
+                spec = (*spec[:_VARIANT], variant.name, *spec[_VARIANT + 1 :])
+                yield spec
+                continue
+            sent, hashed, given = inputs, base, {}
+            if variant.seed is not None and model.seed:
+                given = {model.seed: variant.seed}
+                sent = {**inputs, **given}
+                hashed = input_hash(model.id, sent, model.schema)
+            own_given = {} if is_table else given
+            # A plain tuple, in the order of the fields: see `Spec`.
+            spec = tuple(
+                JobSpec(
+                    file=row.file or self.source.path,
+                    line=row.line,
+                    row_id=row_id or numbered_id(base, 1),
+                    has_id=bool(row_id),
+                    variant=variant.name,
+                    variant_kind=variant.kind,
+                    model=model.id,
+                    inputs_json=encoded(sent),
+                    input_hash=hashed,
+                    cells_json=encoded(own | own_given | behind),
+                    input_columns=names.union(own_given),
+                    result_key=row.result_key if self.use_keys else None,
+                    est_micros=estimate_micros(model, sent),
+                    settings=settings,
+                    draw_seed=variant.kind == "take"
+                    and model.seed is not None
+                    and model.seed not in inputs,
+                )
+            )
+            yield spec
 
-    def _bind(self, row: Row) -> _Bound | None:
-        name = self.flag or _text_or_none(row.model) or self.fallback
+    # All rows together.
+
+    def _look_at_the_whole(self) -> None:
+        path = self.source.path
+        if self.count == 0 and not self.faults:
+            message = "has no rows below its header: it needs at least one job"
+            self.faults.add(Fault(path, 0, "", message))
+        if self.expanded > self.max_expand:
+            makers = "`matrix`, `zip`, " if self.source.expansions else ""
+            most = f"{self.max_expand:,}"
+            made = f"more than {most}" if self.is_cut else f"{self.expanded:,}"
+            message = (
+                f"{makers}`seeds` and `repeat` make {made} jobs, at most {most} are allowed: "
+                "shorten them, or raise --max-expand"
+            )
+            self.faults.add(Fault(path, 0, "", message))
+        ids = self.ids.found() | self.ids.shared_with(self.keyed_ids)
+        keys = self.keys.found()
+        if ids or keys:
+            try:
+                self._name_duplicates(ids, keys)
+            except ManifestError as error:  # the file is another one now
+                self.faults.update(error.faults)
+
+    def _name_duplicates(self, ids: frozenset[int], keys: frozenset[int]) -> None:
+        first_ids: dict[str, tuple[int, str, int, bool]] = {}
+        first_keys: dict[str, tuple[int, str, int]] = {}
+        for number, row in enumerate(self.source.rows()):
+            file = row.file or self.source.path
+            key = row.result_key if self.use_keys else None
+            if key and hash(key) in keys:
+                earlier = first_keys.setdefault(key, (number, file, row.line))
+                if earlier[0] != number:
+                    self._duplicate_key(row, _line_of(earlier[1], earlier[2], file))
+            row_id = _text_or_none(row.id)
+            if row_id and hash(row_id) in ids:
+                first = first_ids.setdefault(row_id, (number, file, row.line, bool(key)))
+                if first[0] != number and not (first[3] and key):
+                    where = _line_of(first[1], first[2], file)
+                    message = f"{row_id} is already the id in {where}: ids must be unique"
+                    if "id" in row.lines:
+                        file = self.source.path
+                    line = row.lines.get("id", row.line)
+                    self.faults.add(Fault(file, line, "id", message))
+
+    def _duplicate_key(self, row: Row, first: str) -> None:
+        message = (
+            f"{row.result_key} is already in {first}: remove one of the two rows, or pass "
+            "--new-batch to pay for both as new jobs"
+        )
+        file = row.file or self.source.path
+        self.faults.add(Fault(file, row.line, "result_key", message))
+
+    # Models.
+
+    def _model_name(self, row: Row) -> str:
+        return self.flag or _text_or_none(row.model) or self.fallback
+
+    def _bind(self, row: Row) -> Binding | None:
+        name = self._model_name(row)
         if name not in self.bound:
-            self.bound[name] = self._new_bound(name, row)
+            self.bound[name] = self._new_binding(name, row)
         elif self.bound[name] is None and self._names_model(row):
             self._unknown_model(name, row)
         return self.bound[name]
 
-    def _new_bound(self, name: str, row: Row) -> _Bound | None:
+    def _new_binding(self, name: str, row: Row) -> Binding | None:
         model = self.models.get(name)
         if model is None:
             self._unknown_model(name, row)
@@ -331,267 +568,144 @@ class _Checker:
         if name in self.schemas:
             model = replace(model, schema=self.schemas[name])
         try:
-            form = Form(model, allow_private_inputs=self.allow_private)
+            form = Form(
+                model,
+                allow_private_inputs=self.allow_private,
+                allow_unknown_inputs=self.allow_unknown,
+            )
         except ValueError as error:
             reason = str(error).splitlines()[0]
             message = f"the input schema of {name} cannot be used: {reason}"
             raise ManifestError([Fault(self.source.path, 0, "model", message)]) from None
-        bound = _Bound(form, known=(*form.properties, *model.aliases), missing=form.required)
+        bound = Binding(form)
         if self.source.is_table:
-            self._bind_columns(bound)
+            file, line = row.file or self.source.path, self.source.header_line
+            for column, problem in bound.bind(self.source.columns):
+                self.faults.add(Fault(file, line, column, problem))
         return bound
-
-    def _bind_columns(self, bound: _Bound) -> None:
-        path, line = self.source.path, self.source.header_line
-        for column in self.source.columns:
-            if column.strip() in ROW_WORDS:
-                continue
-            target, problem = self._target(column.strip(), bound)
-            if problem:
-                self.faults.append(Fault(path, line, column, problem))
-            if target:
-                bound.pairs.append((column, target))
-        bound.input_columns = frozenset(column for column, _ in bound.pairs)
-        present = {target for _, target in bound.pairs}
-        for target in bound.form.required:
-            if target not in present:
-                name = _friendly(target, bound.form.model)
-                message = f"there is no such column, and {bound.form.model.id} requires it: add it"
-                self.faults.append(Fault(path, line, name, message))
-        bound.missing = tuple(name for name in bound.form.required if name in present)
-
-    def _target(self, name: str, bound: _Bound) -> tuple[str | None, str | None]:
-        """Return the input that a table's column is for, and what is wrong with its name."""
-        model = bound.form.model
-        forced = name.startswith(_INPUT)
-        wanted = name.removeprefix(_INPUT) if forced else name
-        target = wanted if wanted in bound.form.properties else model.aliases.get(wanted)
-        if target or name.startswith(_META):
-            return target, None
-        if forced:
-            hint = suggestion(wanted, bound.known) or f"its inputs are {_listed(bound)}"
-            return None, f"{model.id} has no such input: {hint}".rstrip()
-        meant = nearly(name, bound.known) or nearly(name, ROW_WORDS)
-        if meant is None:
-            return None, None
-        return None, (
-            f"did you mean `{meant}`? write `meta.{name}` if it is meant to be carried along"
-        )
-
-    def _pairs(self, row: Row, bound: _Bound, report: Report | None) -> Sequence[tuple[str, str]]:
-        if self.source.is_table:
-            return bound.pairs
-        pairs = []
-        for name in row.cells:
-            if name in ("id", "model"):
-                continue
-            if name not in bound.targets:
-                bound.targets[name] = self._key_target(name, bound)
-            target = bound.targets[name]
-            if target:
-                pairs.append((name, target))
-            elif report:
-                report(name, self._unknown_key(name, bound))
-        own = {target for name, target in pairs if name not in row.defaulted}
-        if _is_given(row, "seeds") and bound.form.model.seed:
-            own.add(bound.form.model.seed)
-        return [(n, t) for n, t in pairs if n not in row.defaulted or t not in own]
-
-    def _key_target(self, name: str, bound: _Bound) -> str | None:
-        wanted = name.removeprefix(_INPUT)
-        return wanted if wanted in bound.form.properties else bound.form.model.aliases.get(wanted)
-
-    def _unknown_key(self, name: str, bound: _Bound) -> str:
-        hint = suggestion(name, (*bound.known, *ROW_WORDS, "meta"))
-        hint = hint or f"the inputs are {_listed(bound)}; "
-        return f"unknown key: {hint}what is to be carried along goes under `meta`"
-
-    def _carried_name(self, name: str, bound: _Bound) -> str:
-        """Return the column under which a YAML `meta` value comes back as the same."""
-        taken = (
-            name in ROW_WORDS
-            or name in RESULT_COLUMNS
-            or name.startswith((_INPUT, _META))
-            or name != name.strip()
-            or not name
-        )
-        if taken or any(self._target(name, bound)):
-            return f"{_META}{name}"
-        return name
-
-    # Both passes.
-
-    def _typed(
-        self,
-        row: Row,
-        bound: _Bound,
-        pairs: Sequence[tuple[str, str]],
-        report: Report,
-    ) -> dict[str, Any]:
-        inputs: dict[str, Any] = {}
-        convert = bound.form.convert
-        cells = row.cells
-        for name, target in pairs:
-            value = cells.get(name)
-            if not value and _is_absent(value):
-                continue
-            if value.__class__ is str and value.isspace():
-                continue
-            if target in inputs:
-                other = next(n for n, t in pairs if t == target)
-                report(name, f"sets {target}, which `{other}` sets too: keep one")
-                continue
-            try:
-                inputs[target] = convert[target](value)
-            except ValueError as error:
-                report(name, str(error))
-        return inputs
-
-    def _variants(
-        self, row: Row, bound: _Bound, inputs: Mapping[str, Any], report: Report
-    ) -> Sequence[Variant]:
-        if (row.seeds is None and row.repeat is None) or (self.use_keys and row.result_key):
-            return _SINGLE
-        seed_input = bound.form.model.seed
-        own_seed = seed_input in inputs
-        seeds, repeat = row.seeds, row.repeat
-        # A row's own words win over the manifest's defaults.
-        if (
-            seeds is not None
-            and "seeds" in row.defaulted
-            and (own_seed or _is_given(row, "repeat"))
-        ):
-            seeds = None
-        if repeat is not None and "repeat" in row.defaulted and _is_given(row, "seeds"):
-            repeat = None
-        if seeds is not None and repeat is not None:
-            report("seeds", "`seeds` and `repeat` in one row: keep one of them")
-            return _SINGLE
-        try:
-            if seeds is not None:
-                return self._seed_variants(seeds, bound, own_seed=own_seed, report=report)
-            count = None if repeat is None else parse_repeat(repeat, most=self.max_expand)
-        except ValueError as error:
-            report("repeat" if seeds is None else "seeds", str(error))
-            return _SINGLE
-        return _SINGLE if count is None else tuple(variants(seeds=None, repeat=count))
-
-    def _seed_variants(
-        self, written: Any, bound: _Bound, *, own_seed: bool, report: Report
-    ) -> Sequence[Variant]:
-        seed_input = bound.form.model.seed
-        if seed_input is None:
-            raise ValueError(f"{bound.form.model.id} takes no seed: use `repeat`")
-        if own_seed:
-            raise ValueError(f"`seeds` and `{seed_input}` in one row: keep one of them")
-        seeds = parse_seeds(written, most=self.max_expand)
-        for seed in seeds:
-            for _, message in bound.form.problems({seed_input: seed}):
-                report("seeds", message)
-        return tuple(variants(seeds=seeds, repeat=None))
-
-    def _hash(self, model: Model, inputs: Mapping[str, Any]) -> str:
-        return input_hash(model.id, inputs, model.schema)
-
-    # Second pass.
-
-    def _specs(self) -> Iterator[JobSpec]:
-        numbers = RowIds(self.repeated_contents)
-        for row in self.source.rows():
-            if row.faults:
-                raise files.changed(self.source.path)
-            yield from self._row_specs(row, numbers)
-
-    def _changed(self, _name: str, _message: str) -> None:
-        # The first pass found no fault, so the file is another one now.
-        raise files.changed(self.source.path)
-
-    def _row_specs(self, row: Row, numbers: RowIds) -> Iterator[JobSpec]:
-        changed = self._changed
-        bound = self._bind(row)
-        if bound is None:
-            raise files.changed(self.source.path)
-        model = bound.form.model
-        pairs = self._pairs(row, bound, None)
-        inputs = self._typed(row, bound, pairs, changed)
-        base = self._hash(model, inputs)
-        settings = settings_of(inputs, model.schema, seed=model.seed)
-        row_id = _text(row.id)
-        key = row.result_key if self.use_keys else None
-        names = (
-            bound.input_columns if self.source.is_table else frozenset(name for name, _ in pairs)
-        )
-        for variant in self._variants(row, bound, inputs, changed):
-            sent: Mapping[str, Any] = inputs
-            hashed = base
-            if variant.seed is not None and model.seed:
-                sent = {**inputs, model.seed: variant.seed}
-                hashed = self._hash(model, sent)
-            yield JobSpec(
-                file=self.source.path,
-                line=row.line,
-                row_id=row_id or numbers.next(base, variant),
-                has_id=bool(row_id),
-                variant=variant.name,
-                variant_kind=variant.kind,
-                model=model.id,
-                inputs_json=encoded(sent),
-                input_hash=hashed,
-                cells_json=encoded(
-                    row.cells if self.source.is_table else self._cells(row, bound, names, variant)
-                ),
-                input_columns=names
-                if self.source.is_table or variant.seed is None
-                else names | {str(model.seed)},
-                result_key=key,
-                est_micros=estimate_micros(model, sent),
-                settings=settings,
-                draw_seed=variant.kind == "take"
-                and model.seed is not None
-                and model.seed not in inputs,
-            )
-
-    def _cells(
-        self, row: Row, bound: _Bound, names: frozenset[str], variant: Variant
-    ) -> dict[str, Any]:
-        cells = {
-            name: value
-            for name, value in row.cells.items()
-            if name in names or name in ("id", "model")
-        }
-        if variant.seed is not None and bound.form.model.seed:
-            cells[bound.form.model.seed] = variant.seed
-        for name, value in row.meta.items():
-            cells[self._carried_name(name, bound)] = value
-        return cells
-
-    # Models that are not there.
 
     def _names_model(self, row: Row) -> bool:
         return self.flag is None and _text_or_none(row.model) is not None
 
     def _unknown_model(self, name: str, row: Row) -> None:
-        line, column = self.source.key_lines.get("model", 0), "model"
+        file, line, column = self.source.path, self.source.key_lines.get("model", 0), "model"
         if self.flag is not None:
             line, column = 0, "--model"
         elif self._names_model(row):
-            line = row.lines.get("model", row.line)
+            file, line = row.file or file, row.lines.get("model", row.line)
         message = (
             f"unknown model {name}: {suggestion(name, self.models)}"
             f"known are {', '.join(sorted(self.models))}"
         )
-        self.faults.append(Fault(self.source.path, line, column, message))
+        self.faults.add(Fault(file, line, column, message))
 
 
-_SINGLE: Sequence[Variant] = (ONLY,)
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield rows in order, so many at a time that they need little memory."""
+    rows = iter(rows)
+    for row in rows:
+        chunk = [row]
+        room = _CHUNK_CHARACTERS
+        for other in islice(rows, _CHUNK_ROWS - 1):
+            chunk.append(other)
+            room -= _size(other)
+            if room < 0:
+                break
+        yield chunk
 
 
-def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+def _size(row: Row) -> int:
+    try:
+        return len("".join(row.cells.values()))
+    except TypeError:  # not all are texts
+        return len(str(row.cells))
 
 
-def _is_given(row: Row, word: str) -> bool:
-    return getattr(row, word) is not None and word not in row.defaulted
+def _typed(row: Row, pairs: Sequence[Pair], report: Report) -> dict[str, Any]:
+    """Return the inputs of a row with their types."""
+    inputs: dict[str, Any] = {}
+    given: list[Pair] = []
+    cells = row.cells
+    for pair in pairs:
+        name, path, convert = pair
+        value = cells.get(name)
+        if is_blank(value):
+            continue
+        clash = None
+        if path[0] in inputs:
+            clash = next((it for it in given if overlap(it.path, path)), None)
+        if clash is not None:
+            common = dotted(min(clash.path, path, key=len))
+            report(name, f"sets {common}, which `{clash.name}` sets too: keep one")
+            continue
+        try:
+            converted = convert(value)
+        except ValueError as error:
+            report(name, str(error))
+            continue
+        given.append(pair)
+        _place(inputs, path, converted)
+    for name, value in inputs.items():
+        inputs[name] = _settled(value, (name,), given, report)
+    return inputs
+
+
+class _Parts(dict[Any, Any]):
+    """A list or mapping that is filled by several columns."""
+
+
+def _place(inputs: dict[str, Any], path: Path, value: Any) -> None:
+    whole: Any = inputs
+    for step in path[:-1]:
+        whole = whole.setdefault(step, _Parts())
+    whole[path[-1]] = value
+
+
+def _settled(value: Any, path: Path, given: Sequence[Pair], report: Report) -> Any:
+    """Return what several columns fill as the list or mapping it is."""
+    if not isinstance(value, _Parts):
+        return value
+    parts = {step: _settled(part, (*path, step), given, report) for step, part in value.items()}
+    if not any(isinstance(step, int) for step in parts):
+        return parts
+    if sorted(map(str, parts)) == sorted(map(str, range(len(parts)))):
+        return [parts[place] for place in range(len(parts))]
+    last = max(step for step in parts if isinstance(step, int))
+    name = next(pair.name for pair in given if pair.path[: len(path) + 1] == (*path, last))
+    gap = next((place for place in range(last + 1) if place not in parts), last + 1)
+    report(name, f"`{dotted((*path, gap))}` is empty: fill the places of a list from 0 on")
+    return [parts[step] for step in sorted(parts, key=str)]
+
+
+def _named(path: Path, pairs: Sequence[Pair], row: Row) -> tuple[str, str]:
+    """Return the column that a place was filled by, and where in it the place is."""
+    filled = [pair for pair in pairs if not is_blank(row.cells.get(pair.name))]
+    above = [pair for pair in filled if path[: len(pair.path)] == pair.path]
+    if above:
+        pair = max(above, key=lambda pair: len(pair.path))
+        rest = path[len(pair.path) :]
+        place = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in rest)
+        return pair.name, place.removeprefix(".")
+    inside = [pair.name for pair in filled if pair.path[: len(path)] == path]
+    return (inside[0] if inside else dotted(path)), ""
+
+
+def _own_words(row: Row, *, has_seed: bool) -> tuple[Any, Any]:
+    """Return `seeds` and `repeat`: a row's own words win over the manifest's defaults."""
+    seeds, repeat = row.seeds, row.repeat
+    own_seeds = seeds is not None and "seeds" not in row.defaulted
+    own_repeat = repeat is not None and "repeat" not in row.defaulted
+    if not own_seeds and (has_seed or own_repeat):
+        seeds = None
+    if not own_repeat and own_seeds:
+        repeat = None
+    return seeds, repeat
+
+
+def _was_refused(target: str, pairs: Sequence[Pair], row: Row) -> bool:
+    # Its value is there but could not be typed or rendered: that is the fault to tell.
+    given = any(pair.path[0] == target and not is_blank(row.cells.get(pair.name)) for pair in pairs)
+    return given or bool(row.faults)
 
 
 def _text(value: Any) -> str:
@@ -602,11 +716,5 @@ def _text_or_none(value: Any) -> str | None:
     return None if isinstance(value, list | dict) else _text(value) or None
 
 
-def _friendly(target: str, model: Model) -> str:
-    """Return the name people use for an input: its first alias, else its own."""
-    return next((alias for alias, name in model.aliases.items() if name == target), target)
-
-
-def _listed(bound: _Bound) -> str:
-    names = {fold(name): name for name in bound.known}
-    return ", ".join(names.values())
+def _line_of(file: str, line: int, here: str) -> str:
+    return f"line {line}" if file == here else f"{file}:{line}"

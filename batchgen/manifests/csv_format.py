@@ -1,40 +1,44 @@
-"""CSV and TSV: read lazily, line by line, so that a million rows need no memory."""
+"""CSV and TSV: read lazily, block by block, so that a million rows need no memory."""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from io import StringIO
+from itertools import chain
+from pathlib import PurePath
 from typing import TextIO
 
-from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, unescaped
+from batchgen.domain.columns import DELIMITERS, RESULT_KEY
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files
+from batchgen.manifests.grid import Grid
 from batchgen.manifests.interface import ROW_WORDS, Row, Source
 
 LONGEST_CELL = 16 * 1024**2
 """Characters, of a line too: what is no table, or a quote left open, must not fill the memory."""
 
+_BLOCK = 256 * 1024  # characters
 _QUOTED = re.compile(r'"[^"]*("|$)')
-_DELIMITERS = ",;\t"
+_DECLARED = re.compile(r'"?sep=([^"\r\n])"?\s*', re.IGNORECASE)
+_FRIENDLY = frozenset({*ROW_WORDS, RESULT_KEY, "prompt", "image", "image_url"})
 
 
 def read(path: str) -> Source:
     """Open a table.
 
     Raises:
-        ManifestError: If it is not text in UTF-8, or its header is wrong.
+        ManifestError: If it is not text in UTF-8 or UTF-16, or its header is wrong.
     """
-    files.refuse_other_encodings(path)
     table = _Table(path)
     return Source(
         path=path,
-        stem=Path(path).stem,
+        stem=PurePath(path).stem,
         read_rows=table.rows,
         is_table=True,
-        columns=tuple(table.header[index] for index in table.own),
-        header_line=table.header_line,
-        has_result_keys=RESULT_KEY in table.names,
+        columns=table.grid.columns,
+        header_line=table.grid.header_line,
+        has_result_keys=table.grid.has_result_keys,
     )
 
 
@@ -42,121 +46,91 @@ class _Table:
     def __init__(self, path: str) -> None:
         self.path = path
         self.stamp = files.stamp(path)
-        self.delimiter = _delimiter(path)
+        self.delimiter, self.is_declared = self._delimiter()
         first = next(self._records(), None)
         if first is None:
-            raise self._fault(0, "", "is empty: it needs a header and at least one row")
-        self.header_line, self.header = first
-        self.names = [name.strip() for name in self.header]
-        self._refuse_duplicates()
-        ignored = set(RESULT_COLUMNS)
-        self.escaped: int | None = None
-        if {RESULT_KEY, ESCAPED_MARK} <= set(self.names):
-            self.escaped = self._index(ESCAPED_MARK)
-            ignored.add(ESCAPED_MARK)
-            self.header = [unescaped(name) for name in self.header]
-            self.names = [name.strip() for name in self.header]
-        self.own = [i for i, name in enumerate(self.names) if name and name not in ignored]
-        self.unnamed = [i for i, name in enumerate(self.names) if not name]
+            raise self._fault(0, "is empty: it needs a header and at least one row")
+        self.grid = Grid(path, *first)
 
     def rows(self) -> Iterator[Row]:
         if files.stamp(self.path) != self.stamp:
             raise files.changed(self.path)
-        own, width, escaped = self.own, len(self.header), self.escaped
-        columns = [self.header[index] for index in own]
-        straight = own == list(range(width))
-        words = [self._index(word) for word in ROW_WORDS]
-        key = self._index(RESULT_KEY)
         records = self._records()
         next(records)  # the header
-        for line, record in records:
-            # The user's own cells are verbatim, but in rows that say otherwise.
-            if escaped is not None and escaped < len(record) and record[escaped].strip():
-                record = list(map(unescaped, record))
-            faults = self._faults(line, record) if self.unnamed or len(record) > width else ()
-            if len(record) < width:
-                record = record + [""] * (width - len(record))
-            cells = dict(
-                zip(columns, record if straight else [record[i] for i in own], strict=False)
-            )
-            row_id, model, seeds, repeat = [
-                None if i is None else record[i].strip() or None for i in words
-            ]
-            result_key = None if key is None else record[key].strip() or None
-            yield Row(line, cells, row_id, model, seeds, repeat, result_key, faults=faults)
+        return self.grid.rows(records)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(LONGEST_CELL)  # the default refuses cells of more than 128 KiB
-        with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(self._lines(file), delimiter=self.delimiter, strict=True)
+        with files.open_text(self.path) as file:
+            lines = chain.from_iterable(self._blocks(file))
             line = 1
+            if self.is_declared:
+                next(lines)
+                line = 2
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            next_line = line  # of the reader's line 0
             try:
                 for record in reader:
                     # Spreadsheets leave rows of nothing but delimiters behind the last one.
                     if record and (record[0].strip() or any(cell.strip() for cell in record)):
                         yield line, record
-                    line = reader.line_num + 1
+                    line = reader.line_num + next_line
             except csv.Error as error:
                 what = "a quote is not closed, or text follows a closing quote"
-                raise self._fault(line, "", f"is not valid CSV ({error}): {what}") from None
-            except UnicodeDecodeError:
+                raise self._fault(line, f"is not valid CSV ({error}): {what}") from None
+            except UnicodeError:
                 raise files.undecodable(self.path) from None
 
-    def _lines(self, file: TextIO) -> Iterator[str]:
-        for number, line in enumerate(_lines_of(file), 1):
-            if len(line) == LONGEST_CELL:
+    def _blocks(self, file: TextIO) -> Iterator[StringIO]:
+        """Yield whole lines, many at once: line by line would take as long as all the rest."""
+        before, rest = 0, ""
+        while block := file.read(_BLOCK):
+            text = rest + block
+            # The \n that belongs to a \r at the end may come with the next block.
+            cut = max(text.rfind("\n"), text.rfind("\r", -_BLOCK, -1)) + 1
+            if "\0" in text:
+                line = self._line_at(before + text.index("\0"))
+                raise self._fault(line, "contains a NUL byte: save it as text in UTF-8")
+            yield StringIO(text[:cut], newline="")
+            before, rest = before + cut, text[cut:]
+            if len(rest) >= LONGEST_CELL:
                 message = f"the line has {LONGEST_CELL:,} characters or more: is this a table?"
-                raise self._fault(number, "", message)
-            if "\0" in line:
-                raise self._fault(number, "", "contains a NUL byte: save it as text in UTF-8")
-            yield line
+                raise self._fault(self._line_at(before), message)
+        yield StringIO(rest, newline="")
 
-    def _faults(self, line: int, record: Sequence[str]) -> tuple[Fault, ...]:
-        width = len(self.header)
-        if len(record) > width:
-            message = (
-                f"the row has {len(record)} cells, the header {width}: "
-                f'quote a cell that contains the delimiter ("…")'
-            )
-            return (Fault(self.path, line, "", message),)
-        if any(record[i].strip() for i in self.unnamed if i < len(record)):
-            column = next(i for i in self.unnamed if record[i].strip()) + 1
-            message = f"column {column} has a value but no name in the header: name it"
-            return (Fault(self.path, line, "", message),)
-        return ()
+    def _line_at(self, character: int) -> int:
+        """Return in which line a character is; counted only when a message needs it."""
+        line, is_return = 1, False
+        with files.open_text(self.path) as file:
+            while character and (text := file.read(min(character, _BLOCK))):
+                line += files.line_ends(text, after_return=is_return)
+                is_return = text.endswith("\r")
+                character -= len(text)
+        return line
 
-    def _refuse_duplicates(self) -> None:
-        seen: set[str] = set()
-        faults = []
-        for name in self.names:
-            if name and name in seen:
-                message = "the header has this column twice: rename one"
-                faults.append(Fault(self.path, self.header_line, name, message))
-            seen.add(name)
-        if faults:
-            raise ManifestError(faults)
+    def _delimiter(self) -> tuple[str, bool]:
+        """Return the delimiter, and whether the first line does nothing but name it."""
+        header = ""
+        with files.open_text(self.path) as file:
+            try:
+                for line in iter(partial(file.readline, LONGEST_CELL), ""):
+                    declared = _DECLARED.fullmatch(line) if not header else None
+                    if declared:
+                        return declared[1], True
+                    header += line
+                    # A name in quotes may hold line breaks.
+                    is_whole = header.strip() and header.count('"') % 2 == 0
+                    if is_whole or len(header) >= LONGEST_CELL:
+                        break
+            except UnicodeError:
+                raise files.undecodable(self.path) from None
+        bare = _QUOTED.sub("", header)
 
-    def _index(self, name: str) -> int | None:
-        return self.names.index(name) if name in self.names else None
+        def fitness(delimiter: str) -> tuple[int, int]:
+            names = {name.strip('" \r\n') for name in header.split(delimiter)}
+            return len(names & _FRIENDLY) * (delimiter in bare), bare.count(delimiter)
 
-    def _fault(self, line: int, column: str, message: str) -> ManifestError:
-        return ManifestError([Fault(self.path, line, column, message)])
+        return max(DELIMITERS, key=fitness), False
 
-
-def _lines_of(file: TextIO) -> Iterator[str]:
-    return iter(partial(file.readline, LONGEST_CELL), "")
-
-
-def _delimiter(path: str) -> str:
-    header = ""
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        try:
-            for line in _lines_of(file):
-                header += line
-                # A name in quotes may hold line breaks.
-                if len(header) >= LONGEST_CELL or (header.strip() and header.count('"') % 2 == 0):
-                    break
-        except UnicodeDecodeError:
-            raise files.undecodable(path) from None
-    bare = _QUOTED.sub("", header)
-    return max(_DELIMITERS, key=bare.count)
+    def _fault(self, line: int, message: str) -> ManifestError:
+        return ManifestError([Fault(self.path, line, "", message)])

@@ -15,6 +15,9 @@ from batchgen.domain.errors import Fault
 ROW_WORDS = ("id", "model", "seeds", "repeat")
 """Columns and keys of a row that are batchgen's, not the model's."""
 
+ENTRY_WORDS = ("meta", "from", "matrix", "zip", "exclude", "include")
+"""Further keys of a YAML job that are batchgen's."""
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -37,7 +40,11 @@ class Row(NamedTuple):
         variables: Of the matrix or zip it comes from, in order: each becomes a column of the
             export behind all others.
         file: Where the row stands if not in the manifest itself: a table that it names, or a
-            sheet of a workbook. Messages show it instead of the manifest's path.
+            sheet of a workbook. Messages show it instead of the manifest's path, but for what
+            has a line of its own in `lines`.
+        carried: Names of `cells` that are columns of a table, although the manifest is none:
+            they follow a table's rules, and are carried through if they are no inputs.
+        header_line: Line of that table's header.
     """
 
     line: int
@@ -53,6 +60,22 @@ class Row(NamedTuple):
     faults: tuple[Fault, ...] = ()
     variables: Mapping[str, Any] = NOTHING
     file: str | None = None
+    carried: frozenset[str] = frozenset()
+    header_line: int = 1
+
+
+class Expansion(NamedTuple):
+    """How many jobs one entry of a manifest makes, as far as it can be told without making them.
+
+    Attributes:
+        line: Where the entry says so.
+        key: The key that says so.
+        jobs: How many at most.
+    """
+
+    line: int
+    key: str
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,7 @@ class Source:
         has_result_keys: Whether it is an export, with keys to match its rows by.
         key_lines: Lines of the manifest's own keys (`batch`, `model`, …).
         faults: What is wrong with the manifest's own keys; `check` raises them with the rows'.
+        expansions: What `matrix` and `zip` make, counted before any row is read.
     """
 
     path: str
@@ -86,6 +110,19 @@ class Source:
     has_result_keys: bool = False
     key_lines: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    expansions: tuple[Expansion, ...] = ()
+
+    def excess(self, most: int) -> Fault | None:
+        """Return what is wrong if the manifest would expand to more than `most` jobs."""
+        total = sum(expansion.jobs for expansion in self.expansions)
+        if total <= most:
+            return None
+        largest = max(self.expansions, key=lambda expansion: expansion.jobs)
+        makes = f"makes {largest.jobs:,} jobs"
+        if largest.jobs < total:
+            makes += f", and all of them together {total:,}"
+        message = f"{makes}, at most {most:,} are allowed: shorten it, or raise --max-expand"
+        return Fault(self.path, largest.line, largest.key, message)
 
     def rows(self) -> Iterator[Row]:
         """Read the rows in order, from the start.

@@ -1,8 +1,14 @@
-"""Which URLs a service may be asked to fetch an image, video or sound from."""
+"""Which inputs are URLs of images, video or audio, and which URLs a service may fetch from."""
 
 import ipaddress
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
+
+from batchgen.domain.jobs import Model
+from batchgen.manifests import schemas
+from batchgen.manifests.schemas import Path, Schema
 
 MAX_URL = 2048
 """Characters; Runway's limit for an asset's URL."""
@@ -12,9 +18,48 @@ _PUBLIC = re.compile(
     r"(?::[1-9][0-9]{0,3})?(?:/[!-;=?-\[\]_a-z~%]*)?",
     re.ASCII | re.IGNORECASE,
 )
+_FIT = re.sub(rb"[^!-;=?-\[\]_a-z~%]", b"", bytes(range(128)))
+_MOST_ORIGINS = 10_000
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII | re.IGNORECASE)
 _LOCAL_SUFFIXES = ("localhost", "local", "internal", "lan", "home", "localdomain", "invalid")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
+
+
+def media_urls(model: Model, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield every media URL of a job's inputs: its place, itself, and what it is the URL of.
+
+    A place is written as a column names it: `image`, `images.0`, `elements.0.image`. The kind
+    is "image", "video" or "audio".
+    """
+    for path, url, kind in urls_at(model, inputs):
+        yield ".".join(map(str, path)), url, kind
+
+
+def urls_at(model: Model, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:
+    """Yield what `media_urls` does, with each place as the steps to it."""
+    properties = model.schema.get("properties", {})
+    for name, value in inputs.items():
+        kind = model.media.get(name)
+        if isinstance(value, str | list | dict) and (kind or name in properties):
+            schema = properties.get(name, schemas.ANYTHING)
+            yield from _urls((name,), value, schema, model.schema, kind)
+
+
+def _urls(
+    path: Path, value: Any, schema: Schema, root: Schema, kind: str | None
+) -> Iterator[tuple[Path, str, str]]:
+    if not isinstance(value, str | list | dict):
+        return
+    kind = kind or schemas.media_kind(schema, root)
+    if isinstance(value, str):
+        if kind:
+            yield path, value, kind
+        return
+    is_list = isinstance(value, list)
+    for step in range(len(value)) if is_list else value:
+        below = schemas.below(schema, root, step, value)
+        if below is not None:
+            yield from _urls((*path, step), value[step], below, root, kind if is_list else None)
 
 
 def url_problem(url: str, *, allow_private: bool) -> str | None:
@@ -27,6 +72,30 @@ def url_problem(url: str, *, allow_private: bool) -> str | None:
     if len(url) <= MAX_URL and _PUBLIC.fullmatch(url) and not _is_local_name(url.split("/")[2]):
         return None
     return _form_problem(url) or _place_problem(url, allow_private=allow_private)
+
+
+class PublicUrls:
+    """Knows at once that the URLs of one column are fine, when most are of few hosts."""
+
+    def __init__(self) -> None:
+        self._origins: set[str] = set()
+
+    def are_all(self, urls: Sequence[str]) -> bool:
+        """Return whether `url_problem` finds nothing in any of them; False if it may."""
+        # As `_PUBLIC`, in two parts: the origin with its `/`, and whatever is behind it.
+        origins = {url[: url.find("/", 8) + 1] for url in urls}
+        if len(self._origins) > _MOST_ORIGINS:
+            self._origins.clear()
+        for origin in origins - self._origins:
+            if not _PUBLIC.fullmatch(origin) or _is_local_name(origin.split("/")[2]):
+                return False
+            self._origins.add(origin)
+        everything = "".join(urls)
+        return (
+            everything.isascii()
+            and not everything.encode().translate(None, _FIT)
+            and max(map(len, urls), default=0) <= MAX_URL
+        )
 
 
 def _form_problem(url: str) -> str | None:

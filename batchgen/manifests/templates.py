@@ -1,19 +1,36 @@
 """Templates in YAML values: a small, sandboxed part of Jinja.
 
-Allowed is what fills prompts: variables, filters, conditions, loops. A template cannot reach
-Python's objects, and cannot take long or grow large: names of nodes and filters are allow-listed,
-loops are counted, and whatever multiplies text is bounded.
+Allowed is what fills prompts: variables, filters, conditions, loops, and `choice`. A template
+cannot reach Python's objects, and cannot take long or grow large: names of nodes and filters are
+allow-listed, loops are counted, and whatever multiplies text is bounded.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+import json
+import keyword
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from batchgen.domain.jobs import encoded
 from batchgen.manifests.names import suggestion
+from batchgen.manifests.positions import UNPRINTABLE
+
+FUNCTIONS = frozenset({"range", "choice"})
+"""What a template may call."""
+
+Choose = Callable[[int, list[Any]], Any]
+"""Picks one of some options; the number says which call of the template asks."""
 
 MAX_OUTPUT = 100_000  # characters; prompts have a thousand
 MAX_STEPS = 10_000  # turns of all loops of one template together
+MOST_BITS = 1024  # of a whole number; schemas have 64
 
 _MARKS = ("{{", "{%", "{#")
+_WORDS = frozenset({"loop", "self", "true", "false", "none", "True", "False", "None"})
 _NODES = frozenset(
     {
         "Template",
@@ -109,70 +126,144 @@ class TemplateFault(Exception):
     """A template cannot be rendered; the message says why."""
 
 
+@dataclass(frozen=True)
+class Template:
+    """One text, compiled.
+
+    Attributes:
+        names: The variables it uses.
+        is_guarded: Whether it asks itself if one of them is there.
+        chooses: Whether it calls `choice`.
+        literal: The text around its expressions.
+        code: Jinja's template.
+    """
+
+    names: frozenset[str]
+    is_guarded: bool
+    chooses: bool
+    literal: str
+    code: Any
+
+
 def is_template(text: str) -> bool:
     """Return whether a text has anything in it that a template would fill."""
     return any(mark in text for mark in _MARKS)
 
 
-class Renderer:
-    """Renders texts with one set of variables; equal texts are rendered once."""
+def variable_problem(name: str) -> str | None:
+    """Return why templates could not use a variable of this name, None if they can."""
+    if not name.isidentifier():
+        return "is not a name a template can use: letters, digits and _ only"
+    if name in FUNCTIONS or name in _WORDS or keyword.iskeyword(name):
+        return "is a word of the templates themselves: take another name"
+    return None
 
-    def __init__(self, variables: Mapping[str, Any]) -> None:
-        self._variables = dict(variables)
-        self._rendered: dict[str, str] = {}
+
+def pick(identity: str, call: int, options: list[Any]) -> Any:
+    """Return one of some options, always the same for the same identity and call.
+
+    Each option draws a number of its own, and the highest wins (rendezvous hashing, Thaler and
+    Ravishankar 1998): so the order of the options does not matter, an option that is added
+    changes only the picks that it wins, and one that is removed only those that it had won. An
+    option that is there twice has two numbers. A change here changes prompts, and with them what
+    is paid for again.
+    """
+    drawn = hashlib.sha256(json.dumps([identity, call]).encode())
+    tickets: dict[str, int] = {}
+    best: tuple[bytes, Any] | None = None
+    for option in options:
+        text = json.dumps(option, sort_keys=True)
+        number = tickets[text] = tickets.get(text, 0) + 1
+        ticket = drawn.copy()
+        ticket.update(f" {number} {text}".encode())
+        if best is None or ticket.digest() > best[0]:
+            best = (ticket.digest(), option)
+    if best is None:
+        raise TemplateFault("template: `choice` needs at least one option")
+    return best[1]
+
+
+class Renderer:
+    """Renders texts; each is compiled once, whatever variables it is filled with."""
+
+    def __init__(self) -> None:
+        self._templates: dict[str, Template] = {}
         self._environment: Any = None
         self._steps = 0
+        self._calls = 0
+        self._choose: Choose | None = None
+        self._captured: Any = None
 
-    def render(self, text: str) -> str:
-        """Return a text with its variables filled in; text without any comes back unchanged.
+    def template(self, text: str) -> Template:
+        """Return a text compiled.
 
         Raises:
-            TemplateFault: If it is not a template, names an unknown variable, or asks for
-                something that is not allowed.
+            TemplateFault: If it is not a template, or asks for something that is not allowed.
+        """
+        if text not in self._templates:
+            with _told_as_fault():
+                self._templates[text] = self._compiled(text)
+        return self._templates[text]
+
+    def render(
+        self,
+        text: str,
+        variables: Mapping[str, Any],
+        *,
+        choose: Choose | None = None,
+        absent: Collection[str] = (),
+    ) -> Any:
+        """Return a text with its variables filled in; text without any comes back unchanged.
+
+        A text that is one expression and nothing else gives the expression's value, so that a
+        number stays a number.
+
+        Args:
+            text: What the user wrote.
+            variables: By name.
+            choose: Picks for `choice`; without it, `choice` is refused.
+            absent: Variables that exist, but have no value here.
+
+        Raises:
+            TemplateFault: If it cannot be rendered.
         """
         if not is_template(text):
             return text
-        if text not in self._rendered:
-            self._rendered[text] = self._fill(text)
-        return self._rendered[text]
+        template = self.template(text)
+        if not template.is_guarded and not template.names <= variables.keys():
+            for name in sorted(template.names - variables.keys()):
+                if name in absent:
+                    raise TemplateFault(_no_value(name))
+            refuse_unknown(template, variables)
+        self._steps = self._calls = 0
+        self._choose, self._captured = choose, None
+        with _told_as_fault():
+            filled = self._bounded(template.code.generate(variables))
+        if self._captured is None:
+            return filled
+        return _sendable(self._captured[0])
 
-    def _fill(self, text: str) -> str:
-        import jinja2
+    def _compiled(self, text: str) -> Template:
         from jinja2 import meta, nodes
 
         if self._environment is None:
             self._environment = self._build()
-        environment, self._steps = self._environment, 0
-        try:
-            tree = environment.parse(text)
-            _refuse_others(tree, nodes)
-            unknown = sorted(
-                meta.find_undeclared_variables(tree) - set(self._variables) - {"range"}
-            )
-            if unknown and not _guarded(tree, nodes):
-                raise TemplateFault(self._unknown(unknown[0]))
-            for loop in tree.find_all(nodes.For):
-                loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None)
-            return self._bounded(environment.from_string(tree).generate(self._variables))
-        except jinja2.TemplateSyntaxError as error:
-            said = str(error.message).rstrip(".")
-            raise TemplateFault(
-                f"is not a valid template: {said}: close it, or write {{{{ '{{{{' }}}} for plain "
-                "braces"
-            ) from None
-        except jinja2.UndefinedError as error:
-            raise TemplateFault(f"template: {error.message}") from None
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise TemplateFault(f"template: {error}") from None
-        except RecursionError:
-            raise TemplateFault("template: is nested too deeply") from None
-
-    def _unknown(self, name: str) -> str:
-        known = ", ".join(sorted(self._variables)) or "none"
-        return (
-            f"the variable `{name}` is not defined: {suggestion(name, self._variables)}"
-            f"variables come from `vars` (there: {known})"
-        )
+        tree = self._environment.parse(text)
+        _refuse_others(tree, nodes)
+        names = frozenset(meta.find_undeclared_variables(tree)) - FUNCTIONS
+        is_guarded = _guarded(tree, nodes)
+        chooses = any(node.node.name == "choice" for node in tree.find_all(nodes.Call))
+        literal = "\0".join(node.data for node in tree.find_all(nodes.TemplateData))
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None)
+        match tree.body:
+            case [nodes.Output(nodes=[nodes.Expr() as only])] if not isinstance(
+                only, nodes.TemplateData
+            ):
+                captured = nodes.Filter(only, "captured", [], [], None, None)
+                tree.body[0].nodes[0] = captured
+        code = self._environment.from_string(tree)
+        return Template(names, is_guarded, chooses, literal, code)
 
     def _bounded(self, parts: Iterable[str]) -> str:
         kept: list[str] = []
@@ -190,8 +281,27 @@ class Renderer:
                 raise TemplateFault(f"template: loops turn more than {MAX_STEPS:,} times")
             yield value
 
+    def _capture(self, _context: Any, value: Any) -> str:
+        from jinja2 import Undefined
+
+        if isinstance(value, Undefined):
+            return str(value)  # raises, and says which name it is
+        self._captured = (value,)
+        return ""
+
+    def _choice(self, options: Any) -> Any:
+        if self._choose is None:
+            raise TemplateFault(
+                "template: `choice` cannot be used here: it is for `vars`, and for the values of a "
+                "job but its id"
+            )
+        if not isinstance(options, list | tuple | range):
+            raise TemplateFault("template: `choice` needs a list, as choice([1, 2])")
+        self._calls += 1
+        return self._choose(self._calls, _sendable(options))
+
     def _build(self) -> Any:
-        from jinja2 import StrictUndefined
+        from jinja2 import StrictUndefined, pass_context
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         class Sandbox(ImmutableSandboxedEnvironment):
@@ -200,6 +310,19 @@ class Renderer:
             def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
                 _refuse_growth(operator, left, right)
                 return super().call_binop(context, operator, left, right)
+
+            def getattr(self, obj: Any, attribute: str) -> Any:
+                # Of a mapping, its keys are meant, also one that is called `items`.
+                if isinstance(obj, Mapping):
+                    return self.getitem(obj, attribute)
+                return super().getattr(obj, attribute)
+
+            def getitem(self, obj: Any, argument: Any) -> Any:
+                if isinstance(obj, Mapping):
+                    if isinstance(argument, str) and argument in obj:
+                        return obj[argument]
+                    return self.undefined(_no_such_key(obj, argument))
+                return super().getitem(obj, argument)
 
         environment = Sandbox(
             undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -210,9 +333,92 @@ class Renderer:
         replace, join = _bounded_replace, _bounded_join
         environment.filters = {
             name: function for name, function in environment.filters.items() if name in _FILTERS
-        } | {"replace": replace, "join": join, "counted": self._counted}
-        environment.globals = {"range": _bounded_range}
+        } | {
+            "replace": replace,
+            "join": join,
+            "counted": self._counted,
+            # A filter with a context is never run while compiling.
+            "captured": pass_context(partial(self._capture)),
+        }
+        environment.globals = {"range": _bounded_range, "choice": self._choice}
         return environment
+
+
+@contextmanager
+def _told_as_fault() -> Iterator[None]:
+    import jinja2
+
+    try:
+        yield
+    except jinja2.TemplateSyntaxError as error:
+        said = str(error.message).rstrip(".")
+        raise TemplateFault(
+            f"is not a valid template: {said}: close it, or write {{{{ '{{{{' }}}} for plain braces"
+        ) from None
+    except jinja2.UndefinedError as error:
+        raise TemplateFault(f"template: {error.message}") from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TemplateFault(f"template: {error}") from None
+    except RecursionError:
+        raise TemplateFault("template: is nested too deeply") from None
+
+
+def refuse_unknown(template: Template, known: Iterable[str]) -> None:
+    """Look for variables that do not exist.
+
+    Raises:
+        TemplateFault: If there is one, and the template does not ask whether it is there.
+    """
+    unknown = sorted(template.names - set(known))
+    if unknown and not template.is_guarded:
+        raise TemplateFault(
+            f"the variable `{unknown[0]}` is not defined: {suggestion(unknown[0], known)}variables "
+            f"come from `vars`, `matrix`, `zip` and `from` (there: "
+            f"{', '.join(sorted(known)) or 'none'})"
+        )
+
+
+def _no_value(name: str) -> str:
+    return (
+        f"the variable `{name}` has no value here: give it one, or write "
+        f"{{{{ {name} | default('…') }}}}"
+    )
+
+
+def _no_such_key(mapping: Mapping[Any, Any], key: Any) -> str:
+    names = [str(name) for name in mapping]
+    return (
+        f"there is no `{key}`: {suggestion(str(key), names)}there are {', '.join(names) or 'none'}"
+    )
+
+
+def _sendable(value: Any) -> Any:
+    """Return a value as JSON can hold it.
+
+    Raises:
+        TemplateFault: If it cannot, or is too large.
+    """
+    value = _jsonable(value)
+    _refuse_size(len(encoded(value)))
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case None | bool() | str():
+            return value
+        case int() if value.bit_length() <= MOST_BITS:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case Mapping():
+            return {str(name): _jsonable(part) for name, part in value.items()}
+        case int() | float():
+            raise TemplateFault("template: gives a number that is too large")
+        case Iterable():
+            return [_jsonable(part) for part in value]
+        case _:
+            raise TemplateFault("template: gives nothing that can be sent")
 
 
 def _refuse_others(tree: Any, nodes: Any) -> None:
@@ -224,10 +430,23 @@ def _refuse_others(tree: Any, nodes: Any) -> None:
             raise TemplateFault(f"template: there is no filter `{node.name}` here")
         if kind == "Test" and node.name not in _TESTS:
             raise TemplateFault(f"template: there is no test `{node.name}` here")
-        if kind == "Call" and not (isinstance(node.node, nodes.Name) and node.node.name == "range"):
-            raise TemplateFault("template: only `range(…)` may be called; use filters, as | upper")
+        if kind == "Call" and not (
+            isinstance(node.node, nodes.Name) and node.node.name in FUNCTIONS
+        ):
+            raise TemplateFault(
+                "template: only `range(…)` and `choice(…)` may be called; use filters, as | upper"
+            )
+        if kind == "Const" and isinstance(node.value, str):
+            _refuse_unprintable(node.value)
         if kind == "For" and node.recursive:
             raise TemplateFault("template: recursive loops are not allowed")
+
+
+def _refuse_unprintable(text: str) -> None:
+    # The file has none, but escapes in a template could make them, and no JSON holds U+D800.
+    bad = UNPRINTABLE.search(text)
+    if bad:
+        raise TemplateFault(f"template: makes the character U+{ord(bad[0]):04X}: remove it")
 
 
 def _guarded(tree: Any, nodes: Any) -> bool:

@@ -3,16 +3,17 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jsonschema_rs
 
 from batchgen.domain.jobs import Model
-from batchgen.manifests.media import url_problem
+from batchgen.manifests import media, schemas
+from batchgen.manifests.names import suggestion
+from batchgen.manifests.schemas import ANYTHING, HOUSE_TYPES, Path, Schema, Step, types_of
 
 Convert = Callable[[Any], Any]
-Schema = Mapping[str, Any]
 
 _NUMBER = re.compile(
     r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?"
@@ -28,14 +29,22 @@ _NAMES = {
     "object": "a mapping",
     "null": "empty",
 }
-_HOUSE_TYPES = {"float": "number", "int": "integer", "double": "number", "bool": "boolean"}
 _SHOWN = 60  # characters of a value in a message
+_PLACE = re.compile(r"0|[1-9][0-9]{0,3}")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+AS_IT_IS = "(--allow-unknown-inputs sends it as it is)"
 
 
 class Form:
     """A model's inputs as a form to fill: typing and checking of its values."""
 
-    def __init__(self, model: Model, *, allow_private_inputs: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        allow_private_inputs: bool = False,
+        allow_unknown_inputs: bool = False,
+    ) -> None:
         """Compile the model's schema.
 
         Raises:
@@ -44,11 +53,10 @@ class Form:
         self.model = model
         self.properties: Mapping[str, Schema] = model.schema.get("properties", {})
         self.required: tuple[str, ...] = tuple(model.schema.get("required", ()))
-        self.convert: dict[str, Convert] = {
-            name: _converter(schema, is_media=name in model.media)
-            for name, schema in self.properties.items()
-        }
-        self._allow_private = allow_private_inputs
+        self.allow_unknown = allow_unknown_inputs
+        self.allow_private = allow_private_inputs
+        self._typing = _Typing(model.schema)
+        self._converters: dict[Path, Convert] = {}
         self._lengths = [
             (name, schema.get("minLength", 0), schema.get("maxLength", math.inf))
             for name, schema in self.properties.items()
@@ -56,29 +64,100 @@ class Form:
         ]
         self._validator = jsonschema_rs.Draft202012Validator(self._compiled())
 
-    def problems(self, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the name of each input that breaks a rule, and what to do about it.
+    def converter(self, path: Path) -> Convert | None:
+        """Return what gives a value its type, None if the schema says nothing of it."""
+        if path not in self._converters:
+            schema, kind = self._at(path)
+            if schema is None or (len(path) > 1 and not schema):
+                return None
+            self._converters[path] = self._typing.converter(schema, is_media=kind is not None)
+        return self._converters[path]
 
-        Missing inputs are not looked for here.
+    def nested(self, name: str, rest: Sequence[str]) -> tuple[Path | None, str | None]:
+        """Return where `camera.zoom` leads, and what is wrong with it.
+
+        Args:
+            name: An input.
+            rest: The keys and places behind it.
+
+        Returns:
+            Nothing of both if the input is neither a list nor a mapping.
         """
-        if not self._validator.is_valid(inputs):
-            yield from self._broken_rules(inputs)
+        root, schema = self.model.schema, self.properties[name]
+        path: list[Step] = [name]
+        for word in rest:
+            kinds = _structures(schema, root)
+            if not kinds:
+                return None, (_no_parts(path, schema, root) if len(path) > 1 else None)
+            step: Step = int(word) if "array" in kinds and _PLACE.fullmatch(word) else word
+            found = None
+            if isinstance(step, int) or "object" in kinds:
+                found = schemas.below(schema, root, step)
+            if found is None and not self.allow_unknown:
+                return None, _no_such_part(path, word, schema, root, kinds)
+            path.append(step)
+            schema = ANYTHING if found is None else found
+        return tuple(path), None
+
+    def problems(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+        """Yield where each value stands that breaks a rule, and what to do about it.
+
+        Missing and unknown inputs are not looked for here; unknown keys inside of them are.
+        """
+        try:
+            broken = () if self._validator.is_valid(inputs) else list(self._broken_rules(inputs))
+        except UnicodeEncodeError:
+            yield from _half_characters((), inputs)
+            return
+        yield from broken
+        yield from self._wrong_lengths(inputs)
+        for path, url, _ in media.urls_at(self.model, inputs):
+            problem = media.url_problem(url, allow_private=self.allow_private)
+            if problem:
+                yield path, problem
+        if not self.allow_unknown:
+            for name, value in inputs.items():
+                if isinstance(value, list | dict) and name in self.properties:
+                    yield from self._unknown_keys((name,), value, self.properties[name])
+
+    def _wrong_lengths(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         for name, least, most in self._lengths:
             value = inputs.get(name)
             if isinstance(value, str) and (len(value) * 2 > most or least):
                 units = len(value) if value.isascii() else len(value.encode("utf-16-le")) // 2
                 if not least <= units <= most:
-                    yield name, _length_message(units, least, most, utf16=True)
-        for name in self.model.media:
-            value = inputs.get(name)
-            for url in value if isinstance(value, list) else (value,):
-                problem = (
-                    url_problem(url, allow_private=self._allow_private)
-                    if isinstance(url, str)
-                    else None
-                )
-                if problem:
-                    yield name, problem
+                    yield (name,), _length_message(units, least, most, utf16=True)
+
+    def _at(self, path: Path) -> tuple[Schema | None, str | None]:
+        """Return the schema at a place, and what kind of media its URL is for."""
+        root = self.model.schema
+        schema: Schema | None = self.properties.get(str(path[0]))
+        kind = self.model.media.get(str(path[0]))
+        for step in path[1:]:
+            if schema is None:
+                break
+            kind = kind or schemas.media_kind(schema, root)
+            schema = schemas.below(schema, root, step)
+            kind = kind if isinstance(step, int) else None
+        if schema is None:
+            return None, None
+        return schema, kind or schemas.media_kind(schema, root)
+
+    def _unknown_keys(self, path: Path, value: Any, schema: Schema) -> Iterator[tuple[Path, str]]:
+        root = self.model.schema
+        if isinstance(value, list):
+            parts: Iterable[tuple[Step, Any]] = enumerate(value)
+        else:
+            parts = value.items()
+        for step, part in parts:
+            below = schemas.below(schema, root, step, value)
+            if below is None:
+                if isinstance(step, str):
+                    known = schemas.keys_of(schema, root)
+                    hint = suggestion(step, known) or f"its keys are {', '.join(known)} "
+                    yield path, f"unknown key {shown(step)}: {hint}{AS_IT_IS}"
+            elif isinstance(part, list | dict):
+                yield from self._unknown_keys((*path, step), part, below)
 
     def _compiled(self) -> dict[str, Any]:
         schema: dict[str, Any] = _standard(self.model.schema)
@@ -90,25 +169,24 @@ class Form:
             schema["properties"][name].pop("minLength", None)
         return schema
 
-    def _broken_rules(self, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def _broken_rules(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         for error in self._validator.iter_errors(inputs):
-            path, rule_path = list(error.instance_path), list(error.schema_path)
-            name = str(path[0]) if path else ""
+            path, rule_path = tuple(error.instance_path), list(error.schema_path)
             keyword = str(rule_path[-1]) if rule_path else ""
             value: Any = inputs
             for step in path:
                 value = value[step]
-            rule = self._rule(rule_path)
-            place = "".join(f"[{step}]" for step in path[1:])
-            message = _message(keyword, rule, value) or error.message
-            yield name, f"{place}: {message}" if place else message
+            message = _message(keyword, self._rule(rule_path), value) or error.message
+            yield path, message
 
     def _rule(self, path: list[Any]) -> Any:
         rule: Any = self.model.schema
         for step in path:
             try:
-                rule = rule[step]
-            except (KeyError, IndexError, TypeError):  # behind a $ref
+                # The path leads through a reference, not to where it leads.
+                whole = isinstance(rule, Mapping) and "$ref" in rule and step not in rule
+                rule = (schemas.resolved(rule, self.model.schema) if whole else rule)[step]
+            except (KeyError, IndexError, TypeError):
                 return None
         return rule
 
@@ -118,6 +196,11 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = text.replace("\n", "⏎").replace("\r", "")
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def is_blank(value: Any) -> bool:
+    """Return whether a cell holds nothing."""
+    return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 def as_text(value: Any) -> str:
@@ -145,42 +228,193 @@ def _standard(schema: Any) -> Any:
             continue
         if key == "required" and not isinstance(value, list):
             continue
+        if key == "additionalProperties" and value is False:
+            continue  # unknown keys are told with what was meant
         if key == "type" and not isinstance(value, Mapping):
             names = [value] if isinstance(value, str) else value
-            standard = [_HOUSE_TYPES.get(name, name) for name in names]
+            standard = [HOUSE_TYPES.get(name, name) for name in names]
             kept[key] = standard[0] if isinstance(value, str) else standard
             continue
         kept[key] = value if key in {"default", "enum", "const"} else _standard(value)
     return kept
 
 
-def _types(schema: Schema) -> list[str]:
-    named = schema.get("type", [])
-    types = [
-        _HOUSE_TYPES.get(name, name) for name in ([named] if isinstance(named, str) else named)
-    ]
-    for keyword in ("anyOf", "oneOf"):
-        for branch in schema.get(keyword, ()):
-            types += [one for one in _types(branch) if one not in types]
-    return types
+class _Typing:
+    """Makes converters from the schemas of one model, each when it is first needed.
+
+    Not before: a schema may hold itself.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._known: dict[tuple[int, bool], Convert] = {}
+
+    def converter(self, schema: Schema, *, is_media: bool) -> Convert:
+        key = (id(schema), is_media)  # it lives as long as the model
+        if key not in self._known:
+            self._known[key] = self._new(schema, is_media=is_media)
+        return self._known[key]
+
+    def _new(self, schema: Schema, *, is_media: bool) -> Convert:
+        options = schemas.alternatives(schema, self._root)
+        types = list(dict.fromkeys(name for it in options for name in types_of(it) or ()))
+        enum = schema.get("enum") or [choice for it in options for choice in it.get("enum", ())]
+        if types == ["string"]:
+            return _to_media if is_media else _text_converter(enum)
+        if types == ["array"]:
+            return self._list_converter(schema, is_media=is_media)
+        if types == ["object"]:
+            return self._object_converter(schema)
+        if len(types) == 1 and types[0] in _SIMPLE:
+            return _with_choices(_SIMPLE[types[0]], enum)
+        return self._guess_converter(schema, types, enum, is_media=is_media)
+
+    def _below(self, schema: Schema, step: Step, whole: Any, *, is_media: bool) -> Any:
+        """Return one part of a list or mapping with its type."""
+        part, below = whole[step], schemas.below(schema, self._root, step, whole)
+        if below is None or part is None:
+            return part
+        is_media = is_media or schemas.media_kind(below, self._root) is not None
+        return self.converter(below, is_media=is_media)(part)
+
+    def _list_converter(self, schema: Schema, *, is_media: bool) -> Convert:
+        items = schemas.below(schema, self._root, 0) or ANYTHING
+        kinds = {name for it in schemas.alternatives(items, self._root) for name in _named(it)}
+        is_text = kinds <= {"string"}
+
+        def converted(value: Any) -> list[Any]:
+            if isinstance(value, str):
+                text = value.strip()
+                value = _parsed(text, list) if text.startswith("[") else [text] if is_text else text
+            if not isinstance(value, list):
+                raise ValueError(f'{shown(value)} is not a list: write it as JSON, as ["a", "b"]')  # noqa: TRY004 - one kind
+            return [
+                self._below(schema, place, value, is_media=is_media) for place in range(len(value))
+            ]
+
+        return converted
+
+    def _object_converter(self, schema: Schema) -> Convert:
+        def converted(value: Any) -> dict[str, Any]:
+            if isinstance(value, str) and value.strip().startswith("{"):
+                value = _parsed(value.strip(), dict)
+            if not isinstance(value, dict):
+                raise ValueError(  # noqa: TRY004 - one kind
+                    f'{shown(value)} is not a mapping: write it as JSON, as {{"a": 1}}'
+                )
+            return {key: self._below(schema, key, value, is_media=False) for key in value}
+
+        return converted
+
+    def _guess_converter(
+        self, schema: Schema, types: list[str], enum: list[Any], *, is_media: bool
+    ) -> Convert:
+        tried = [_SIMPLE[name] for name in types if name in _SIMPLE]
+        as_list = self._list_converter(schema, is_media=is_media) if "array" in types else _same
+        as_mapping = self._object_converter(schema) if "object" in types else _same
+
+        def converted(value: Any) -> Any:
+            if isinstance(value, str):
+                value = _guessed(value, enum, tried)
+            if isinstance(value, list):
+                return as_list(value)
+            if isinstance(value, dict):
+                return as_mapping(value)
+            return value.strip() if is_media and isinstance(value, str) else value
+
+        return converted
 
 
-def _converter(schema: Schema, *, is_media: bool) -> Convert:
-    types = [name for name in _types(schema) if name != "null"]
-    enum = schema.get("enum")
-    if types == ["string"]:
-        return _to_media if is_media else _text_converter(enum)
-    if types == ["array"]:
-        return _list_converter(schema.get("items", {}))
-    if types == ["object"]:
-        return _object_converter(schema)
-    simple = {"integer": _to_integer, "number": _to_number, "boolean": _to_boolean}
-    if len(types) == 1 and types[0] in simple:
-        return _with_choices(simple[types[0]], enum)
-    return _guess_converter(types, enum)
+def unknown_cell(value: Any) -> Any:
+    """Return a cell for an input that no schema describes: as JSON if it looks like it."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text in ("true", "false") or text.startswith(("[", "{")) or _JSON_NUMBER.fullmatch(text):
+        try:
+            return _finite(_parsed(text, int | float | bool | list | dict))
+        except ValueError:
+            return value
+    return value
 
 
-def _with_choices(convert: Convert, enum: list[Any] | None) -> Convert:
+def dotted(path: Sequence[Step]) -> str:
+    """Return a place as a column names it: `elements.0.image`."""
+    return ".".join(map(str, path))
+
+
+def _guessed(value: str, enum: list[Any], tried: list[Convert]) -> Any:
+    text = value.strip()
+    for option in enum:
+        if not isinstance(option, list | dict) and as_text(option) == text:
+            return option
+    if text.startswith(("[", "{")):
+        try:
+            return _parsed(text, list | dict)
+        except ValueError:
+            return value
+    for convert in tried:
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return value
+
+
+def _half_characters(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
+    """Yield where texts are that no JSON can hold: of a surrogate pair only one."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(value[error.start]):04X}"
+            yield path, f"contains {half}, which is half of a character: write it anew"
+    elif isinstance(value, list | dict):
+        for step in value if isinstance(value, dict) else range(len(value)):
+            yield from _half_characters((*path, step), value[step])
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("no JSON has it")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _named(schema: Schema) -> list[str]:
+    return types_of(schema) or []
+
+
+def _structures(schema: Schema, root: Schema) -> set[str]:
+    """Return whether a value may be a mapping or a list, by what the schema says."""
+    kinds: set[str] = set()
+    for option in schemas.alternatives(schema, root):
+        kinds |= {"array", "object"} & set(_named(option))
+        kinds |= {"object"} if "properties" in option else set()
+        kinds |= {"array"} if "items" in option else set()
+        kinds |= {"array", "object"} if not option else set()
+    return kinds
+
+
+def _no_parts(path: Sequence[Step], schema: Schema, root: Schema) -> str:
+    names = [name for it in schemas.alternatives(schema, root) for name in _named(it)]
+    kind = " or ".join(_NAMES.get(name, name) for name in names) or "one value"
+    return f"`{dotted(path)}` is {kind} and has no parts: name that"
+
+
+def _no_such_part(
+    path: Sequence[Step], word: str, schema: Schema, root: Schema, kinds: set[str]
+) -> str:
+    name = dotted(path)
+    if kinds == {"array"}:
+        return f"`{name}` is a list: write a place from 0, as `{name}.0`"
+    known = schemas.keys_of(schema, root)
+    hint = suggestion(word, known) or f"its keys are {', '.join(known)} "
+    return f"`{name}` has no key {shown(word)}: {hint}{AS_IT_IS}"
+
+
+def _with_choices(convert: Convert, enum: list[Any]) -> Convert:
     if not enum:
         return convert
 
@@ -193,7 +427,7 @@ def _with_choices(convert: Convert, enum: list[Any] | None) -> Convert:
     return converted
 
 
-def _text_converter(enum: list[Any] | None) -> Convert:
+def _text_converter(enum: list[Any]) -> Convert:
     if not enum:
         return lambda value: value if isinstance(value, str) else as_text(value)
 
@@ -246,63 +480,6 @@ def _to_boolean(value: Any) -> bool:
     return word
 
 
-def _list_converter(items: Schema) -> Convert:
-    is_text = _types(items) in (["string"], [])
-    convert = _converter(items, is_media=False)
-
-    def converted(value: Any) -> list[Any]:
-        if isinstance(value, str):
-            text = value.strip()
-            value = _parsed(text, list) if text.startswith("[") else [text] if is_text else value
-        if not isinstance(value, list):
-            raise ValueError(f'{shown(value)} is not a list: write it as JSON, as ["a", "b"]')  # noqa: TRY004 - one kind
-        return [convert(part) for part in value]
-
-    return converted
-
-
-def _object_converter(schema: Schema) -> Convert:
-    parts = {
-        name: _converter(part, is_media=False)
-        for name, part in schema.get("properties", {}).items()
-    }
-
-    def converted(value: Any) -> dict[str, Any]:
-        if isinstance(value, str) and value.strip().startswith("{"):
-            value = _parsed(value.strip(), dict)
-        if not isinstance(value, dict):
-            raise ValueError(f'{shown(value)} is not a mapping: write it as JSON, as {{"a": 1}}')  # noqa: TRY004 - one kind
-        return {name: parts.get(name, lambda it: it)(part) for name, part in value.items()}
-
-    return converted
-
-
-def _guess_converter(types: list[str], enum: list[Any] | None) -> Convert:
-    simple = {"integer": _to_integer, "number": _to_number, "boolean": _to_boolean}
-    tried = [simple[name] for name in types if name in simple]
-
-    def converted(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        for option in enum or ():
-            if as_text(option) == value.strip() if not isinstance(option, list | dict) else False:
-                return option
-        text = value.strip()
-        if text.startswith(("[", "{")) and not ("string" in types and len(types) == 1):
-            try:
-                return _parsed(text, list | dict)
-            except ValueError:
-                return value
-        for convert in tried:
-            try:
-                return convert(text)
-            except ValueError:
-                continue
-        return value
-
-    return converted
-
-
 def _parsed(text: str, kind: Any) -> Any:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -319,6 +496,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_SIMPLE: dict[str, Convert] = {
+    "integer": _to_integer,
+    "number": _to_number,
+    "boolean": _to_boolean,
+}
+
+
 def _choices(values: list[Any]) -> str:
     return ", ".join(map(shown, values))
 
@@ -330,8 +514,17 @@ def _message(keyword: str, rule: Any, value: Any) -> str | None:
 
 def _type_message(rule: Any, value: Any) -> str:
     names = [rule] if isinstance(rule, str) else rule
-    wanted = " or ".join(_NAMES.get(_HOUSE_TYPES.get(name, name), name) for name in names)
+    wanted = " or ".join(_NAMES.get(HOUSE_TYPES.get(name, name), name) for name in names)
     return f"{shown(value)} is not {wanted}"
+
+
+def _enum_message(rule: Any, value: Any) -> str:
+    message = f"{shown(value)} is not one of {_choices(rule)}"
+    if not isinstance(value, str) or value.isdigit():
+        return message  # which number is near says little
+    words = [choice for choice in rule if isinstance(choice, str)]
+    hint = suggestion(value, words).rstrip()
+    return f"{message}: {hint}" if hint else message
 
 
 def _length_message(length: int, least: int, most: float, *, utf16: bool) -> str:
@@ -343,7 +536,7 @@ def _length_message(length: int, least: int, most: float, *, utf16: bool) -> str
 
 _MESSAGES: dict[str, Callable[[Any, Any], str]] = {
     "type": _type_message,
-    "enum": lambda rule, value: f"{shown(value)} is not one of {_choices(rule)}",
+    "enum": _enum_message,
     "const": lambda rule, value: f"{shown(value)} is not {shown(rule)}",
     "maximum": lambda rule, value: f"{shown(value)} is too large: at most {rule}",
     "exclusiveMaximum": lambda rule, value: f"{shown(value)} is too large: it must be below {rule}",
@@ -353,6 +546,9 @@ _MESSAGES: dict[str, Callable[[Any, Any], str]] = {
     "minLength": lambda rule, value: _length_message(len(value), rule, math.inf, utf16=False),
     "maxItems": lambda rule, value: f"{len(value):,} values, at most {rule:,}: remove some",
     "minItems": lambda rule, value: f"{len(value):,} values, at least {rule:,}: add some",
+    "required": lambda rule, value: (
+        f"lacks {_choices([key for key in rule if key not in value])}: fill it in"
+    ),
     "pattern": lambda rule, value: f"{shown(value)} does not match the pattern {rule}",
 }
 """What is said for each JSON Schema keyword, from its rule and the value."""

@@ -7,14 +7,15 @@ from typing import Any
 
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files
-from batchgen.manifests.interface import Row, Source
+from batchgen.manifests.entries import Entry, Scope
+from batchgen.manifests.interface import ENTRY_WORDS, Row, Source
 from batchgen.manifests.names import MAX_BATCH, name_problem, suggestion
 from batchgen.manifests.positions import Node, compose
-from batchgen.manifests.templates import Renderer, TemplateFault
+from batchgen.manifests.templates import Renderer, TemplateFault, pick, variable_problem
 from batchgen.manifests.values import shown
 
 _TOP = ("batch", "model", "budget", "defaults", "vars", "jobs")
-_LATER = frozenset({"matrix", "exclude", "include", "from", "zip"})
+_OF_JOBS = frozenset(ENTRY_WORDS) - {"meta"}
 _MOST_USD = Decimal(1_000_000_000)
 
 LARGEST_BYTES = 32 * 1024**2
@@ -32,10 +33,10 @@ def read(path: str) -> Source:
     if size_bytes > LARGEST_BYTES:
         message = f"has {size_bytes:,} bytes, as YAML at most {LARGEST_BYTES:,} are read: use CSV"
         raise ManifestError([Fault(path, 0, "", message)])
-    files.refuse_other_encodings(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        with files.open_text(path, newline=None) as file:
+            text = file.read()
+    except UnicodeError:
         raise files.undecodable(path) from None
     root = compose(text, file=path)
     if root is None or root.value is None:
@@ -52,12 +53,15 @@ class _Document:
             raise ManifestError([Fault(path, root.line, "", message)])
         self.root = root
         self._refuse_unknown_keys()
-        self.renderer = Renderer({})
-        self.variables = self._variables()
-        self.renderer = Renderer(self.variables)
-        self.defaults = self._mapping("defaults")
-        self._check_meta(self.defaults)
-        self.jobs = self._jobs()
+        self.renderer = Renderer()
+        variables = self._variables()
+        defaults = self._mapping("defaults")
+        self._refuse_keys_of_jobs(defaults)
+        self._check_meta(defaults)
+        self.scope = Scope(path, self.renderer, variables, defaults)
+        self.entries = [Entry(job, self.scope) for job in self._jobs()]
+        for entry in self.entries:
+            self.faults += entry.faults
 
     def source(self) -> Source:
         batch, model, budget = self._batch(), self._text("model"), self._budget()
@@ -71,53 +75,12 @@ class _Document:
             budget_micros=budget,
             key_lines=self.root.key_lines,
             faults=tuple(self.faults),
+            expansions=tuple(entry.expansion for entry in self.entries if entry.expansion),
         )
 
     def rows(self) -> Iterator[Row]:
-        for job in self.jobs:
-            yield self._row(job)
-
-    def _row(self, job: Node) -> Row:
-        faults: list[Fault] = []
-        own, given = job.value, self.defaults.value
-        lines = self.defaults.key_lines | job.key_lines
-        # `key: null` in a job takes a default away.
-        merged = own | {key: node for key, node in given.items() if key not in own}
-        meta_nodes = self._meta(own.get("meta")) | {}
-        for key, node in self._meta(given.get("meta")).items():
-            meta_nodes.setdefault(key, node)
-        meta = {
-            key: self._rendered(node, key, node.line, faults) for key, node in meta_nodes.items()
-        }
-        values = {
-            key: self._rendered(node, key, lines[key], faults)
-            for key, node in merged.items()
-            if key != "meta"
-        }
-        seeds, repeat = values.pop("seeds", None), values.pop("repeat", None)
-        row_id, model = values.pop("id", None), values.pop("model", None)
-        words = {"id": row_id, "model": model}
-        cells = {key: value for key, value in words.items() if value is not None}
-        cells |= {key: value for key, value in values.items() if value is not None}
-        return Row(
-            line=job.line,
-            cells=cells,
-            id=row_id,
-            model=model,
-            seeds=seeds,
-            repeat=repeat,
-            meta={key: value for key, value in meta.items() if value is not None},
-            lines=lines | {f"meta.{key}": node.line for key, node in meta_nodes.items()},
-            defaulted=frozenset(given) - frozenset(own),
-            faults=tuple(faults),
-        )
-
-    def _rendered(self, node: Node, key: str, line: int, faults: list[Fault]) -> Any:
-        try:
-            return _render(node.plain(), self.renderer)
-        except TemplateFault as fault:
-            faults.append(Fault(self.path, line, key, str(fault)))
-            return None
+        for entry in self.entries:
+            yield from entry.rows()
 
     def _jobs(self) -> list[Node]:
         node = self.root.value.get("jobs")
@@ -133,13 +96,8 @@ class _Document:
                 message = "a job must be a mapping such as `- image: https://…`"
                 self.faults.append(Fault(self.path, job.line, "jobs", message))
                 continue
-            later = sorted(_LATER & job.value.keys())
-            for key in later:
-                message = "not supported in this version: write the jobs out, or use a CSV"
-                self.faults.append(Fault(self.path, job.key_lines[key], key, message))
             self._check_meta(job)
-            if not later:
-                jobs.append(job)
+            jobs.append(job)
         return jobs
 
     def _check_meta(self, job: Node) -> None:
@@ -148,36 +106,53 @@ class _Document:
             message = "must be a mapping, such as {client: acme}"
             self.faults.append(Fault(self.path, job.key_lines["meta"], "meta", message))
 
-    def _meta(self, node: Node | None) -> dict[str, Node]:
-        return node.value if node is not None and isinstance(node.value, dict) else {}
-
     def _variables(self) -> Mapping[str, Any]:
         node = self._mapping("vars")
         variables: dict[str, Any] = {}
         for name, value in node.value.items():
+            line = node.key_lines[name]
             # A variable may use those above it.
             try:
-                variables[name] = _render(value.plain(), Renderer(variables))
+                variables[name] = self._rendered(value, name, variables)
             except TemplateFault as fault:
                 variables[name] = ""
-                self.faults.append(Fault(self.path, node.key_lines[name], name, str(fault)))
-            if not name.isidentifier():
-                message = "is not a name a template can use: letters, digits and _ only"
-                self.faults.append(Fault(self.path, node.key_lines[name], name, message))
+                self.faults.append(Fault(self.path, line, name, str(fault)))
+            problem = variable_problem(name)
+            if problem:
+                self.faults.append(Fault(self.path, line, name, problem))
         return variables
 
+    def _rendered(self, node: Node, place: str, variables: Mapping[str, Any]) -> Any:
+        if isinstance(node.value, list):
+            return [
+                self._rendered(part, f"{place}[{number}]", variables)
+                for number, part in enumerate(node.value)
+            ]
+        if isinstance(node.value, dict):
+            return {
+                key: self._rendered(part, f"{place}.{key}", variables)
+                for key, part in node.value.items()
+            }
+        if not isinstance(node.value, str):
+            return node.value
+
+        def choose(call: int, options: list[Any]) -> Any:
+            return pick(f"vars {place}", call, options)
+
+        return self.renderer.render(node.value, variables, choose=choose)
+
     def _mapping(self, key: str) -> Node:
-        node = self.root.value.get(key)
+        node: Node | None = self.root.value.get(key)
         if node is not None and isinstance(node.value, dict):
-            if key == "defaults":
-                for later in sorted(_LATER & node.value.keys()):
-                    message = "not supported in this version"
-                    self.faults.append(Fault(self.path, node.key_lines[later], later, message))
-            kept = {name: part for name, part in node.value.items() if name not in _LATER}
-            return Node(kept if key == "defaults" else node.value, node.line, node.key_lines)
+            return node
         if node is not None and node.value is not None:
             self._fault(key, "must be a mapping of names to values")
         return Node({}, self.root.line)
+
+    def _refuse_keys_of_jobs(self, defaults: Node) -> None:
+        for key in sorted(_OF_JOBS & defaults.value.keys()):
+            message = "cannot be a default: write it in each job that needs it"
+            self.faults.append(Fault(self.path, defaults.key_lines[key], key, message))
 
     def _text(self, key: str) -> str | None:
         node = self.root.value.get(key)
@@ -214,8 +189,8 @@ class _Document:
 
     def _refuse_unknown_keys(self) -> None:
         for key in self.root.value:
-            if key in _LATER:
-                self._fault(key, "not supported in this version")
+            if key in _OF_JOBS:
+                self._fault(key, "belongs to a job: write it under `jobs`, as a key of one")
             elif key not in _TOP:
                 hint = suggestion(key, _TOP) or f"known are {', '.join(_TOP)}; "
                 self._fault(key, f"unknown key: {hint}a job's keys go under `jobs`")
@@ -223,13 +198,3 @@ class _Document:
     def _fault(self, key: str, message: str) -> None:
         line = self.root.key_lines.get(key, self.root.line)
         self.faults.append(Fault(self.path, line, key, message))
-
-
-def _render(value: Any, renderer: Renderer) -> Any:
-    if isinstance(value, str):
-        return renderer.render(value)
-    if isinstance(value, list):
-        return [_render(part, renderer) for part in value]
-    if isinstance(value, dict):
-        return {key: _render(part, renderer) for key, part in value.items()}
-    return value

@@ -8,7 +8,15 @@ holds a byte and a number for each of the manifest's jobs, and samples to show.
 from batchgen.planning.matching import decide, decide_anew
 from batchgen.planning.plan import Item, Plan, Verdict, check_budget
 from batchgen.planning.storing import Stored, clips_folder, store, store_in
-from batchgen.planning.wishes import Draft, Prepared, Wish, draft, prepare, repriced
+from batchgen.planning.wishes import (
+    Draft,
+    Prepared,
+    Wish,
+    draft,
+    prepare,
+    refuse_same_batch,
+    repriced,
+)
 
 __all__ = [
     "Draft",
@@ -24,6 +32,7 @@ __all__ = [
     "decide_anew",
     "draft",
     "prepare",
+    "refuse_same_batch",
     "repriced",
     "store",
     "store_in",

@@ -9,6 +9,7 @@ from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.prices import Prices
 from batchgen.domain.states import JobState
+from batchgen.manifests import named
 from batchgen.planning.plan import CHUNK, SAMPLES, Ids, Item, Plan, Verdict
 from batchgen.planning.wishes import Draft, Prepared, Wish, prepare
 from batchgen.store import accounts, additions, costs
@@ -226,10 +227,10 @@ class _Matching:
         """Refuse a batch most of whose ids come back with other inputs from another file."""
         prepared = self.prepared
         other_file = prepared.stored_source not in ("", prepared.batch.source)
-        named = prepared.wish.batch is not None
-        if other_file and not named and 2 * self.edited > self.with_id:
+        is_named = prepared.wish.batch is not None
+        if other_file and not is_named and 2 * self.edited > self.with_id:
             raise ManifestError(
-                f"{prepared.wish.path}: {self.edited} of {self.with_id} ids of batch "
+                f"{named(prepared.wish.path)}: {self.edited} of {self.with_id} ids of batch "
                 f"{prepared.batch.name!r} come back with other inputs, and the batch came from "
                 f"another file ({prepared.stored_source}). Nothing was stored or spent. If this "
                 "is another batch, name it with --batch NAME; if it is an edit of the same one, "
@@ -287,8 +288,8 @@ class _Matching:
         samples = self.plan.samples[Verdict.HELD]
         batches = sorted({item.known.batch for item in samples if item.known is not None})
         raise ManifestError(
-            f"{self.prepared.wish.path}: every row has the inputs of a job that has been paid for "
-            f"in batch {', '.join(batches)}. Nothing was stored or spent. If the file was "
+            f"{named(self.prepared.wish.path)}: every row has the inputs of a job that has been "
+            f"paid for in batch {', '.join(batches)}. Nothing was stored or spent. If the file was "
             f"renamed, run it with --batch {batches[0]}; if you mean to pay for these clips "
             "again, pass --new-batch"
         )

@@ -203,19 +203,38 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
     """
     drafts: list[Draft] = []
     faults: list[Fault] = []
+    total = 0
     for wish in wishes:
         try:
             prepared = prepare(tx, wish)
+            refuse_same_batch(prepared, [draft.prepared for draft in drafts])
         except ManifestError as error:
             if not error.faults:
                 raise
             faults += error.faults
+            total += error.total
             continue
         seen = additions.find_batch(tx, prepared.batch.name) if tx is not None else None
         drafts.append(Draft(prepared, seen))
     if faults:
-        raise ManifestError(faults)
+        raise ManifestError(faults, total=total)
     return drafts
+
+
+def refuse_same_batch(prepared: Prepared, others: Iterable[Prepared]) -> None:
+    """Refuse a manifest whose batch another one of the same command has, unless it was named.
+
+    Raises:
+        ManifestError: If so: the rows of the one would be gone from the other.
+    """
+    for other in others:
+        if other.batch.name == prepared.batch.name and prepared.wish.batch is None:
+            first, name = manifests.named(other.wish.path), prepared.batch.name
+            message = (
+                f"its batch is {name}, as that of {first}: rename a file, or say --batch NAME if "
+                "all rows belong together"
+            )
+            raise ManifestError([Fault(manifests.named(prepared.wish.path), 0, "batch", message)])
 
 
 def _check_names(wish: Wish) -> None:
@@ -229,6 +248,9 @@ def _batch_name(wish: Wish, source: manifests.Source) -> str:
     if wish.batch or source.batch:
         return wish.batch or source.batch or ""
     problem = manifests.name_problem(source.stem, most=manifests.MAX_BATCH)
+    if not source.stem:
+        message = "has no name that its batch could have: name the batch with --batch NAME"
+        raise ManifestError([Fault(source.path, 0, "", message)])
     if problem:
         message = (
             f"the batch is called as its file, but that name {problem}; rename the file, or name "

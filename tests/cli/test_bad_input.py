@@ -106,15 +106,10 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     ),
     "utf-16": (
         "m.csv",
-        table("image", IMAGE).encode("utf-16"),
-        ["m.csv: is UTF-16", "save it as UTF-8"],
+        table("image", IMAGE).encode("utf-16") + b"x",
+        ["m.csv:3: is not UTF-16", "save it as UTF-8"],
     ),
-    "utf-16-unmarked": (
-        "m.csv",
-        table("image", IMAGE).encode("utf-16-le"),
-        ["m.csv: is UTF-16", "save it as UTF-8"],
-    ),
-    "utf-16-yaml": ("m.yaml", JOB.encode("utf-16"), ["m.yaml: is UTF-16", "save it as UTF-8"]),
+    "utf-16-yaml": ("m.yaml", JOB.encode("utf-16") + b"x", ["m.yaml:3: is not UTF-16"]),
     "latin-1": (
         "m.csv",
         table("image,prompt", f"{IMAGE},café").encode("latin-1"),
@@ -128,8 +123,11 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "nul": ("m.csv", b"image\na\0b\n", ["m.csv:2: contains a NUL byte", "save it as text"]),
     "nul-yaml": ("m.yaml", b"jobs:\n  - a\0\n", ["m.yaml:2: contains", "U+0000", "remove it"]),
     "spreadsheet": ("m.csv", b"PK\x03\x04rest", ["m.csv: is a spreadsheet", "export it as CSV"]),
-    "xlsx": ("m.xlsx", b"PK\x03\x04rest", ["m.xlsx: .xlsx is not supported", "save it as CSV"]),
-    "jsonl": ("m.jsonl", "{}\n", ["m.jsonl: .jsonl is not supported", "save it as CSV"]),
+    "xlsx": ("m.xlsx", b"PK\x03\x04rest", ["m.xlsx: cannot be read as a workbook", "as CSV"]),
+    "xlsx-locked": ("m.xlsx", b"\xd0\xcf\x11\xe0rest", ["m.xlsx: is locked", "save it as .xlsx"]),
+    "xlsx-renamed": ("m.xlsx", JOB, ["m.xlsx: is not a workbook", "save it as .xlsx or CSV"]),
+    "xls": ("m.xls", b"\xd0\xcf\x11\xe0rest", ["m.xls: a manifest cannot be read from .xls"]),
+    "jsonl": ("m.jsonl", "5\n", ["m.jsonl:1: 5 is not an object", "write one object a line"]),
     "json": ("m.json", "{}\n", ["m.json: a manifest ends in .csv", "rename it"]),
     "no-suffix": ("manifest", JOB, ["manifest: a manifest ends in .csv", "rename it"]),
     "model-of-row": (
@@ -167,12 +165,22 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "matrix": (
         "m.yaml",
         job("matrix: {a: [1, 2]}"),
-        ["m.yaml:3: matrix: not supported in this version", "write the jobs out"],
+        ["m.yaml:3: a: no value of the job uses it", "write {{ a }}"],
+    ),
+    "large-matrix": (
+        "m.yaml",
+        job(f"matrix: {{{', '.join(f'v{n}: {list(range(1000))}' for n in range(4))}}}"),
+        ["m.yaml:3: matrix: makes 1,000,000,000,000 jobs", "--max-expand"],
+    ),
+    "unequal-zip": (
+        "m.yaml",
+        job("zip: {a: [1, 2], b: [3]}"),
+        ["m.yaml:3: zip: its lists differ in length", "`a` has 2, `b` has 1"],
     ),
     "from": (
         "m.yaml",
         "jobs:\n  - from: rows.csv\n",
-        ["m.yaml:2: from: not supported in this version", "use a CSV"],
+        ["m.yaml:2: from: rows.csv: no such file", "check the name"],
     ),
 }
 
@@ -295,13 +303,12 @@ def test_what_a_file_holds_does_not_steer_the_terminal() -> None:
 
 def test_a_manifest_that_is_no_file_is_refused() -> None:
     Path("folder.yaml").mkdir()
-    os.mkfifo("pipe.yaml")
-
     ask = ("-y", "--db", "t.db")
     refused("nope.yaml", *ask, code=5, says=["nope.yaml: no such file: check the name"])
     refused("folder.yaml", *ask, code=5, says=["folder.yaml: is a folder: name the manifest"])
-    refused("pipe.yaml", *ask, code=5, says=["pipe.yaml: is not a regular file", "save it to"])
-    refused("-", *ask, code=5, says=["standard input is not supported", "save it to a file"])
+    refused("/dev/zero", *ask, code=5, says=["/dev/zero: is not a regular file", "save the"])
+    refused("-", *ask, code=5, says=["stdin: is empty: it needs at least one job"])
+    refused("-", "/dev/stdin", *ask, code=2, says=["- can be read only once: name it once"])
 
 
 @pytest.mark.parametrize(

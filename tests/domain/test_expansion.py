@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.domain.expansion import (
-    ONLY,
-    RowIds,
     Variant,
     another_seed,
     estimate_micros,
+    numbered_id,
     occurrence_key,
     seed_bounds,
     variants,
@@ -41,19 +40,20 @@ def test_a_plain_row_has_one_variant_without_a_name() -> None:
     assert list(variants(seeds=None, repeat=None)) == [Variant("", "")]
 
 
-def test_equal_rows_are_numbered_for_each_variant_by_itself() -> None:
-    ids = RowIds()
+def test_a_row_without_id_is_called_by_its_content_and_its_number() -> None:
+    assert [numbered_id(HASH, number) for number in (1, 2, 10)] == [
+        "0123456789abcdef",
+        "0123456789abcdef-2",
+        "0123456789abcdef-10",
+    ]
+    assert numbered_id("0123456789abcdef", 2) == "0123456789abcdef-2"
 
-    given = [ids.next(HASH, ONLY), ids.next(HASH, ONLY), ids.next(HASH, Variant("take", "1"))]
 
-    assert given == ["0123456789abcdef", "0123456789abcdef-2", "0123456789abcdef"]
+def test_variants_are_numbered_each_by_itself() -> None:
+    rows = [(HASH, "", ""), (HASH, "take", "1"), (HASH, "seed", "1"), ("f" * 64, "", "")]
 
-
-def test_knowing_what_is_repeated_changes_no_id() -> None:
-    rows = [HASH, "f" * 64, HASH, HASH]
-    plain, informed = RowIds(), RowIds(frozenset({occurrence_key(HASH, ONLY)}))
-
-    assert [plain.next(row, ONLY) for row in rows] == [informed.next(row, ONLY) for row in rows]
+    assert len({occurrence_key(*row) for row in rows}) == 4
+    assert occurrence_key(HASH, "", "") == occurrence_key(HASH[:16], "", "")
 
 
 @pytest.mark.parametrize(

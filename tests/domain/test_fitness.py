@@ -10,13 +10,14 @@ from batchgen.domain.fitness import (
     Problem,
     Rule,
     judge,
-    needs_of,
-    urls_of,
+    need_of,
 )
 from batchgen.domain.jobs import Model
 from batchgen.manifests import load_models
 
-RUNWAY = needs_of(load_models()["runwayml/runway-gen-4/turbo/image-to-video"])["promptImage"]
+RUNWAY = need_of(
+    load_models()["runwayml/runway-gen-4/turbo/image-to-video"], "promptImage", "image"
+)
 VIDEO = Need("video", "", ())
 IMAGE = Need("image", "", ())
 
@@ -119,8 +120,8 @@ def test_the_shipped_models_name_fetchers_that_exist() -> None:
     assert RUNWAY.fetcher == "runway"
 
 
-def model_of(schema: dict[str, Any], **media: str) -> Model:
-    return Model("m", "M", "runcomfy", {"properties": schema}, media=media)
+def model_of(schema: dict[str, Any]) -> Model:
+    return Model("m", "M", "runcomfy", {"properties": schema})
 
 
 def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_left_out() -> None:
@@ -130,34 +131,16 @@ def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_lef
         {
             "a": {"type": "array", "validations": [rule, *strange]},
             "b": {"type": "array", "items": {"type": "string", "validations": [rule]}},
+            "e": {"type": "array", "items": {"properties": {"f": {"validations": [rule]}}}},
             "c": {"validations": [{**rule, "validation_value": True}]},
-        },
-        a="image",
-        b="image",
-        c="image",
-        d="video",
+        }
     )
 
-    needs = needs_of(model)
+    needs = {name: need_of(model, name, "image") for name in ("a", "a.3", "b.0", "c", "d", "e.0.f")}
 
-    assert needs["a"].rules == needs["b"].rules == (Rule("width_pixels", ">=", 256, "W."),)
+    rules = (Rule("width_pixels", ">=", 256, "W."),)
+    assert needs["a"].rules == needs["a.3"].rules == needs["b.0"].rules == rules
+    assert needs["e.0.f"].rules == rules
     assert needs["c"].rules == needs["d"].rules == ()
     assert needs["a"].needs_pixels
     assert not needs["d"].needs_pixels
-
-
-def test_urls_are_found_in_texts_lists_and_below_names_with_dots() -> None:
-    needs = dict.fromkeys(["one", "many", "deep.image", "parts.image", "none"], IMAGE)
-    inputs = {
-        "one": "https://a.test/1",
-        "many": ["https://a.test/2", "HTTP://a.test/3", 4],
-        "deep": {"image": "https://a.test/5", "other": "https://a.test/6"},
-        "parts": [{"image": "https://a.test/7"}, {"image": ["https://a.test/8"]}],
-        "prompt": "https://a.test/9",
-        "none": "not a URL",
-    }
-
-    found = list(urls_of(needs, inputs))
-
-    assert [url[-1] for _, url in found] == ["1", "2", "3", "5", "7", "8"]
-    assert {name for name, _ in found} == {"one", "many", "deep.image", "parts.image"}

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from manifests.manifest_files import IMAGE, MODELS, faults_of, specs_of, write
 
 from batchgen import manifests
-from batchgen.domain.errors import ManifestError
+from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec, Model
+from batchgen.manifests import Row, Source, checks
 
 RUNWAY = "runwayml/runway-gen-4/turbo/image-to-video"
 OTHER = "test/other"
@@ -156,6 +157,10 @@ def test_exported_rows_may_share_an_id_but_not_a_key(tmp_path: Path) -> None:
     ]
     assert faults_of(write(tmp_path, "new.csv", fine + f"a,{IMAGE},\n")) == [
         "new.csv:4: id: a is already the id in line 2: ids must be unique"
+    ]
+    before = fine.replace("a,", "b,", 1).replace("j1", "")
+    assert faults_of(write(tmp_path, "before.csv", before.replace("\nb,", "\na,"))) == [
+        "before.csv:3: id: a is already the id in line 2: ids must be unique"
     ]
     assert len(faults_of(tmp_path / "fine.csv", use_result_keys=False)) == 1
 
@@ -407,3 +412,244 @@ def test_many_equal_ids_are_found_among_many(tmp_path: Path) -> None:
     assert faults_of(path) == [
         f"m.csv:2002: id: {ids[7]} is already the id in line 9: ids must be unique"
     ]
+
+
+# Rows that the formats of tables and YAML's own words make.
+
+
+def source_of(*rows: Row, is_table: bool = False, **changes: Any) -> Source:
+    columns = tuple(rows[0].cells) if is_table else ()
+    return Source(
+        path="m",
+        stem="m",
+        read_rows=lambda: iter(rows),
+        is_table=is_table,
+        columns=columns,
+        **changes,
+    )
+
+
+def checked(source: Source, **options: Any) -> tuple[tuple[str, ...], list[JobSpec]]:
+    with manifests.check(source, models=MODELS, **options) as found:
+        return found.columns, list(found.specs())
+
+
+def refused(source: Source, **options: Any) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        checked(source, **options)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_variables_are_columns_behind_all_others_and_in_no_hash() -> None:
+    cells = {"image": IMAGE, "prompt": "a fox"}
+    plain = Row(2, cells, meta={"client": "acme"})
+    first = plain._replace(variables={"subject": "a fox", "duration": 5, "id": "x"})
+    second = plain._replace(variables={"move": [1], "subject": None})
+
+    columns, (one, two, three) = checked(source_of(first, second, plain))
+
+    assert columns == ("image", "prompt", "client", "subject", "meta.duration", "meta.id", "move")
+    assert list(one.cells.items())[2:] == [
+        ("client", "acme"),
+        ("subject", "a fox"),
+        ("meta.duration", 5),
+        ("meta.id", "x"),
+    ]
+    assert (two.cells["move"], two.cells["subject"]) == ([1], None)
+    assert one.input_hash == two.input_hash == three.input_hash
+    assert one.input_columns == {"image", "prompt"}
+    assert [one.row_id, two.row_id] == [three.row_id[:16], f"{three.row_id[:16]}-2"]
+
+
+def test_variables_come_back_as_carried_columns(tmp_path: Path) -> None:
+    row = Row(2, {"image": IMAGE}, variables={"subject": "a fox", "duration": "x", "Seed": "y"})
+    columns, (spec,) = checked(source_of(row))
+    text = ",".join(columns) + "\n" + ",".join(spec.cells.values()) + "\n"
+
+    (again,) = specs_of(write(tmp_path, "m.csv", text))
+
+    assert list(again.cells) == ["image", "subject", "meta.duration", "meta.Seed"]
+    assert (again.cells, again.input_hash) == (spec.cells, spec.input_hash)
+
+
+@pytest.mark.parametrize("other", [{"meta": {"shot": 1}}, {"carried": frozenset({"shot"})}])
+def test_a_variable_and_a_carried_column_of_one_name_are_one_fault(other: dict[str, Any]) -> None:
+    row = Row(3, {"image": IMAGE, "shot": 1}, variables={"shot": 2}, **other)
+    if "meta" in other:
+        row = row._replace(cells={"image": IMAGE})
+
+    assert refused(source_of(row, row._replace(variables={"shot": 3}))) == [
+        (
+            "m:3: shot: a variable and a column that is carried along are both called shot: both "
+            "come back in the export, so rename one"
+        )
+    ]
+
+
+def test_rows_of_a_table_inside_yaml_follow_a_tables_rules() -> None:
+    cells = {"image": IMAGE, "shot": "12a", "meta.duraton": "x", "prompt": "p", "duration": ""}
+    carried = frozenset(cells) - {"prompt"}
+    row = Row(2, cells, carried=carried, file="rows.csv", meta={"client": "acme"})
+
+    columns, (spec,) = checked(source_of(row))
+
+    assert columns == ("image", "prompt", "duration", "shot", "meta.duraton", "client")
+    assert (spec.file, spec.place) == ("rows.csv", "rows.csv:2")
+    assert list(spec.cells) == ["image", "prompt", "duration", "shot", "meta.duraton", "client"]
+    assert spec.inputs == {"promptImage": IMAGE, "promptText": "p"}
+
+
+def test_faults_of_a_table_inside_yaml_stand_in_its_file() -> None:
+    cells = {"image": IMAGE, "duraton": "5", "seed": "x"}
+    row = Row(2, cells, carried=frozenset(cells), file="rows.csv", header_line=1)
+    own = Row(9, {"image": IMAGE, "duraton": 5})
+
+    assert refused(source_of(row, row._replace(line=3), own)) == [
+        (
+            "m:9: duraton: unknown key: did you mean `duration`? what is to be carried along goes "
+            "under `meta` (--allow-unknown-inputs sends it as it is)"
+        ),
+        (
+            "rows.csv:1: duraton: did you mean `duration`? write `meta.duraton` if it is meant to "
+            "be carried along"
+        ),
+        "rows.csv:2: seed: x is not a whole number",
+        "rows.csv:3: seed: x is not a whole number",
+    ]
+
+
+def test_the_same_id_in_two_files_names_both() -> None:
+    row = Row(2, {"image": IMAGE}, id="a")
+
+    assert refused(source_of(row, row._replace(file="rows.csv", line=5))) == [
+        "rows.csv:5: id: a is already the id in m:2: ids must be unique"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("5", 5),
+        ("-0.5", -0.5),
+        ("1e3", 1000),
+        ("true", True),
+        ("[1]", [1]),
+        (' {"a": null} ', {"a": None}),
+        ("05", "05"),
+        ("1e999", "1e999"),
+        ("null", "null"),
+        ('"x"', '"x"'),
+        ("yes", "yes"),
+        ("[1", "[1"),
+        ("a b", "a b"),
+        (7, 7),
+    ],
+)
+def test_unknown_inputs_may_be_sent(cell: Any, expected: Any) -> None:
+    table = source_of(Row(2, {"image": IMAGE, "input.new": cell}), is_table=True)
+    key = source_of(Row(2, {"image": IMAGE, "new": cell}))
+
+    (by_column,) = checked(table, allow_unknown_inputs=True)[1]
+    (by_key,) = checked(key, allow_unknown_inputs=True)[1]
+
+    found = by_column.inputs["new"]
+    assert (found, type(found)) == (expected, type(expected))
+    assert by_key.inputs["new"] == cell
+    assert by_key.cells == {"image": IMAGE, "new": cell}
+    assert "new" in by_key.input_columns
+    assert by_column.input_hash != checked(source_of(Row(2, {"image": IMAGE})))[1][0].input_hash
+    assert len(refused(table)) == len(refused(key)) == 1
+
+
+def test_unknown_inputs_are_nested_by_their_dots_too() -> None:
+    cells = {"image": IMAGE, "input.a.b": "1", "input.c.0": "x", "input.a..b": "2", "other": "y"}
+
+    (spec,) = checked(source_of(Row(2, cells), is_table=True), allow_unknown_inputs=True)[1]
+
+    assert spec.inputs == {"promptImage": IMAGE, "a": {"b": 1}, "c": ["x"], "a..b": 2}
+
+
+def test_values_with_a_type_are_typed_by_the_same_rules() -> None:
+    cells = {"image": IMAGE, "duration": 5.0, "seed": 7, "prompt": 12, "shot": True, "note": [1.5]}
+    texts = {"image": IMAGE, "duration": "5", "seed": "7", "prompt": "12", "shot": "", "note": ""}
+
+    (typed,) = checked(source_of(Row(2, cells, id=5), is_table=True))[1]
+    (plain,) = checked(source_of(Row(2, texts), is_table=True))[1]
+
+    assert (typed.inputs_json, typed.input_hash) == (plain.inputs_json, plain.input_hash)
+    assert (typed.cells, typed.row_id) == (cells, "5")
+
+
+# Very many.
+
+
+def test_of_very_many_faults_the_first_are_kept_and_all_are_counted() -> None:
+    def rows() -> Iterator[Row]:
+        for line in range(9_000, 1, -1):
+            yield Row(line, {"image": IMAGE, "seed": "x"})
+        yield Row(2, {"image": IMAGE, "seed": "x"})
+
+    source = replace(source_of(Row(2, {"image": "", "seed": ""}), is_table=True), read_rows=rows)
+    with pytest.raises(ManifestError) as caught:
+        manifests.check(source, models=MODELS)
+
+    error = caught.value
+    assert [fault.line for fault in error.faults] == list(range(2, 1002))
+    assert error.total == 8_999
+    assert str(error).splitlines()[0] == "m:2: seed: x is not a whole number"
+    assert str(error).splitlines()[50:] == ["and 8,949 more"]
+
+
+def test_what_seeds_and_repeat_would_make_is_not_made_first() -> None:
+    rows = [Row(line, {"image": IMAGE}, repeat=10**4) for line in range(2, 5_002)]
+
+    assert refused(source_of(*rows), max_expand=10**4) == [
+        (
+            "m: `seeds` and `repeat` make 50,000,000 jobs, at most 10,000 are allowed: shorten "
+            "them, or raise --max-expand"
+        )
+    ]
+
+
+def test_many_takes_of_one_row_come_in_order_and_as_often_as_wanted() -> None:
+    source = source_of(Row(2, {"image": IMAGE}, repeat=1000), Row(3, {"image": IMAGE}, repeat=3))
+
+    with manifests.check(source, models=MODELS) as found:
+        once, again = list(found.specs()), list(found.specs())
+        side_by_side = list(zip(found.specs(), found.specs(), strict=True))
+
+    base = once[0].row_id
+    assert [spec.variant for spec in once] == [*map(str, range(1, 1001)), "1", "2", "3"]
+    assert [spec.row_id for spec in once] == [base] * 1000 + [f"{base}-2"] * 3
+    assert once == again == [one for one, _ in side_by_side]
+    with pytest.raises(ValueError, match="closed"):
+        next(found.specs())
+
+
+def test_a_long_row_does_not_wait_for_many_others() -> None:
+    alive = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal alive
+        for line in range(2, 12):
+            alive += 1
+            yield Row(line, {"image": IMAGE, "note": "x" * 3 * 1024**2})
+
+    source = replace(source_of(Row(2, {"image": "", "note": ""}), is_table=True), read_rows=rows)
+    chunks = checks._chunks(source.rows())
+
+    assert len(next(chunks)) == alive == 3
+
+
+def test_a_duplicate_is_named_though_the_file_cannot_be_read_again() -> None:
+    readings = 0
+    row = Row(2, {"image": IMAGE}, id="a")
+
+    def rows() -> Iterator[Row]:
+        nonlocal readings
+        readings += 1
+        if readings > 1:
+            raise ManifestError([Fault("m", 0, "", "changed while it was read")])
+        yield from (row, row)
+
+    assert refused(replace(source_of(row), read_rows=rows)) == ["m: changed while it was read"]

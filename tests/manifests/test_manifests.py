@@ -10,9 +10,15 @@ from batchgen.domain.errors import ManifestError
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("m.txt", "x", "a manifest ends in .csv, .tsv, .yaml, .yml: rename it, or save it as CSV"),
-        ("m.jsonl", "{}", ".jsonl is not supported in this version: save it as CSV"),
-        ("m.xlsx", "PK", ".xlsx is not supported in this version: save it as CSV"),
+        (
+            "m.txt",
+            "x",
+            (
+                "a manifest ends in .csv, .tsv, .jsonl, .ndjson, .xlsx, .xlsm, .yaml, .yml: rename "
+                "it, or save it as CSV"
+            ),
+        ),
+        ("m.ods", "PK", "a manifest cannot be read from .ods: save it as .xlsx or CSV"),
         ("m.csv", "", "is empty: it needs at least one job"),
         ("m.yaml", b"jobs: \xe9\n", "is not UTF-8 (byte 0xe9"),
     ],

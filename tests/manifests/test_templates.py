@@ -15,7 +15,40 @@ from batchgen.manifests.templates import Renderer, TemplateFault
     ],
 )
 def test_templates_are_filled(text: str, expected: str) -> None:
-    assert Renderer({"x": "fox", "n": 3}).render(text) == expected
+    assert Renderer().render(text, {"x": "fox", "n": 3}) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("{{ n }}", 3, id="number"),
+        pytest.param("{{ n }} ", "3 ", id="not-alone"),
+        pytest.param("{{ n * 2 }}", 6, id="sum"),
+        pytest.param("{# why #}{{ 1 > 2 }}", False, id="truth"),
+        pytest.param("{{ none }}", None, id="nothing"),
+        pytest.param("{{ look }}", {"name": "warm", "items": [1, 2]}, id="mapping"),
+        pytest.param("{{ look.items }}", [1, 2], id="key-called-like-a-method"),
+        pytest.param("{{ look['name'] }}", "warm", id="key"),
+        pytest.param("{{ look.items | reverse }}", [2, 1], id="iterator"),
+        pytest.param("{{ range(3) }}", [0, 1, 2], id="range"),
+        pytest.param("{{ '3' }}", "3", id="text-stays-text"),
+    ],
+)
+def test_a_template_that_is_one_expression_gives_its_value(text: str, expected: object) -> None:
+    given = {"n": 3, "look": {"name": "warm", "items": [1, 2]}}
+
+    value = Renderer().render(text, given)
+
+    assert (value, type(value)) == (expected, type(expected))
+
+
+def test_a_text_is_compiled_once_and_filled_with_what_is_given_each_time() -> None:
+    renderer = Renderer()
+
+    filled = [renderer.render("{{ n }} of 3", {"n": number}) for number in (1, 2)]
+
+    assert filled == ["1 of 3", "2 of 3"]
+    assert renderer.template("{{ n }} of 3") is renderer.template("{{ n }} of 3")
 
 
 @pytest.mark.parametrize(
@@ -42,8 +75,19 @@ def test_templates_are_filled(text: str, expected: str) -> None:
             "{{ ('a' * 999) | replace('a', 'a' * 999) }}", "more than 100,000", id="replace"
         ),
         pytest.param("{{ 1 / 0 }}", "division by zero", id="arithmetic"),
+        pytest.param("{{ 'nan' | float }}", "a number that is too large", id="not-a-number"),
+        pytest.param(
+            "{{ " + " * ".join(["999999999999999999"] * 40) + " }}", "too large", id="long-number"
+        ),
+        pytest.param("{{ x.upper }}", "gives nothing that can be sent", id="function"),
+        pytest.param("{{ {'a': 1}.b }}", "there is no `b`: there are a", id="no-such-key"),
+        pytest.param("{{ [x * 99999, x * 99999] }}", "more than 100,000", id="large-value"),
+        pytest.param("{{ choice([1]) }}", "`choice` cannot be used here", id="choice"),
+        pytest.param("{{ '\\ud800' }}", "the character U\\+D800", id="half-a-character"),
+        pytest.param("{{ {'\\x00': 1} }}", "the character U\\+0000", id="nul"),
+        pytest.param("{{ choice }}", "gives nothing that can be sent", id="choice-itself"),
     ],
 )
 def test_what_templates_must_not_do_is_refused(text: str, expected: str) -> None:
     with pytest.raises(TemplateFault, match=expected):
-        Renderer({"x": "fox"}).render(text)
+        Renderer().render(text, {"x": "fox"})
