@@ -107,6 +107,7 @@ def _own_place(
     monkeypatch.setenv("BATCHGEN_PROBE", "no")  # the URLs of most manifests lead nowhere
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("RUNCOMFY_CONFIG_DIR", str(home / ".config" / "runcomfy"))
     monkeypatch.chdir(tmp_path)

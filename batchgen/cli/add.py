@@ -10,6 +10,7 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.cli.flags import manifest_flags
+from batchgen.cli.known_models import known_models
 from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
@@ -40,7 +41,8 @@ def command(
 
     Rows that are known already are not stored twice.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         is_new = not database.exists()
         if not is_new:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batchgen import manifests, planning
+from batchgen import planning
 from batchgen.cli import restored
 from batchgen.cli.common import batch_id_of, confirm, looking, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
+from batchgen.cli.known_models import known_models
 from batchgen.cli.plans import describe
 from batchgen.cli.probed import Candidate, Probed, planned
 from batchgen.cli.service import Service
@@ -406,7 +407,7 @@ def read(database: Database, service: Service, found: Look) -> None:
     found.is_repriced = True
     found.catalog |= changed
     found.drafts = [planning.repriced(draft, found.catalog) for draft in found.drafts]
-    models = priced(manifests.load_models(), found.catalog)
+    models = priced(known_models(), found.catalog)
     found.waiting = [_relisted(kind, models) for kind in found.waiting]
     if found.probed is not None:
         found.probed.fit_again = [_relisted(kind, models) for kind in found.probed.fit_again]

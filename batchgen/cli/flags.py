@@ -9,6 +9,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
+from batchgen.cli.known_models import known_models
 from batchgen.cli.options import (
     OCCASIONS,
     Jobs,
@@ -118,6 +119,7 @@ class Flags:
             max_expand=self.max_expand,
             allow_private_inputs=self.allow_private_inputs,
             allow_unknown_inputs=self.allow_unknown_inputs,
+            models=known_models(),
         )
 
     def settings(self, jobs: int | None) -> Settings:

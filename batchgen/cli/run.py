@@ -5,22 +5,25 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen import exporters, manifests, planning, results
+from batchgen import exporters, planning, results
 from batchgen.cli import consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
@@ -193,7 +196,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
             if look.is_repriced:  # else it would look through all that waits for nothing
                 costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
-                costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
+                costs.relist(tx, account.id, _repriced(look))
             share = _limit(tx, database, account, wanted)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
@@ -208,7 +211,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
-                reseed=Reseed(manifests.load_models),
+                reseed=Reseed(known_models, partial(_kept_schema, database)),
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
                 purse=Purse(
@@ -268,6 +271,16 @@ def _renewal(token: Token) -> Callable[[Provider], bool]:
         return True
 
     return renew
+
+
+def _repriced(look: Look) -> dict[str, Model]:
+    known = priced(known_models(), look.catalog)
+    return {name: known[name] for name in look.catalog if name in known}
+
+
+def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any] | None:
+    with database.reading() as tx:
+        return reads.kept_schema(tx, batch_id, model)
 
 
 def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:

@@ -9,10 +9,11 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, plans, probed
+from batchgen.cli.known_models import known_models
 from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.manifests import named
-from batchgen.planning import Plan, Prepared, Wish
+from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
 from batchgen.store import upgrade
 from batchgen.store.database import Database, Transaction
@@ -51,14 +52,14 @@ def command(
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
-    found = _Found()
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     warnings: list[Fault] = []
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         if database.exists():
             upgrade.require_current(database)
         with common.looking(database) as tx:
-            _check_all(found, tx, wishes)
+            found = _check_all(tx, wishes)
             shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
         if probe is not False:
             unfit, warnings = probed.check_plans(
@@ -100,12 +101,12 @@ class _Found:
     total: int = 0
 
 
-def _check_all(found: _Found, tx: Transaction | None, wishes: Sequence[Wish]) -> None:
-    others: list[Prepared] = []
+def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> _Found:
+    found = _Found()
     for wish in wishes:
         try:
             prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, others)
+            planning.refuse_same_batch(prepared, [plan.prepared for plan in found.plans])
             plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:
@@ -114,8 +115,8 @@ def _check_all(found: _Found, tx: Transaction | None, wishes: Sequence[Wish]) ->
             found.faults += error.faults or [alone]
             found.total += error.total or 1
             continue
-        others.append(prepared)
         found.plans.append(plan)
+    return found
 
 
 def _without(path: str, message: str) -> str:

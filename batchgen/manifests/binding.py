@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from batchgen.domain.columns import RESULT_COLUMNS
+from batchgen.domain.models import friendly_name
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS, Row
 from batchgen.manifests.names import fold, nearly, suggestion
 from batchgen.manifests.schemas import Path
@@ -116,8 +117,7 @@ class Binding:
 
     def friendly(self, target: str) -> str:
         """Return the name people use for an input: its first alias, else its own."""
-        aliases = self.form.model.aliases
-        return next((alias for alias, name in aliases.items() if name == target), target)
+        return friendly_name(target, self.form.model.aliases)
 
     def _of_column(self, column: str) -> Target:
         name = column.strip()

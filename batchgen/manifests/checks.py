@@ -7,7 +7,6 @@ a time by `plain_rows`; what is said here of one row is the rule for both.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -22,6 +21,7 @@ from batchgen.domain.expansion import (
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
 from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
@@ -30,6 +30,7 @@ from batchgen.manifests.names import MAX_ID, name_problem, suggestion
 from batchgen.manifests.plain_rows import PlainRows, plain_groups
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
+from batchgen.manifests.snapshots import with_remembered
 from batchgen.manifests.spool import Spool
 from batchgen.manifests.values import Form, as_text, dotted, is_blank, shown
 
@@ -138,10 +139,9 @@ def check(
     checker = _Checker(
         source=source,
         spool=spool,
-        models=models,
+        models=with_remembered(models, schemas or {}),
         flag=model,
         fallback=source.model or fallback_model or DEFAULT_MODEL,
-        schemas=schemas or {},
         max_expand=max_expand,
         allow_private=allow_private_inputs,
         allow_unknown=allow_unknown_inputs,
@@ -174,7 +174,6 @@ class _Checker:
         models: Mapping[str, Model],
         flag: str | None,
         fallback: str,
-        schemas: Mapping[str, Mapping[str, Any]],
         max_expand: int,
         allow_private: bool,
         allow_unknown: bool,
@@ -185,7 +184,6 @@ class _Checker:
         self.models = models
         self.flag = flag
         self.fallback = fallback
-        self.schemas = schemas
         self.max_expand = max_expand
         self.allow_private = allow_private
         self.allow_unknown = allow_unknown
@@ -194,6 +192,7 @@ class _Checker:
         self.faults.update(source.faults)
         self.bound: dict[str, Binding | None] = {}
         self.plain: dict[str, PlainRows | None] = {}
+        self.table: str | None = None  # where a table's header stands: with its first row
         self.count = 0
         self.expanded = 0
         self.is_cut = False
@@ -234,6 +233,7 @@ class _Checker:
 
     def _take(self, rows: Sequence[Row]) -> None:
         """Check some rows and spool their jobs, in their order."""
+        self.table = self.table or rows[0].file or self.source.path
         ready = self._plain_specs(rows) if self.source.is_table else ()
         specs: list[Spec] = [spec for spec in ready if spec is not None]
         if len(specs) == len(rows):
@@ -565,8 +565,6 @@ class _Checker:
         if model is None:
             self._unknown_model(name, row)
             return None
-        if name in self.schemas:
-            model = replace(model, schema=self.schemas[name])
         try:
             form = Form(
                 model,
@@ -579,7 +577,7 @@ class _Checker:
             raise ManifestError([Fault(self.source.path, 0, "model", message)]) from None
         bound = Binding(form)
         if self.source.is_table:
-            file, line = row.file or self.source.path, self.source.header_line
+            file, line = self.table or self.source.path, self.source.header_line
             for column, problem in bound.bind(self.source.columns):
                 self.faults.add(Fault(file, line, column, problem))
         return bound
@@ -594,9 +592,11 @@ class _Checker:
         elif self._names_model(row):
             file, line = row.file or file, row.lines.get("model", row.line)
         message = (
-            f"unknown model {name}: {suggestion(name, self.models)}"
-            f"known are {', '.join(sorted(self.models))}"
+            f"unknown model {shown(name)}: {suggestion(name, self.models)}"
+            "`batchgen models list` shows those that are known"
         )
+        if id_problem(name) is None:
+            message += f", `batchgen models fetch {name}` asks the service for it"
         self.faults.add(Fault(file, line, column, message))
 
 

@@ -32,9 +32,7 @@ class Faults:
 
     def error(self) -> ManifestError:
         """Return them as one error, in the order of lines."""
-        kept = self._first()
-        total = self._all.distinct() if len(kept) == MOST_KEPT else len(kept)
-        return ManifestError(kept, total=total)
+        return ManifestError(self._first(), total=self._all.distinct())
 
     def _first(self) -> list[Fault]:
         return sorted(set(self._kept))[:MOST_KEPT]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from batchgen import manifests
@@ -39,6 +39,7 @@ class Wish:
         allow_private_inputs: `--allow-private-inputs`.
         allow_unknown_inputs: `--allow-unknown-inputs`.
         catalog: What the service's catalog states now; None is what it stated last.
+        models: The known models; None is those that ship with batchgen.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Wish:
     allow_private_inputs: bool = False
     allow_unknown_inputs: bool = False
     catalog: Mapping[str, UnitPrice] | None = None
+    models: Mapping[str, Model] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
     _check_account(tx, stored, wish)
     checked = manifests.check(
         source,
-        models=priced(manifests.load_models(), _catalog(tx, wish)),
+        models=priced(wish.models or manifests.load_models(), _catalog(tx, wish)),
         model=wish.model,
         fallback_model=stored.model if stored else None,
         schemas=stored.schemas if stored else None,
@@ -159,7 +161,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
     )
     schemas = {**(stored.schemas if stored else {})}
     for model_id, model in checked.models.items():
-        schemas.setdefault(model_id, model.schema)
+        schemas.setdefault(model_id, manifests.snapshot(model))
     budget_micros = wish.budget_micros or source.budget_micros
     batch = Batch(
         id=stored.id if stored else 0,

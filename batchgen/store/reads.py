@@ -261,6 +261,13 @@ _TALLY = text(
 ).bindparams(bindparam("batch_ids", expanding=True))
 
 
+def kept_schema(tx: Transaction, batch_id: int, model: str) -> dict[str, Any] | None:
+    """Return what a batch has kept of a model, None if it has nothing."""
+    rows = tx.rows(text("SELECT schemas FROM batches WHERE id = :id"), {"id": batch_id})
+    found: dict[str, Any] | None = next((json.loads(row.schemas).get(model) for row in rows), None)
+    return found
+
+
 def newest_job_id(tx: Transaction) -> int:
     """Return the id of the job stored last, 0 if there is none."""
     return int(tx.value(_MAX_JOB))

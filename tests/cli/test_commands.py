@@ -6,7 +6,9 @@ from cli.commands import call, ok, rows, write
 
 from batchgen.cli.main import COMMANDS
 
-WORDS = [*COMMANDS, "db check", "db upgrade"]
+PARTS = ["db check", "db upgrade", "schema manifest"]
+PARTS += [f"models {word}" for word in ("list", "show", "add", "fetch")]
+WORDS = [*COMMANDS, *PARTS]
 READING = [
     ("status",),
     ("ls",),

@@ -53,6 +53,18 @@ SCHEMA: dict[str, Any] = {
                 },
             ]
         },
+        "pick": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": {"by": {"const": "place"}, "it": {"type": "integer"}},
+                },
+                {
+                    "type": "object",
+                    "properties": {"by": {"const": "name"}, "it": {"type": "string"}},
+                },
+            ]
+        },
         "extra": {"type": "object"},
         "wrapped": {"allOf": [{"$ref": "#/$defs/Element"}]},
     },
@@ -114,6 +126,14 @@ def faults_of(path: Path, **options: Any) -> list[str]:
         pytest.param({"wrapped.image": IMAGE, "wrapped.weight": ".5"}, None, id="wrapped"),
         pytest.param({"shot": '{"take": "3"}'}, {"shot": {"take": 3}}, id="alternatives"),
         pytest.param({"shot.take": "3"}, {"shot": {"take": 3}}, id="alternatives-by-column"),
+        pytest.param(
+            {"pick": '{"by": "name", "it": 5}'}, {"pick": {"by": "name", "it": "5"}}, id="by-name"
+        ),
+        pytest.param(
+            {"pick": '{"by": "place", "it": "5"}'},
+            {"pick": {"by": "place", "it": 5}},
+            id="by-place",
+        ),
         pytest.param({"extra.level": "3"}, {"extra": {"level": 3}}, id="open"),
         pytest.param({"extra.level": "high"}, {"extra": {"level": "high"}}, id="open-text"),
         pytest.param({"extra": '{"a": {"b": "1"}}'}, {"extra": {"a": {"b": "1"}}}, id="open-json"),
@@ -213,6 +233,11 @@ ADVICE = "(--allow-unknown-inputs sends it as it is)"
             id="url-in-list",
         ),
         pytest.param(
+            {"images": json.dumps([IMAGE, None])},
+            "2: images: [1]: null is not text",
+            id="null-in-list",
+        ),
+        pytest.param(
             {"elements": json.dumps([{"image": IMAGE, "wieght": 1}])},
             f"2: elements: [0]: unknown key wieght: did you mean `weight`? {ADVICE}",
             id="unknown-key-in-json",
@@ -299,7 +324,7 @@ def test_every_media_url_is_found_wherever_it_is() -> None:
     inputs = {
         "prompt": IMAGE,
         "still": "https://x.example.com/1",
-        "sounds": ["https://x.example.com/2", 3],
+        "sounds": ["https://x.example.com/2", 3, {"note": "x"}],
         "images": ["https://x.example.com/3"],
         "elements": [{"image": "https://x.example.com/4", "parts": [{"image": "5"}], "x": IMAGE}],
         "frame": {"image": "6", "weight": 1},

@@ -169,7 +169,9 @@ def test_every_value_is_taken_as_by_the_rule_for_one(model: str, name: str) -> N
         if not alone[1]:
             fine.append(row._replace(id=None, line=len(fine) + 2))
     together = source_of(columns, fine)
+    everything = source_of(columns, [*rows, rows[0]._replace(cells={**needed, name: 1})])
 
+    assert found(everything) == found(one_by_one(everything))
     assert len(fine) > 2
     assert found(together) == found(one_by_one(together))
     assert all(isinstance(spec.input_columns, frozenset) for spec in found(together)[0])

@@ -33,7 +33,7 @@ from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
 
 OLD = Path(__file__).parents[1] / "old_databases"
-WITHOUT_DATABASE = {"init", "validate", "plan", "balance", "simulate"}
+WITHOUT_DATABASE = {"init", "validate", "plan", "models", "schema", "balance", "simulate"}
 NEEDED = {
     "show": ["a"],
     "cancel": ["a"],
