@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from batchgen import manifests, planning
+from batchgen import planning
 from batchgen.cli.common import looking, plural
+from batchgen.cli.known_models import known_models
 from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.planning import Verdict
@@ -250,7 +251,7 @@ def _column(spec: JobSpec, model: Model, name: str) -> str:
 
 
 def _inspection(*, allow_private: bool) -> Inspection:
-    return Inspection(manifests.load_models(), allow_private=allow_private)
+    return Inspection(known_models(), allow_private=allow_private)
 
 
 def _look(inspection: Inspection, database: Database | None, *, quiet: bool) -> None:
