@@ -6,6 +6,7 @@ what it answered, about half a kilobyte each.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ from batchgen.store.probes import Seen, hash_of
 
 BELIEVED_MS = 24 * 3600 * 1000
 """How long a file that answered well is believed to be what it was."""
+
+_NUMBER = re.compile(r"\.[0-9]+(?=\.|$)")  # of a part of a list
 
 Cached = Callable[[Sequence[str]], Mapping[str, Seen]]
 """Returns what is believed, by hash."""
@@ -96,7 +99,7 @@ class Inspection:
         self._allow_private = allow_private
         self._pace = pace
         self._probe_s = probe_s
-        self._needs: dict[tuple[str, str], Need] = {}
+        self._needs: dict[tuple[str, str, str], Need] = {}
         self._wanted: dict[str, tuple[Need, ...]] = {}
         self._shared: dict[tuple[Need, ...], tuple[Need, ...]] = {}
         self._facts: dict[str, Facts] = {}
@@ -112,7 +115,7 @@ class Inspection:
     def collect(self, jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Take the URLs of jobs, each a model and its inputs."""
         for model, inputs in jobs:
-            for _, url, need in self._media(model, inputs):
+            for _, url, need in self._files(model, inputs):
                 known = self._wanted.get(url, ())
                 if need not in known:
                     wanted = (*known, need)
@@ -183,7 +186,7 @@ class Inspection:
         faults: dict[Said, None] = {}
         warnings: dict[Said, None] = {}
         is_sure = model in self._models
-        for name, url, need in self._media(model, inputs):
+        for name, url, need in self._files(model, inputs):
             facts = self._facts.get(url)
             if facts is None:
                 is_sure = False
@@ -195,18 +198,16 @@ class Inspection:
             warnings |= {Said(name, words, shown): None for words in verdict.warnings}
         return Finding(tuple(faults), tuple(warnings), is_sure)
 
-    def _media(self, name: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Need]]:
-        """Yield where in a job's inputs media are, their URLs, and what is needed of them."""
-        model = self._models.get(name)
-        if model is None:
+    def _files(self, model: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Need]]:
+        """Yield each input file of a job: its place, its URL, and what it must be."""
+        known = self._models.get(model)
+        if known is None:
             return
-        for place, url, kind in media_urls(model, inputs):
-            if not url.lower().startswith(("http://", "https://")):
-                continue
-            need = self._needs.get((name, place))
-            if need is None:
-                need = self._needs[name, place] = need_of(model, place, kind)
-            yield place, url, need
+        for place, url, kind in media_urls(known, inputs):
+            key = (model, _NUMBER.sub(".", place), kind)
+            if key not in self._needs:
+                self._needs[key] = need_of(known, place, kind)
+            yield place, url, self._needs[key]
 
 
 def _is_settled(facts: Facts, need: Need) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from images import Host, Page, image, serving
 
 from batchgen.domain.fitness import Facts, Problem
+from batchgen.domain.jobs import Model
 from batchgen.manifests import load_models
 from batchgen.probes.pace import Pace
 from batchgen.probing import Inspection
@@ -160,3 +161,27 @@ def test_of_what_nobody_looked_at_nothing_is_said() -> None:
     assert found.check(*job("https://images.example.com/a.png")).reason is None
     assert not found.check(*job("https://images.example.com/a.png")).is_fit
     assert not found.check("unknown/model", {}).is_fit
+
+
+def test_files_in_lists_and_in_mappings_are_looked_at_by_the_rules_of_their_places(
+    host: Host,
+) -> None:
+    rule = {"validation_rule": "width_pixels>", "validation_value": 100, "validation_error": "W"}
+    part = {"type": "string", "format": "image_uri", "validations": [rule]}
+    schema = {
+        "properties": {
+            "images": {"type": "array", "items": part},
+            "elements": {"type": "array", "items": {"type": "object", "properties": {"i": part}}},
+        }
+    }
+    model = Model("nested", "N", "runcomfy", schema, media={"images": "image"})
+    small, large = host.add("/small", Page()), host.add("/large", Page(body=image(200, 200)))
+    inputs = {"images": [large, small], "elements": [{"i": large}, {"i": small}]}
+    inspection = Inspection({"nested": model}, allow_private=True, pace=FAST)
+    inspection.collect([("nested", inputs)])
+    inspection.look(cached=None, tell=lambda *_: None)
+
+    finding = inspection.check("nested", inputs)
+
+    assert [one.input for one in finding.faults] == ["images.1", "elements.1.i"]
+    assert host.paths("HEAD") == Counter({"/small": 1, "/large": 1})

@@ -139,16 +139,15 @@ class Verdict:
 
 
 def need_of(model: Model, place: str, kind: str) -> Need:
-    """Return what a model needs of the media at a place of its inputs.
+    """Return what a file must be.
 
     Args:
-        model: Which model.
-        place: `image`, `images.0`, `elements.0.image`.
-        kind: "image", "video" or "audio".
+        model: Which model takes it.
+        place: Of which input, as a column names it: `image`, `images.0`, `elements.0.image`.
+        kind: `image`, `video` or `audio`.
     """
     fetcher = model.fetcher if model.fetcher in FETCHERS else ""
-    names = [part for part in place.split(".") if not part.isdigit()]
-    return Need(kind, fetcher, tuple(_rules(_schema_of(model.schema, names))))
+    return Need(kind, fetcher, tuple(_rules(_schema_of(model.schema, place))))
 
 
 def judge(facts: Facts, need: Need) -> Verdict:
@@ -265,13 +264,15 @@ def _rules(schema: Mapping[str, Any]) -> Iterator[Rule]:
             yield Rule(found[1], found[2], float(value), str(one.get("validation_error") or ""))
 
 
-def _schema_of(schema: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+def _schema_of(schema: Mapping[str, Any], place: str) -> Mapping[str, Any]:
     found: Any = schema
-    for name in names:
+    for part in place.split("."):
+        if part.isdigit():
+            continue
         while _is_map(found) and "properties" not in found and _is_map(found.get("items")):
             found = found["items"]
         properties = found.get("properties") if _is_map(found) else None
-        found = properties.get(name) if _is_map(properties) else None
+        found = properties.get(part) if _is_map(properties) else None
     return found if _is_map(found) else {}
 
 

@@ -120,8 +120,8 @@ def test_the_shipped_models_name_fetchers_that_exist() -> None:
     assert RUNWAY.fetcher == "runway"
 
 
-def model_of(schema: dict[str, Any], **media: str) -> Model:
-    return Model("m", "M", "runcomfy", {"properties": schema}, media=media)
+def model_of(schema: dict[str, Any]) -> Model:
+    return Model("m", "M", "runcomfy", {"properties": schema})
 
 
 def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_left_out() -> None:
@@ -131,29 +131,16 @@ def test_rules_are_found_beside_a_list_and_beside_its_items_and_strange_ones_lef
         {
             "a": {"type": "array", "validations": [rule, *strange]},
             "b": {"type": "array", "items": {"type": "string", "validations": [rule]}},
+            "e": {"type": "array", "items": {"properties": {"f": {"validations": [rule]}}}},
             "c": {"validations": [{**rule, "validation_value": True}]},
-        },
-        a="image",
-        b="image",
-        c="image",
-        d="video",
+        }
     )
 
-    needs = {name: need_of(model, name, kind) for name, kind in model.media.items()}
+    needs = {name: need_of(model, name, "image") for name in ("a", "a.3", "b.0", "c", "d", "e.0.f")}
 
-    assert needs["a"].rules == needs["b"].rules == (Rule("width_pixels", ">=", 256, "W."),)
+    rules = (Rule("width_pixels", ">=", 256, "W."),)
+    assert needs["a"].rules == needs["a.3"].rules == needs["b.0"].rules == rules
+    assert needs["e.0.f"].rules == rules
     assert needs["c"].rules == needs["d"].rules == ()
     assert needs["a"].needs_pixels
     assert not needs["d"].needs_pixels
-
-
-def test_rules_are_found_below_lists_and_mappings() -> None:
-    rule = {"validation_rule": "file_size_mb<", "validation_value": 16, "validation_error": "W."}
-    image = {"type": "string", "format": "image_uri", "validations": [rule]}
-    part = {"type": "object", "properties": {"image": image}}
-    model = model_of({"one": part, "many": {"type": "array", "items": part}})
-
-    found = [need_of(model, place, "image").rules for place in ("one.image", "many.3.image")]
-
-    assert found == [(Rule("file_size_mb", "<", 16, "W."),)] * 2
-    assert need_of(model, "many.3.other", "image").rules == ()
