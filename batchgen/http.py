@@ -6,14 +6,16 @@ files. None follows redirects, keeps cookies, or reads proxy settings from the e
 """
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import logging
 import math
 import socket
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -43,6 +45,12 @@ GET_S = 30.0
 
 _UNPACKED = frozenset({"gzip", "deflate"})
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NO_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_CERTIFICATE_FAULTS = {  # X509_V_ERR_… of OpenSSL
+    10: "has expired",
+    62: "belongs to another host",
+    64: "belongs to another address",
+}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -116,6 +124,34 @@ def file_client(
     return _client(
         functools.partial(_connector, limit=connections, public_only=not allow_private),
         httpx.Timeout(read_s, connect=connect_s, pool=2 * read_s),
+    )
+
+
+def probe_client(
+    *,
+    connections: int,
+    allow_private: bool,
+    connect_s: float,
+    read_s: float,
+    resolver: AbstractResolver | None = None,
+) -> httpx.AsyncClient:
+    """Return a client that looks at input files: `file_client` for many hosts at once.
+
+    Args:
+        connections: How many connections at most.
+        allow_private: As of `file_client`.
+        connect_s: Longest wait for a connection.
+        read_s: Longest wait for the next bytes.
+        resolver: Who knows the addresses of names; else the system.
+    """
+    return _client(
+        functools.partial(
+            _connector,
+            limit=connections,
+            public_only=not allow_private,
+            resolver=ThreadResolver if resolver is None else lambda: resolver,
+        ),
+        httpx.Timeout(read_s, connect=connect_s, pool=None),
     )
 
 
@@ -224,13 +260,18 @@ class _Client(httpx.AsyncClient):
 
 
 def _connector(
-    *, limit: int, force_close: bool = False, public_only: bool = False
+    *,
+    limit: int,
+    force_close: bool = False,
+    public_only: bool = False,
+    resolver: Callable[[], AbstractResolver] = aiohttp.DefaultResolver,
 ) -> aiohttp.TCPConnector:
+    asked = resolver()
     return aiohttp.TCPConnector(
         limit=limit,
         force_close=force_close,
         ssl=_ssl_context(),
-        resolver=PublicResolver(aiohttp.DefaultResolver()) if public_only else None,
+        resolver=PublicResolver(asked) if public_only else asked,
         # The resolver is not asked about literal addresses; this sees every address.
         socket_factory=_public_socket if public_only else None,
     )
@@ -336,6 +377,60 @@ class PublicResolver(AbstractResolver):
         await self._resolver.close()
 
 
+class ThreadResolver(AbstractResolver):
+    """Asks the system in a thread for each name.
+
+    The usual one asks in a pool of few threads, which some names that hang would occupy, and which
+    the end of the program waits for.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name.
+
+        Raises:
+            OSError: If there are none.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+
+        def settle(found: Any) -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def ask() -> None:
+            found: Any
+            try:
+                # Also addresses of a kind that this machine has no network for: else a host that
+                # has no others would seem not to exist.
+                found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                found = error
+            with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(settle, found)
+
+        threading.Thread(target=ask, daemon=True, name=f"resolve {host}").start()
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in await answer
+        ]
+
+    async def close(self) -> None:
+        """Leave the threads to themselves."""
+
+
 def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = info
     _check_public(str(address[0]), str(address[0]))
@@ -372,6 +467,35 @@ def is_unsent(error: BaseException) -> bool:
         if not isinstance(cause, httpx.HTTPError):
             return False
     return False
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Return whether a failure was a wait that was given up; httpx's classes prove nothing."""
+    return any(isinstance(cause, TimeoutError) for cause in _causes(error))
+
+
+def no_such_host(error: BaseException) -> bool:
+    """Return whether a failure was the answer that a name does not exist."""
+    return any(
+        isinstance(cause, socket.gaierror) and cause.errno in _NO_NAME for cause in _causes(error)
+    ) or any(
+        isinstance(cause, aiohttp.ClientConnectorDNSError)
+        and getattr(cause.os_error, "errno", None) in _NO_NAME
+        for cause in _causes(error)
+    )
+
+
+def bad_certificate(error: BaseException) -> str | None:
+    """Return what is wrong with a server's certificate for anybody; None if nothing is for sure.
+
+    That its authority is not known here says nothing about others.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+            found = cause.certificate_error
+            if isinstance(found, ssl.SSLCertVerificationError):
+                return _CERTIFICATE_FAULTS.get(found.verify_code)
+    return None
 
 
 def explain(error: BaseException) -> str:

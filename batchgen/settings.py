@@ -139,15 +139,29 @@ def _time(value: object) -> datetime | None:
 
 def state_folder(environment: Mapping[str, str] | None = None) -> Path | None:
     """Return where programs keep what must outlive them; None if there is no home."""
+    return _home_folder("XDG_STATE_HOME", ".local/state", environment)
+
+
+def config_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where programs keep what their user sets up; None if there is no home."""
+    return _home_folder("XDG_CONFIG_HOME", ".config", environment)
+
+
+def cache_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where programs keep what they can fetch again; None if there is no home."""
+    return _home_folder("XDG_CACHE_HOME", ".cache", environment)
+
+
+def _home_folder(name: str, below_home: str, environment: Mapping[str, str] | None) -> Path | None:
     env = os.environ if environment is None else environment
-    named = Path(env.get("XDG_STATE_HOME", ""))
+    named = Path(env.get(name, ""))
     if named.is_absolute():  # the standard says to ignore another
         return named
     try:
         home = Path(env["HOME"]) if env.get("HOME") else Path.home()
     except RuntimeError:  # neither the environment nor the system knows one
         return None
-    return home / ".local" / "state" if home.is_absolute() else None
+    return home / below_home if home.is_absolute() else None
 
 
 def notify_urls(environment: Mapping[str, str] | None = None) -> list[str]:

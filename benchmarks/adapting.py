@@ -146,7 +146,17 @@ def start(options: list[str], base: str, folder: Path) -> "subprocess.Popen[str]
         if not name.startswith(("RUNCOMFY_", "BATCHGEN_"))
     }
     environment |= {"RUNCOMFY_MODEL_API_BASE": base, "RUNCOMFY_TOKEN": "benchmark"}
-    command = [sys.executable, "-m", "batchgen", "run", "jobs.csv", "-y", "-v", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "batchgen",
+        "run",
+        "jobs.csv",
+        "-y",
+        "-v",
+        "--no-probe",
+        *options,
+    ]
     command += ["--db", "jobs.db", "--poll-interval", "0.2", "--no-download"]
     with (folder / "said.txt").open("w") as said:
         return subprocess.Popen(

@@ -151,7 +151,7 @@ def run_batchgen(base: str, jobs: int, cap: int) -> float:
             "RUNCOMFY_TOKEN": "benchmark",
         }
         command = [sys.executable, "-m", "batchgen", "run", str(manifest), "--db", str(database)]
-        command += ["-y", "-j", str(cap), "--poll-interval", "0", "--no-download"]
+        command += ["-y", "-j", str(cap), "--poll-interval", "0", "--no-download", "--no-probe"]
         seconds = timed(command, environment=environment)
         with sqlite3.connect(database) as connection:
             found = connection.execute(

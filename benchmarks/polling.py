@@ -91,7 +91,16 @@ def run_batchgen(service: Handle, jobs: int, interval_s: float) -> None:
             writer.writerows(
                 [f"r{n}", f"scene {n}", "https://images.example.com/1.jpg"] for n in range(jobs)
             )
-        command = [sys.executable, "-m", "batchgen", "run", str(manifest), "-y", "--no-download"]
+        command = [
+            sys.executable,
+            "-m",
+            "batchgen",
+            "run",
+            str(manifest),
+            "-y",
+            "--no-download",
+            "--no-probe",
+        ]
         command += ["--db", str(Path(name) / "jobs.db"), "-j", str(CAP)]
         command += ["--poll-interval", str(interval_s)]
         ended = subprocess.run(

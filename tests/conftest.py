@@ -104,8 +104,10 @@ def _own_place(
     home = tmp_path_factory.mktemp("home")  # beside tmp_path, which a test may list
     for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("BATCHGEN_PROBE", "no")  # the URLs of most manifests lead nowhere
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("RUNCOMFY_CONFIG_DIR", str(home / ".config" / "runcomfy"))
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from batchgen.domain.errors import PRECEDENCE, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
 from batchgen.manifests import DEFAULT_MODEL, Checked
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS
+from batchgen.manifests.model_files import read_model
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -309,6 +310,21 @@ def test_the_jobs_of_the_matrix_in_the_manifest_page_are_those_of_its_table(tmp_
     assert [[job[name] for name in names] for job in jobs] == [
         [*code(row[0]), *row[1:]] for row in table("docs/manifest.md", "id")
     ]
+
+
+def test_the_model_in_the_manifest_page_is_without_faults(tmp_path: Path) -> None:
+    (body,) = fenced("docs/manifest.md", "yml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(body, encoding="utf-8")
+
+    model = read_model(path)
+
+    assert (model.aliases["prompt"], model.aliases["image"], model.seed) == (
+        "words",
+        "picture",
+        "seed",
+    )
+    assert model.price_micros == 50_000
 
 
 def test_the_manifest_page_lists_the_keys(tmp_path: Path) -> None:

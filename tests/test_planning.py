@@ -1,8 +1,11 @@
 """What adding a manifest does to what is stored (spec section 4)."""
 
+import contextlib
 import csv
 import io
 import itertools
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +20,10 @@ from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
 from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import ErrorClass, JobState
-from batchgen.store import accounts, jobs, reads, upgrade, workers
+from batchgen.store import accounts, additions, imports, jobs, reads, upgrade, workers
 from batchgen.store.database import Database, Transaction
 
 IMAGE = "https://images.example.com/{}.jpg"
-LISTS = ("new", "changed", "reopened", "replaced", "left", "busy", "renamed", "held", "unchanged")
 
 
 class Desk:
@@ -45,21 +47,31 @@ class Desk:
         path.write_text(content, encoding="utf-8")
         return str(path)
 
+    def labels(self, plan: planning.Plan) -> dict[str, list[str]]:
+        """Return the row ids of a plan by verdict, empty ones left out."""
+        found: dict[str, list[str]] = {}
+        with self.database.reading() as tx:
+            for item in plan.items(tx):
+                found.setdefault(item.verdict.name.lower(), []).append(item.spec.row_id)
+            gone = additions.by_ids(tx, plan.gone)
+        if plan.gone:
+            found["gone"] = [gone[job_id].row_id for job_id in plan.gone]
+        return found
+
     def plan(self, path: str, **wish: Any) -> planning.Plan:
         with self.database.reading() as tx:
             return planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
 
     def add(self, path: str, **wish: Any) -> dict[str, Any]:
         """Add a manifest; return what the plan was: labels by list, empty ones left out."""
-        with self.database.transaction() as tx:
-            plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
-            stored = planning.store(tx, plan, now_ms=1, draw=lambda _low, _high: next(self._seeds))
+        with imports.adding(self.database):
+            plan = self.plan(path, **wish)
+            found = self.labels(plan)
+            stored = planning.store(
+                self.database, plan, now_ms=1, draw=lambda _low, _high: next(self._seeds)
+            )
         self.gone = stored.gone
-        found: dict[str, Any] = {
-            name: [item[1].row_id for item in getattr(plan, name)] for name in LISTS
-        }
-        found["gone"] = [job.row_id for job in plan.gone]
-        return {name: ids for name, ids in found.items() if ids}
+        return found
 
     def move(self, state: str, *row_ids: str) -> None:
         """Put jobs into a state, as a run would have; all of them if none is named."""
@@ -111,6 +123,11 @@ class Desk:
 
     def row(self, row_id: str) -> reads.JobRow:
         return next(row for row in self.rows() if row.row_id == row_id)
+
+    def exported(self, name: str) -> str:
+        """Export every job; return the table's path."""
+        self.export(name)
+        return str(self.folder / name)
 
     def export(self, name: str) -> list[dict[str, str]]:
         """Export every job; return the table's rows."""
@@ -166,7 +183,7 @@ def test_without_a_database_every_row_is_new(desk: Desk) -> None:
 
     plan = planning.decide(None, planning.prepare(None, wish))
 
-    assert [spec.row_id for _, spec in plan.new] == ["a", "b"]
+    assert [item.spec.row_id for item in plan.items(None, planning.Verdict.NEW)] == ["a", "b"]
     assert plan.estimate.micros == 2 * 250_000
     assert plan.estimate.unpriced == 0
     assert plan.batch.name == "jobs"
@@ -180,7 +197,7 @@ def test_the_same_again_is_nothing_new(desk: Desk, state: JobState) -> None:
     before = desk.rows()
 
     plan = desk.plan(path)
-    assert len(plan.to_pay) == (2 if state is JobState.PENDING else 0)
+    assert plan.to_pay == (2 if state is JobState.PENDING else 0)
     assert desk.add(path) == {"unchanged": ["a", "b"]}
 
     assert desk.rows() == before
@@ -240,7 +257,7 @@ def test_a_known_id_with_other_inputs(
     assert (after.version, after.name) == (
         (2, "jobs/a-v2.mp4") if listed == "replaced" else (1, "jobs/a.mp4")
     )
-    assert len(plan.to_pay) == (2 if touched else 1)
+    assert plan.to_pay == (2 if touched else 1)
     with desk.database.reading() as tx:
         counts = reads.batches(tx)[0].counts
     assert sum(counts.values()) == 2
@@ -300,7 +317,7 @@ def test_an_id_column_that_is_added_pays_nothing_again(desk: Desk, state: str) -
     desk.write("jobs.csv", rows("a", "b"))
 
     plan = desk.plan(path)
-    assert plan.to_pay == []
+    assert plan.to_pay == 0
     assert desk.add(path) == {"renamed": ["a", "b"]}
 
     assert [(row.key, row.name, row.state) for row in desk.rows()] == before
@@ -316,7 +333,7 @@ def test_an_id_column_that_is_added_before_the_run_makes_no_second_job(desk: Des
     desk.write("jobs.csv", rows("a", "b"))
 
     plan = desk.plan(path)
-    assert len(plan.to_pay) == 2
+    assert plan.to_pay == 2
     assert desk.add(path) == {"renamed": ["a", "b"]}
 
     assert [row.key for row in desk.rows()] == keys
@@ -371,7 +388,7 @@ def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> Non
     desk.move("succeeded")
     path = desk.write("more.csv", rows("a", "c"))
 
-    assert desk.plan(path).to_pay[0].row_id == "c"
+    assert desk.plan(path).to_pay == 1
     assert desk.add(path) == {"new": ["c"], "held": ["a"]}
 
     assert len(desk.rows()) == 3
@@ -647,7 +664,7 @@ def test_a_row_of_an_export_may_be_copied(desk: Desk) -> None:
 
     plan = desk.add(path)
 
-    assert (list(plan), len(plan["new"]), len(plan["left"])) == (["new", "left"], 1, 1)
+    assert {name: len(ids) for name, ids in plan.items()} == {"left": 1, "new": 1}
     assert len(desk.rows()) == 2
 
 
@@ -772,6 +789,105 @@ def test_no_edit_of_a_file_buys_its_clips_again(
         desk.database.close()
 
 
+_CONTENTS = st.sampled_from("abcdef")
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("edit"), st.integers(0, 9), _CONTENTS),
+        st.tuples(st.just("add"), st.integers(0, 9), _CONTENTS),
+        st.tuples(st.just("drop"), st.integers(0, 9), st.none()),
+        st.tuples(st.just("move"), st.integers(0, 9), st.none()),
+        st.tuples(st.just("ids"), st.booleans(), st.none()),
+        st.tuples(st.just("save"), st.sampled_from(["crlf", "bom;", "yaml", "export"]), st.none()),
+        st.tuples(st.just("rename"), st.sampled_from(["jobs", "copy", "night"]), st.none()),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class _Author:
+    """Somebody who edits one manifest again and again, and runs it after each edit."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.table: list[_Row] = []
+        self.name, self.form = "jobs", "plain"
+        self.fresh = (f"id{n}" for n in itertools.count())
+        self.bought: Counter[str] = Counter()  # prompts that were paid for
+        self.most: Counter[str] = Counter()  # rows of a prompt that the file had at once
+
+    def do(self, kind: str, what: Any, content: Any) -> None:
+        place = what % (len(self.table) or 1) if isinstance(what, int) else 0
+        if kind == "edit" and self.table:
+            self.table[place] = {**self.table[place], **_content(content)}
+        elif kind == "add":
+            row = _content(content)
+            has_ids = bool(self.table) and "id" in self.table[0]
+            self.table.insert(place, {"id": next(self.fresh), **row} if has_ids else row)
+        elif kind == "drop" and len(self.table) > 1:
+            del self.table[place]
+        elif kind == "move" and self.table:
+            self.table.append(self.table.pop(place))
+        elif kind == "ids" and what:
+            self.table = [{"id": row.get("id") or next(self.fresh), **row} for row in self.table]
+        elif kind == "ids":
+            self.table = without_ids(self.table)
+        elif kind == "save":
+            self.form = what
+        elif kind == "rename":
+            self.name = what
+
+    def run(self) -> None:
+        """Add the file as it is now, and pay for everything that waits."""
+        if not self.table:
+            return
+        for prompt, count in Counter(row["prompt"] for row in self.table).items():
+            self.most[prompt] = max(self.most[prompt], count)
+        path = self._saved()
+        with contextlib.suppress(ManifestError):  # held back, or a namesake: nothing is bought
+            self.desk.add(path)
+        waiting = [row for row in self.desk.rows() if row.state is JobState.PENDING]
+        self.bought.update(str(row.inputs["promptText"]) for row in waiting)
+        self.desk.buy()
+        if self.form == "export":
+            self.desk.add(self.desk.exported("night-after.csv"))
+
+    def _saved(self) -> str:
+        if self.form == "yaml":
+            jobs_ = "".join(f"- {json.dumps(row)}\n" for row in self.table)
+            return self.desk.write(f"{self.name}.yaml", f"jobs:\n{jobs_}")
+        path = Path(self.desk.write(f"{self.name}.csv", self.table))
+        if self.form == "crlf":
+            path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        if self.form == "bom;":
+            with path.open(newline="", encoding="utf-8") as file:
+                table = list(csv.reader(file))
+            with path.open("w", newline="", encoding="utf-8-sig") as file:
+                csv.writer(file, delimiter=";").writerows(table)
+        return str(path)
+
+
+def _content(name: str) -> _Row:
+    return {"prompt": f"prompt {name}", "image": IMAGE.format(name)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=_STEPS)
+def test_no_clip_is_paid_for_twice_whatever_becomes_of_its_file(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]
+) -> None:
+    """Never more purchases of the same inputs than the file had rows of them at once."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    author = _Author(desk)
+    try:
+        for step in [("add", 0, "a"), ("add", 0, "b"), *steps]:
+            author.do(*step)
+            author.run()
+            assert all(author.bought[one] <= author.most[one] for one in author.bought)
+    finally:
+        desk.database.close()
+
+
 @on_both
 def test_a_dropped_column_stays_in_the_export_of_jobs_that_are_gone(desk: Desk) -> None:
     desk.add(desk.write("jobs.csv", rows("a", "b", client="acme")))
@@ -809,7 +925,7 @@ def test_a_manifest_is_read_again_only_if_its_batch_has_changed(desk: Desk) -> N
     Path(path).unlink()
 
     with desk.database.reading() as tx:
-        assert len(planning.decide_anew(tx, draft).unchanged) == 2
+        assert planning.decide_anew(tx, draft).count(planning.Verdict.UNCHANGED) == 2
 
     desk.add(desk.write("jobs.yaml", f"budget: 5\njobs:\n  - image: {IMAGE.format('c')}\n"))
     with desk.database.reading() as tx, pytest.raises(ManifestError, match="no such file"):

@@ -10,22 +10,27 @@ import click
 from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.cli.flags import manifest_flags
+from batchgen.cli.known_models import known_models
 from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
-from batchgen.store import additions, upgrade
-from batchgen.store.database import Database
+from batchgen.store import by_hand, imports, upgrade
+from batchgen.store.database import Database, chunks
+
+_PRUNED = 1_000  # jobs that are cancelled in one transaction
 
 
 @click.command("add")
 @common.manifests_argument(required=True)
 @manifest_flags
+@click.option("--prune", is_flag=True, help="Cancel pending jobs that are gone from the manifest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; touch nothing.")
 @common.json_option
 @common.db_option
 def command(
     *,
     manifests: tuple[str, ...],
+    prune: bool,
     dry_run: bool,
     db: str | None,
     allow_network_fs: bool,
@@ -36,29 +41,32 @@ def command(
 
     Rows that are known already are not stored twice.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         is_new = not database.exists()
         if not is_new:
             upgrade.open_current(database)
-        drafts = _prepare(database, wishes, is_new=is_new)
-        found = _decide(database, drafts, is_new)
-        for plan in found:
-            planning.check_budget(plan)
+        with common.looking(database) as tx:
+            drafts = planning.draft(tx, wishes)
+            found = [planning.decide(tx, draft.prepared) for draft in drafts]
+            for plan in found:
+                planning.check_budget(plan)
+            shown = [plans.as_json(plan, tx) for plan in found] if as_json and dry_run else []
         if not dry_run:
-            found = _store(database, drafts)
+            found, shown = _store(database, drafts, prune=prune, as_json=as_json)
     if as_json:
         common.print_json(
             {
                 "database": database.shown,
                 "database_is_new": is_new,
                 "stored": not dry_run,
-                "manifests": [plans.as_json(plan) for plan in found],
+                "manifests": shown,
             }
         )
         return
     for plan in found:
-        click.echo("\n".join(plans.describe(plan)))
+        click.echo("\n".join(plans.describe(plan, prune=prune)))
     click.echo(
         "dry run: nothing was stored"
         if dry_run
@@ -67,29 +75,28 @@ def command(
     )
 
 
-def _prepare(database: Database, wishes: Sequence[Wish], *, is_new: bool) -> list[Draft]:
-    if is_new:
-        return planning.draft(None, wishes)
-    with database.reading() as tx:
-        return planning.draft(tx, wishes)
-
-
-def _decide(database: Database, drafts: Sequence[Draft], is_new: bool) -> list[Plan]:
-    if is_new:
-        return [planning.decide(None, draft.prepared) for draft in drafts]
-    with database.reading() as tx:
-        return [planning.decide(tx, draft.prepared) for draft in drafts]
-
-
-def _store(database: Database, drafts: Sequence[Draft]) -> list[Plan]:
+def _store(
+    database: Database, drafts: Sequence[Draft], *, prune: bool, as_json: bool
+) -> tuple[list[Plan], list[dict[str, Any]]]:
     upgrade.open_current(database)
     draw = random.SystemRandom().randint
-    found = []
-    with database.transaction() as tx:
-        additions.queue(tx)
+    found, shown = [], []
+    with imports.adding(database):
         for draft in drafts:
-            plan = planning.decide_anew(tx, draft)
-            planning.check_budget(plan)
-            planning.store(tx, plan, now_ms=wall_ms(), draw=draw)
+            with database.reading() as tx:
+                plan = planning.decide_anew(tx, draft)
+                planning.check_budget(plan)
+                if as_json:
+                    shown.append(plans.as_json(plan, tx))
+            planning.store(database, plan, now_ms=wall_ms(), draw=draw)
+            if prune:
+                _cancel(database, plan.gone)
             found.append(plan)
-    return found
+    return found, shown
+
+
+def _cancel(database: Database, job_ids: Sequence[int]) -> None:
+    for part in chunks(job_ids, _PRUNED):
+        with database.transaction() as tx:
+            for job_id in part:
+                by_hand.cancel_pending(tx, job_id, now_ms=wall_ms())

@@ -1,9 +1,10 @@
 """What the commands share: options, opening the job database, money and times in words."""
 
+import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -97,6 +98,20 @@ def unknown_inputs_option(command: Command) -> Command:
     )(command)
 
 
+def probe_option(default: str) -> Callable[[Command], Command]:
+    """Add `--probe`.
+
+    Args:
+        default: Of the command, in words.
+    """
+    return click.option(
+        "--probe/--no-probe",
+        default=None,
+        envvar="BATCHGEN_PROBE",
+        help=f"Look at each input URL before anything is paid ({default}).",
+    )
+
+
 class _Redacting(logging.Formatter):
     """Lines for people: also what a library says or raises shows no secret."""
 
@@ -122,6 +137,16 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     upgrade.require_current(database)
     return database
+
+
+@contextlib.contextmanager
+def looking(database: Database) -> Iterator[Transaction | None]:
+    """Open a reading transaction; None if there is no job database yet."""
+    if not database.exists():
+        yield None
+        return
+    with database.reading() as tx:
+        yield tx
 
 
 def account_of(tx: Transaction, name: str) -> Account:

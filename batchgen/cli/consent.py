@@ -4,16 +4,18 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batchgen import manifests, planning
+from batchgen import planning
 from batchgen.cli import restored
-from batchgen.cli.common import batch_id_of, confirm, plural, usd
+from batchgen.cli.common import batch_id_of, confirm, looking, plural, usd
 from batchgen.cli.flags import REAL, SIMULATED, Flags
+from batchgen.cli.known_models import known_models
 from batchgen.cli.plans import describe
+from batchgen.cli.probed import Candidate, Probed, planned
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
@@ -24,7 +26,7 @@ from batchgen.domain.states import JobState
 from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.runner.deadline import in_words
 from batchgen.settings import is_database_named
-from batchgen.store import accounts, costs, reads, upgrade
+from batchgen.store import accounts, costs, probes, reads, upgrade
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.reads import JobRow, Kind
@@ -49,6 +51,7 @@ class Look:
         catalog: What the service's catalog stated last, by model.
         is_repriced: Whether it states another price now than what is stored.
         balance_micros: What the account holds, None if that could not be read.
+        probed: What was found of the input files; None if nobody looked.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
     """
@@ -63,6 +66,7 @@ class Look:
     catalog: dict[str, UnitPrice] = field(default_factory=dict)
     is_repriced: bool = False
     balance_micros: int | None = None
+    probed: Probed | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
 
@@ -74,13 +78,20 @@ class Look:
     @property
     def kinds(self) -> list[Kind]:
         """The jobs of `to_pay`, those alike counted together."""
+        return self._planned if self.probed is None else self.probed.of(self._planned)
+
+    @property
+    def planned(self) -> int:
+        """How many jobs would be paid for if all of their input files could be used."""
+        return sum(kind.jobs for kind in self._planned)
+
+    @property
+    def _planned(self) -> list[Kind]:
         if not self.plans:
             return self.waiting
-        counts = Counter(
-            (spec.model, spec.settings, spec.est_micros)
-            for plan in self.plans
-            for spec in plan.to_pay
-        )
+        counts: Counter[tuple[str, str, int | None]] = Counter()
+        for plan in self.plans:
+            counts.update(plan.bought)
         return [Kind(*key, jobs=count) for key, count in counts.items()]
 
     @property
@@ -179,16 +190,35 @@ def _decide(tx: Transaction | None, found: Look) -> None:
     found.batch_ids = [plan.batch.id for plan in found.plans if plan.batch.id]
 
 
+def candidates(database: Database, found: Look) -> Iterator[Candidate]:
+    """Yield the jobs that would be paid for if their input files can be used."""
+    with looking(database) as tx:
+        yield from planned(found.plans, tx)
+        if found.plans or found.account is None or tx is None:
+            return
+        for job in probes.waiting(
+            tx, found.account.id, found.batch_ids, max_job_id=found.newest_job_id
+        ):
+            yield Candidate(
+                f"{job.batch}/{job.label}",
+                job.model,
+                job.inputs,
+                job.settings,
+                job.est_micros,
+                job.is_unfit,
+            )
+
+
 def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
     """Return the jobs in doubt that the run may pay for: those of its rows, of its account."""
     mine = {batch.id for batch in reads.batches(tx) if batch.account_id == account.id}
     if found.batch_ids is not None:
         mine &= set(found.batch_ids)
-    claimed = {job_id for plan in found.plans for job_id in plan.claimed_ids}
     return [
         row
         for row in reads.job_rows(tx, states=[JobState.IN_DOUBT])
-        if row.batch_id in mine and (not found.plans or row.id in claimed)
+        if row.batch_id in mine
+        and (not found.plans or any(row.id in plan.claimed for plan in found.plans))
     ]
 
 
@@ -287,6 +317,8 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
         for plan in found.plans:
             for line in describe(plan):
                 say(line)
+        for line in [] if found.probed is None else found.probed.lines():
+            say(line)
     if not pays:
         return
     check_balance(flags, found)
@@ -375,8 +407,10 @@ def read(database: Database, service: Service, found: Look) -> None:
     found.is_repriced = True
     found.catalog |= changed
     found.drafts = [planning.repriced(draft, found.catalog) for draft in found.drafts]
-    models = priced(manifests.load_models(), found.catalog)
+    models = priced(known_models(), found.catalog)
     found.waiting = [_relisted(kind, models) for kind in found.waiting]
+    if found.probed is not None:
+        found.probed.fit_again = [_relisted(kind, models) for kind in found.probed.fit_again]
     if not found.drafts:
         return
     if not database.exists():

@@ -9,6 +9,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common
+from batchgen.cli.known_models import known_models
 from batchgen.cli.options import (
     OCCASIONS,
     Jobs,
@@ -73,6 +74,7 @@ class Flags:
     max_expand: int
     allow_private_inputs: bool
     allow_unknown_inputs: bool
+    probe: bool | None
     replace: bool
     new_batch: bool
     resubmit_in_doubt: bool
@@ -93,6 +95,13 @@ class Flags:
         """Whose accounts pay."""
         return SIMULATED if self.simulate else REAL
 
+    @property
+    def probes(self) -> bool:
+        """Whether input URLs are looked at."""
+        if self.limit == 0:  # nothing will be paid for
+            return False
+        return not (self.simulate or self.dry_run) if self.probe is None else self.probe
+
     def wish(self, manifest: str) -> planning.Wish:
         """Return what is asked for with one manifest."""
         return planning.Wish(
@@ -110,6 +119,7 @@ class Flags:
             max_expand=self.max_expand,
             allow_private_inputs=self.allow_private_inputs,
             allow_unknown_inputs=self.allow_unknown_inputs,
+            models=known_models(),
         )
 
     def settings(self, jobs: int | None) -> Settings:
@@ -297,6 +307,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
+    common.probe_option("default, but not with --simulate and --dry-run"),
     click.option(
         "--resubmit-in-doubt",
         is_flag=True,

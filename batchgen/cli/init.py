@@ -1,6 +1,7 @@
 """`batchgen init`: write a commented example manifest."""
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -67,19 +68,21 @@ portrait,,https://images.example.com/captain.jpg,5,720:1280,,acme
 
 @click.command("init")
 @click.argument("file", required=False)
-@click.option("--csv", "as_csv", is_flag=True, help="A table instead of YAML.")
+@click.option("--model", "model_id", metavar="ID", help="Of which model; else the default one.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="A table instead of YAML, if FILE does not say."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(*, file: str | None, as_csv: bool, as_json: bool) -> None:
-    """Write a commented example manifest to FILE (jobs.yaml, or jobs.csv with --csv).
+def command(*, file: str | None, model_id: str | None, as_csv: bool, as_json: bool) -> None:
+    """Write a commented example manifest to FILE: .yaml or .csv (jobs.yaml if there is none).
 
-    A file that exists is never overwritten.
+    It has every input of the model, with its values. A file that exists is never overwritten.
     """
     path = Path(file or ("jobs.csv" if as_csv else "jobs.yaml"))
-    suffixes = (".csv",) if as_csv else (".yaml", ".yml")
-    if path.suffix.lower() not in suffixes:
-        other = "leave --csv out" if as_csv else "pass --csv for a table"
-        raise UsageError(f"{path}: its name must end in {' or '.join(suffixes)}, or {other}")
-    _write(path, CSV if as_csv else YAML)
+    suffix = path.suffix.lower()
+    if suffix not in (".yaml", ".yml", ".csv") or (as_csv and suffix != ".csv"):
+        raise UsageError(f"{path}: its name must end in .csv" + ("" if as_csv else " or .yaml"))
+    _write(path, _example(model_id, path, as_csv=suffix == ".csv"))
     if as_json:
         import json
 
@@ -87,6 +90,20 @@ def command(*, file: str | None, as_csv: bool, as_json: bool) -> None:
         return
     click.echo(str(path))
     click.echo(f"edit it, then: batchgen validate {path}", err=True)
+
+
+def _example(model_id: str | None, path: Path, *, as_csv: bool) -> str:
+    if model_id is None or f"model: {model_id}\n" in YAML:
+        return CSV if as_csv else YAML
+    # The example of the default model, which most want, needs none of these.
+    from batchgen.cli.known_models import known_models
+    from batchgen.cli.models import known
+    from batchgen.manifests.examples import csv_example, yaml_example
+
+    model = known(known_models(), model_id)
+    if not as_csv:
+        return yaml_example(model, file=shlex.quote(str(path)))
+    return csv_example(model)
 
 
 def _write(path: Path, text: str) -> None:

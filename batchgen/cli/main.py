@@ -20,6 +20,7 @@ from batchgen.domain.redaction import printable
 COMMANDS = {
     "init": "Write a commented example manifest.",
     "validate": "Check manifests: every fault at once, nothing stored.",
+    "plan": "Show like a diff what manifests would change, and what that would cost.",
     "add": "Store the jobs of manifests, to be run later.",
     "run": "Add manifests and work until every job is at rest; again to resume.",
     "status": "Show counts, money, and what stands in the way.",
@@ -33,6 +34,8 @@ COMMANDS = {
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
     "export": "Write the result table as CSV or JSON Lines.",
+    "models": "List, describe, add and fetch models.",
+    "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
     "db": "Check or upgrade the job database.",

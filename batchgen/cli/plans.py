@@ -6,50 +6,71 @@ from typing import Any
 
 from batchgen.cli.common import plural, usd, usd_number
 from batchgen.domain.identity import job_label
-from batchgen.domain.jobs import JobSpec
 from batchgen.domain.prices import whole_cents
-from batchgen.planning import Plan
-from batchgen.store.additions import Known
+from batchgen.manifests import named
+from batchgen.planning import Item, Plan, Verdict
+from batchgen.store import additions
+from batchgen.store.database import Transaction
 
 SHOWN_JOBS = 20
 
-Item = tuple[int, JobSpec, Known]
-
 _WORDS = {
-    "changed": "waiting, with other inputs now",
-    "reopened": "to be bought again: the inputs have changed",
-    "replaced": "to be bought again as a new version (--replace)",
-    "left": "left alone: paid for with other inputs; --replace buys them again",
-    "busy": "left alone: at work or in doubt with other inputs",
-    "renamed": "known under another id now: still the same jobs",
-    "held": "held back: paid for already; --new-batch buys them again",
+    Verdict.CHANGED: "waiting, with other inputs now",
+    Verdict.REOPENED: "to be bought again: the inputs have changed",
+    Verdict.REPLACED: "to be bought again as a new version (--replace)",
+    Verdict.LEFT: "left alone: paid for with other inputs; --replace buys them again",
+    Verdict.BUSY: "left alone: at work or in doubt with other inputs",
+    Verdict.RENAMED: "known under another id now: still the same jobs",
+    Verdict.HELD: "held back: paid for already; --new-batch buys them again",
 }
-"""The lists of a plan whose jobs are named one by one, with what each means."""
+"""The verdicts whose jobs are named one by one, with what each means."""
 
 
-def describe(plan: Plan) -> list[str]:
-    """Return a plan as lines for people."""
+def describe(plan: Plan, *, prune: bool = False) -> list[str]:
+    """Return a plan as lines for people.
+
+    Args:
+        plan: The plan.
+        prune: Whether what is gone is cancelled.
+    """
     batch, wish = plan.batch, plan.prepared.wish
     known = "" if batch.id else " (new)"
-    lines = [f"{wish.path}: batch {batch.name}{known}, account {wish.account}"]
-    models = Counter(spec.model for spec in plan.prepared.specs)
+    lines = [f"{named(wish.path)}: batch {batch.name}{known}, account {wish.account}"]
+    models = _models(plan)
     lines += [f"  model {model}: {plural(count, 'job')}" for model, count in models.items()]
     lines.append(f"  clips go to {batch.output_dir}")
-    if plan.new:
-        lines.append(f"  {plural(len(plan.new), 'job')} new")
-    for name, words in _WORDS.items():
-        items: list[Item] = getattr(plan, name)
-        if items:
-            lines.append(f"  {plural(len(items), 'job')} {words}")
-            lines += _listed([_line(item) for item in items])
-    if plan.unchanged:
-        lines.append(f"  {plural(len(plan.unchanged), 'job')} unchanged{_states(plan.unchanged)}")
+    return lines + counts(plan, prune=prune, names=True)
+
+
+def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:
+    """Return how many jobs of a plan are what, and what they would cost, as lines.
+
+    Args:
+        plan: The plan.
+        prune: Whether what is gone is cancelled.
+        names: Whether jobs that are not simply new or old are named.
+    """
+    lines = []
+    if plan.count(Verdict.NEW):
+        lines.append(f"  {plural(plan.count(Verdict.NEW), 'job')} new")
+    for verdict, words in _WORDS.items():
+        count = plan.count(verdict)
+        if count:
+            lines.append(f"  {plural(count, 'job')} {words}")
+            if names:
+                lines += _listed([_line(item) for item in plan.samples[verdict]], count)
+    if plan.count(Verdict.UNCHANGED):
+        count = plan.count(Verdict.UNCHANGED)
+        lines.append(f"  {plural(count, 'job')} unchanged{_states(plan)}")
     if plan.gone:
-        lines.append(f"  {plural(len(plan.gone), 'job')} waiting but gone from the file: not run")
-        lines += _listed([job.label for job in plan.gone])
+        then = "cancelled (--prune)" if prune else "not run"
+        count = len(plan.gone)
+        lines.append(f"  {plural(count, 'job')} waiting but gone from the file: {then}")
+        if names:
+            lines += _listed([job.label for job in plan.gone_samples], count)
     lines.append("  " + estimate(plan))
-    if batch.budget_micros is not None:
-        lines.append(f"  budget of the batch {usd(batch.budget_micros)}")
+    if plan.batch.budget_micros is not None:
+        lines.append(f"  budget of the batch {usd(plan.batch.budget_micros)}")
     return lines
 
 
@@ -66,28 +87,37 @@ def estimate(plan: Plan) -> str:
     return f"{head}: about {usd(whole_cents(found.micros))}{rest} ({basis})"
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return a plan as data: counts of everything, and by name what is not simply new or old."""
+def as_json(plan: Plan, tx: Transaction | None) -> dict[str, Any]:
+    """Return a plan as data: counts of everything, and by name what is not simply new or old.
+
+    Args:
+        plan: The plan.
+        tx: Sees what it was decided by; None if there is no job database yet.
+    """
     batch, wish, found = plan.batch, plan.prepared.wish, plan.estimate
+    named: dict[Verdict, list[dict[str, Any]]] = {verdict: [] for verdict in _WORDS}
+    for item in plan.items(tx, *_WORDS):
+        named[item.verdict].append(_item_json(item))
+    gone = {} if tx is None else additions.by_ids(tx, plan.gone)
     return {
         "manifest": wish.path,
         "batch": batch.name,
         "batch_is_new": batch.id == 0,
         "account": wish.account,
-        "models": dict(Counter(spec.model for spec in plan.prepared.specs)),
+        "models": _models(plan),
         "output_dir": batch.output_dir,
         "budget_usd": usd_number(batch.budget_micros),
-        "jobs": len(plan.prepared.specs),
+        "jobs": plan.prepared.count,
         "counts": {
-            "new": len(plan.new),
-            **{name: len(getattr(plan, name)) for name in _WORDS},
-            "unchanged": len(plan.unchanged),
+            "new": plan.count(Verdict.NEW),
+            **{word(verdict): len(items) for verdict, items in named.items()},
+            "unchanged": plan.count(Verdict.UNCHANGED),
             "gone": len(plan.gone),
         },
-        **{name: [_item_json(item) for item in getattr(plan, name)] for name in _WORDS},
+        **{word(verdict): items for verdict, items in named.items()},
         "gone": [
             {"key": job.key, "id": job.row_id, "variant": job.variant, "state": str(job.state)}
-            for job in plan.gone
+            for job in (gone[job_id] for job_id in plan.gone)
         ],
         "to_pay": found.jobs,
         "estimate_usd": usd_number(found.micros),
@@ -97,33 +127,47 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+def word(verdict: Verdict) -> str:
+    """Return a verdict as JSON has it."""
+    return verdict.name.lower()
+
+
+def _models(plan: Plan) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for (model, _, _), jobs in plan.asked.items():
+        counts[model] += jobs
+    return dict(counts)
+
+
 def _item_json(item: Item) -> dict[str, Any]:
-    _, spec, known = item
+    spec, known = item.spec, item.known
     return {
-        "key": known.key,
+        "key": known.key if known else None,
         "id": spec.row_id,
         "variant": spec.variant,
-        "batch": known.batch,
-        "state": str(known.state),
+        "batch": known.batch if known else None,
+        "state": str(known.state) if known else None,
         "file": spec.file,
         "line": spec.line,
     }
 
 
 def _line(item: Item) -> str:
-    _, spec, known = item
+    spec, known = item.spec, item.known
     label = job_label(spec.row_id, spec.variant)
+    if known is None:
+        return f"{label} ({spec.place})"
     was = f", was {known.label}" if known.label != label else ""
     return f"{label} ({spec.place}): {known.state} in batch {known.batch}{was}"
 
 
-def _listed(lines: Sequence[str]) -> list[str]:
+def _listed(lines: Sequence[str], count: int) -> list[str]:
     shown = [f"    {line}" for line in lines[:SHOWN_JOBS]]
-    if len(lines) > SHOWN_JOBS:
-        shown.append(f"    and {len(lines) - SHOWN_JOBS:,} more")
+    if count > len(shown):
+        shown.append(f"    and {count - len(shown):,} more")
     return shown
 
 
-def _states(items: Sequence[Item]) -> str:
-    counts = Counter(str(item[2].state) for item in items)
-    return " (" + ", ".join(f"{count:,} {state}" for state, count in counts.most_common()) + ")"
+def _states(plan: Plan) -> str:
+    counts = plan.states.most_common()
+    return " (" + ", ".join(f"{count:,} {state}" for state, count in counts) + ")"

@@ -5,29 +5,32 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen import exporters, manifests, planning, results
-from batchgen.cli import consent, ending, plans, service
-from batchgen.cli.common import log_to_stderr, plural, print_json
+from batchgen import exporters, planning, results
+from batchgen.cli import consent, ending, plans, probed, service
+from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
+from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Provider
 from batchgen.runner.loop import steady_s, wall_ms
 from batchgen.runner.purse import Purse
 from batchgen.settings import Token, database_url, find_token
-from batchgen.store import accounts, additions, by_hand, costs, reads, upgrade, workers
+from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -62,7 +65,8 @@ def command(**given: Any) -> int:
         look = consent.look(database, wanted, found)
         _check_limits(wanted, look.account)
         if wanted.dry_run:
-            return _show_dry_run(look, wanted)
+            _probe(database, wanted, look)
+            return _show_dry_run(database, look, wanted)
         consent.check_database(database, wanted)
         if look.account is not None and look.account.paused:
             with _results(database, wanted, look):
@@ -72,6 +76,7 @@ def command(**given: Any) -> int:
         if wanted.download:
             consent.check_folders(database, look.plans)
             consent.check_space(database, wanted, look)
+        _probe(database, wanted, look)
         consent.ask(database, wanted, found, look)
         return _run(database, wanted, found, look, told)
 
@@ -102,14 +107,27 @@ def _check_output(database: Database, wanted: Flags) -> None:
         raise UsageError(f"{wanted.output} is the job database: name another --output")
 
 
-def _show_dry_run(look: Look, wanted: Flags) -> int:
+def _probe(database: Database, wanted: Flags, look: Look) -> None:
+    if wanted.probes:
+        look.probed = probed.probe_jobs(
+            database,
+            lambda: consent.candidates(database, look),
+            allow_private=wanted.allow_private_inputs,
+            quiet=wanted.quiet or wanted.as_json,
+        )
+
+
+def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         planning.check_budget(plan)
     if wanted.as_json:
+        with looking(database) as tx:
+            shown = [plans.as_json(plan, tx) for plan in look.plans]
         print_json(
             {
-                "plans": [plans.as_json(plan) for plan in look.plans],
+                "plans": shown,
                 "to_pay": look.payments(wanted.limit),
+                "probed": None if look.probed is None else look.probed.as_json(),
                 "in_doubt_again": len(look.again),
             }
         )
@@ -117,7 +135,9 @@ def _show_dry_run(look: Look, wanted: Flags) -> int:
     for plan in look.plans:
         for line in plans.describe(plan):
             click.echo(line)
-    if look.again or not look.plans:
+    for line in [] if look.probed is None else look.probed.lines():
+        click.echo(line)
+    if look.again or look.probed or not look.plans:
         for line in consent.price(look, wanted):
             click.echo(line)
     click.echo("dry run: nothing was stored or spent")
@@ -164,10 +184,11 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
     told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
+        scope = _store(database, wanted, look, began_ms)
         with database.transaction() as tx:
-            additions.queue(tx)
             account = accounts.ensure(tx, wanted.provider, wanted.account)
-            scope = _store(tx, wanted, look, began_ms)
+            if look.probed is not None:
+                look.probed.sift(tx, account.id, scope, now_ms=began_ms)
             for row in look.again:
                 by_hand.resubmit(tx, row.id, now_ms=began_ms, attempt_id=row.attempt_id)
             # Last: from here on every claim of the account waits for the commit.
@@ -175,7 +196,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
             if look.is_repriced:  # else it would look through all that waits for nothing
                 costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
-                costs.relist(tx, account.id, priced(manifests.load_models(), look.catalog))
+                costs.relist(tx, account.id, _repriced(look))
             share = _limit(tx, database, account, wanted)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
@@ -190,7 +211,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
-                reseed=Reseed(manifests.load_models),
+                reseed=Reseed(known_models, partial(_kept_schema, database)),
                 total=total,
                 quiet=wanted.quiet or wanted.as_json,
                 purse=Purse(
@@ -252,30 +273,48 @@ def _renewal(token: Token) -> Callable[[Provider], bool]:
     return renew
 
 
-def _store(tx: Transaction, wanted: Flags, look: Look, now_ms: int) -> Scope:
+def _repriced(look: Look) -> dict[str, Model]:
+    known = priced(known_models(), look.catalog)
+    return {name: known[name] for name in look.catalog if name in known}
+
+
+def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any] | None:
+    with database.reading() as tx:
+        return reads.kept_schema(tx, batch_id, model)
+
+
+def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     """Store the manifests and fix the scope; what was not shown is not stored or paid for."""
     if not wanted.manifests:
         batch_ids = None if look.batch_ids is None else tuple(look.batch_ids)
         return Scope(batch_ids, look.newest_job_id)
     gone: dict[int, frozenset[int]] = {}
     outside: dict[int, frozenset[int]] = {}
-    to_pay = 0
-    for draft in look.drafts:
-        plan = planning.decide_anew(tx, draft)
-        planning.check_budget(plan)
-        to_pay += len(plan.to_pay)
-        stored = planning.store(tx, plan, now_ms=now_ms, draw=random.SystemRandom().randint)
-        batch_id = stored.batch_id
-        gone[batch_id] = gone.get(batch_id, stored.gone) & stored.gone
-        outside[batch_id] = outside.get(batch_id, stored.outside) & stored.outside
-    if to_pay > look.to_pay:
-        raise UsageError(
-            "the manifest or the job database has changed since you were asked: nothing was "
-            "stored or spent; run again"
-        )
+    with imports.adding(database):
+        with database.reading() as tx:
+            found = [planning.decide_anew(tx, draft) for draft in look.drafts]
+        if sum(plan.to_pay for plan in found) > look.planned:
+            raise UsageError(
+                "the manifest or the job database has changed since you were asked: nothing was "
+                "stored or spent; run again"
+            )
+        for number, draft in enumerate(look.drafts):
+            plan = found[number]
+            if number:  # the one before may have stored some of its jobs
+                with database.reading() as tx:
+                    plan = planning.decide_anew(tx, draft)
+            planning.check_budget(plan)
+            stored = planning.store(
+                database, plan, now_ms=now_ms, draw=random.SystemRandom().randint
+            )
+            batch_id = stored.batch_id
+            gone[batch_id] = gone.get(batch_id, stored.gone) & stored.gone
+            outside[batch_id] = outside.get(batch_id, stored.outside) & stored.outside
+        with database.reading() as tx:
+            newest = reads.newest_job_id(tx)
     return Scope(
         tuple(gone),
-        reads.newest_job_id(tx),
+        newest,
         excluded=frozenset().union(*gone.values()),
         outside=frozenset().union(*outside.values()),
     )

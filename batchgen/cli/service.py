@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from batchgen import manifests
 from batchgen.domain.errors import UsageError
 from batchgen.http import origin_of
+from batchgen.manifests import model_files
 from batchgen.providers import factory
-from batchgen.providers.interface import Provider
+from batchgen.providers.interface import CatalogReader, Provider
 from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
 from batchgen.settings import BASE_NAME, Token, api_base, find_token
 from batchgen.store import accounts
@@ -37,6 +40,11 @@ class Service:
         """Return a client; call it inside the event loop and close it there."""
         token = self.token.text if self.token else "simulated"
         return factory(RunComfy.name)(base=self.base, token=token)
+
+    def connect_catalog(self) -> CatalogReader:
+        """Return a client of the service's catalog; as `connect`."""
+        token = self.token.text if self.token else "simulated"
+        return RunComfy(base=self.base, token=token)
 
     @property
     def is_local(self) -> bool:
@@ -75,8 +83,16 @@ def chosen(*, simulate: bool, dry_run: bool) -> Iterator[Service]:
     settings = simulator.Settings(
         queue_s=_SIMULATED_QUEUE_S, run_s=_SIMULATED_RUN_S, recognise_earlier=True
     )
-    with simulator.start_in_thread(settings) as handle:
+    with simulator.start_in_thread(settings, catalog=simulated_catalog()) as handle:
         yield Service(handle.base, SIMULATED_ORIGIN)
+
+
+def simulated_catalog() -> Any:
+    """Return what the stand-in says of models: all that ship with batchgen."""
+    from batchgen.providers import simulator
+
+    models = manifests.load_models().values()
+    return simulator.Catalog([model_files.entry_of(model) for model in models])
 
 
 def find(tx: Transaction, account_name: str) -> tuple[Account, Service]:

@@ -48,6 +48,7 @@ def command(*, host: str, port: int, **wanted: Any) -> None:
     Jobs also show the fault that a prompt names: [[fault:generation]] fails, for one.
     """
     _check_loopback(host)
+    from batchgen.cli.service import simulated_catalog
     from batchgen.providers import simulator  # the web server: only once it is wanted
 
     settings = _settings(wanted)
@@ -59,7 +60,9 @@ def command(*, host: str, port: int, **wanted: Any) -> None:
         click.echo(f"set {TOKEN_NAMES[0]} to {token}; Ctrl-C ends the service", err=True)
 
     try:
-        ledger = simulator.serve(settings, host=host, port=port, ready=ready)
+        ledger = simulator.serve(
+            settings, host=host, port=port, catalog=simulated_catalog(), ready=ready
+        )
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host}:{port} ({error.strerror}): name another --port"

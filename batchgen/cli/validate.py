@@ -2,16 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from batchgen import planning
-from batchgen.cli import common, plans
+from batchgen.cli import common, plans, probed
+from batchgen.cli.known_models import known_models
+from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
+from batchgen.manifests import named
 from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
+from batchgen.store import upgrade
 from batchgen.store.database import Database, Transaction
+
+_SHOWN = 50  # warnings
 
 
 @click.command("validate")
@@ -26,6 +33,7 @@ from batchgen.store.database import Database, Transaction
     help="Input URLs may point to private or loopback addresses.",
 )
 @common.unknown_inputs_option
+@common.probe_option("default")
 @common.json_option
 @common.db_option
 def command(
@@ -34,61 +42,81 @@ def command(
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
+    probe: bool | None,
     **wanted: Any,
 ) -> int:
     """Check manifests: every fault of every row at once, as FILE:LINE: COLUMN: MESSAGE.
 
+    Each input URL is looked at, and what its server says of the file.
+
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
-    found, faults, total = _check(wishes, db=db, allow_network_fs=allow_network_fs)
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
+    warnings: list[Fault] = []
+    with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
+        if database.exists():
+            upgrade.require_current(database)
+        with common.looking(database) as tx:
+            found = _check_all(tx, wishes)
+            shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
+        if probe is not False:
+            unfit, warnings = probed.check_plans(
+                found.plans, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
+            )
+            found.faults += unfit
+            found.total += len(unfit)
     if as_json:
         common.print_json(
             {
-                "valid": not faults,
-                "manifests": [plans.as_json(plan) for plan in found],
-                **common.faults_json(faults, total),
+                "valid": not found.faults,
+                "manifests": shown,
+                **common.faults_json(found.faults, found.total),
+                "warnings": [vars(warning) for warning in warnings],
             }
         )
-        return Exit.MANIFEST if faults else Exit.SUCCESS
-    for plan in found:
-        count = common.plural(len(plan.prepared.specs), "job")
-        click.echo(f"{plan.prepared.wish.path}: no faults, {count}; {plans.estimate(plan)}")
-    if faults:
-        raise ManifestError(faults, total=total)
+        return Exit.MANIFEST if found.faults else Exit.SUCCESS
+    for warning in warnings[:_SHOWN]:
+        say(f"warning: {warning}")
+    if len(warnings) > _SHOWN:
+        say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
+    faulty = {fault.file for fault in found.faults}
+    for plan in found.plans:
+        path = named(plan.prepared.wish.path)
+        if path not in faulty:
+            count = common.plural(plan.prepared.count, "job")
+            click.echo(f"{path}: no faults, {count}; {plans.estimate(plan)}")
+    if found.faults:
+        raise ManifestError(found.faults, total=found.total)
     return Exit.SUCCESS
 
 
-def _check(
-    wishes: Sequence[Wish], *, db: str | None, allow_network_fs: bool
-) -> tuple[list[Plan], list[Fault], int]:
-    if not Database(database_url(db)).exists():
-        return check_all(None, wishes)
-    with (
-        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
-        database.reading() as tx,
-    ):
-        return check_all(tx, wishes)
+@dataclass
+class _Found:
+    """The plans of the manifests without faults, and every fault of the others."""
+
+    plans: list[Plan] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    total: int = 0
 
 
-def check_all(
-    tx: Transaction | None, wishes: Sequence[Wish]
-) -> tuple[list[Plan], list[Fault], int]:
-    """Return the plans of manifests without faults, the faults of the others, how many."""
-    found: list[Plan] = []
-    faults: list[Fault] = []
-    total = 0
+def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> _Found:
+    found = _Found()
     for wish in wishes:
         try:
             prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, [plan.prepared for plan in found])
-            found.append(planning.decide(tx, prepared))
-            planning.check_budget(found[-1])
+            planning.refuse_same_batch(prepared, [plan.prepared for plan in found.plans])
+            plan = planning.decide(tx, prepared)
+            planning.check_budget(plan)
         except ManifestError as error:
-            faults += error.faults or [Fault(wish.path, 0, "", _without(wish.path, str(error)))]
-            total += error.total or 1
-    return found, faults, total
+            path = named(wish.path)
+            alone = Fault(path, 0, "", _without(path, str(error)))
+            found.faults += error.faults or [alone]
+            found.total += error.total or 1
+            continue
+        found.plans.append(plan)
+    return found
 
 
 def _without(path: str, message: str) -> str:

@@ -92,11 +92,19 @@ def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:
 
 
 def seed_bounds(model: Model) -> tuple[int, int] | None:
-    """Return the smallest and the largest seed to draw, None if the model takes none."""
+    """Return the smallest and the largest seed to draw, None if the model takes none.
+
+    Never below 0: where -1 is allowed, it means that the service draws.
+    """
     if model.seed is None:
         return None
-    bounds = model.schema["properties"][model.seed]
-    return max(0, bounds.get("minimum", 0)), bounds.get("maximum", 2**31 - 1)
+    said = model.schema.get("properties", {}).get(model.seed, {})
+    low, high = _whole(said.get("minimum"), 0), _whole(said.get("maximum"), 2**31 - 1)
+    return (max(0, low), high) if high >= max(0, low) else None
+
+
+def _whole(bound: Any, otherwise: int) -> int:
+    return int(bound) if isinstance(bound, int | float) else otherwise
 
 
 def another_seed(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _CLOUDFRONT = frozenset({"expires", "signature", "key-pair-id", "policy"})
@@ -16,6 +16,7 @@ _AZURE = frozenset(
     {"sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "sip", "si", "sdd"}
     | {"skoid", "sktid", "skt", "ske", "sks", "skv", "rscc", "rscd", "rsce", "rscl", "rsct"}
 )
+_PLAIN = re.compile(r"[\w. -]*")  # nothing that JSON escapes
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -127,6 +128,29 @@ def job_key(batch: str, row_id: str, variant_kind: str, variant: str, *, salt: i
     """
     text = json.dumps([batch, row_id, variant_kind, variant, salt], ensure_ascii=False)
     return "j" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+class KeyMaker(Protocol):
+    """Makes the keys of one batch."""
+
+    def __call__(self, row_id: str, variant_kind: str, variant: str, *, salt: int = 0) -> str:
+        """Return what `job_key` does."""
+
+
+def job_keys(batch: str) -> KeyMaker:
+    """Return `job_key` for many jobs of one batch, several times as fast."""
+    begun = hashlib.sha256(
+        f"[{json.dumps(batch, ensure_ascii=False)}, ".encode("utf-8", "surrogatepass")
+    )
+
+    def key_of(row_id: str, variant_kind: str, variant: str, *, salt: int = 0) -> str:
+        if salt or not _PLAIN.fullmatch(row_id) or not _PLAIN.fullmatch(variant):
+            return job_key(batch, row_id, variant_kind, variant, salt=salt)
+        digest = begun.copy()
+        digest.update(f'"{row_id}", "{variant_kind}", "{variant}", 0]'.encode())
+        return "j" + digest.hexdigest()[:20]
+
+    return key_of
 
 
 def is_default(value: Any, schema: Mapping[str, Any]) -> bool:

@@ -87,6 +87,7 @@ class Model:
         price_micros: Price of one unit in micro-dollars, None if unknown.
         price_unit: "second" or "output".
         price_basis: Where the price comes from, for the label of an estimate.
+        fetcher: Whose rules its input files must meet, a name in `fitness.FETCHERS`.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Model:
     price_micros: int | None = None
     price_unit: str = "output"
     price_basis: str = ""
+    fetcher: str = ""
 
 
 @dataclass(frozen=True)

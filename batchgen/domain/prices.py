@@ -4,7 +4,7 @@ Three sources, the later ones stronger: the model's data that ships with batchge
 service's catalog, and what finished jobs of the same model and settings really cost.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchgen.domain.jobs import Model
@@ -172,19 +172,38 @@ def whole_cents(micros: int) -> int:
     return round(micros / _CENT_MICROS) * _CENT_MICROS if micros >= _CENT_MICROS else micros
 
 
-def priced(models: Mapping[str, Model], catalog: Mapping[str, UnitPrice]) -> dict[str, Model]:
+class _Priced(Mapping[str, Model]):
+    """Models at the service's prices; each is looked up only when it is asked for."""
+
+    def __init__(self, models: Mapping[str, Model], catalog: Mapping[str, UnitPrice]) -> None:
+        self._models = models
+        self._catalog = catalog
+
+    def __getitem__(self, name: str) -> Model:
+        model, price = self._models[name], self._catalog.get(name)
+        if price is None:
+            return model
+        return replace(model, price_micros=price.micros, price_unit=price.unit, price_basis=CATALOG)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def _looked_up(self, name: str) -> Model:
+        model, price = self._models[name], self._catalog.get(name)
+        if price is None:
+            return model
+        return replace(model, price_micros=price.micros, price_unit=price.unit, price_basis=CATALOG)
+
+
+def priced(models: Mapping[str, Model], catalog: Mapping[str, UnitPrice]) -> Mapping[str, Model]:
     """Return models with the prices that the service's catalog states for them."""
-    return {
-        name: model
-        if name not in catalog
-        else replace(
-            model,
-            price_micros=catalog[name].micros,
-            price_unit=catalog[name].unit,
-            price_basis=CATALOG,
-        )
-        for name, model in models.items()
-    }
+    return _Priced(models, catalog)
 
 
 def is_nearly_spent(used_micros: int, budget_micros: int) -> bool:

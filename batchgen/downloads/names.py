@@ -6,6 +6,7 @@ extension if the service made another kind of file.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from string import Formatter
 
 from batchgen.domain.errors import UsageError
@@ -24,6 +25,12 @@ _WINDOWS_DEVICE = re.compile(
     r"(?P<device>CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3])"
     r"(?= *(?:\.|$))",
     re.IGNORECASE,
+)
+_PROBE = "probe0probe"
+_WORD_LENGTH = 50
+# A letter, a dash, more: no device's name, no number of one, no extension.
+_WORD = re.compile(
+    rf"(?=.{{3,{_WORD_LENGTH}}}\Z)[a-z][a-z0-9]*[-_][a-z0-9_-]*[a-z0-9]|[0-9a-f]{{16}}"
 )
 _EXTENSION = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,5}$")
 _VARIANT = re.compile(r"[-_. ]\{variant\}|\{variant\}[-_ ]|\{variant\}")
@@ -69,6 +76,29 @@ def render_name(template: str, *, batch: str, id: str, variant: str = "", ext: s
         batch=_value(batch), id=_value(id), variant=_value(variant), ext=_value(ext)
     )
     return safe_path(path)
+
+
+def renderer(template: str, *, batch: str) -> Callable[[str, str], str]:
+    """Return `render_name` of id and variant for the jobs of one batch, much faster for most.
+
+    Raises:
+        UsageError: If the template has an unknown field or a bad brace.
+    """
+
+    def render(row_id: str, variant: str) -> str:
+        return render_name(template, batch=batch, id=row_id, variant=variant)
+
+    # A short id of letters and digits changes nothing around it, wherever it stands.
+    shape = render(_PROBE, "").split(_PROBE)
+
+    def quick(row_id: str, variant: str) -> str:
+        if variant or len(shape) != 2 or not _WORD.fullmatch(row_id):
+            return render(row_id, variant)
+        return row_id.join(shape)
+
+    # What is not ASCII might join the letters beside it; what is long is cut.
+    around = "".join(shape)
+    return quick if around.isascii() and len(around) <= COMPONENT_BYTES - _WORD_LENGTH else render
 
 
 def safe_path(path: str) -> str:

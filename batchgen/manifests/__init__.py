@@ -9,10 +9,11 @@ from pathlib import Path
 
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files, sniffing, tables, yaml_format
-from batchgen.manifests.catalog import load_models
+from batchgen.manifests.catalog import Catalog, Folders, load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
 from batchgen.manifests.interface import Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
+from batchgen.manifests.snapshots import snapshot
 
 named = files.named
 spooled = files.spooled
@@ -22,7 +23,9 @@ __all__ = [
     "FORMATS",
     "MAX_BATCH",
     "MAX_ID",
+    "Catalog",
     "Checked",
+    "Folders",
     "Row",
     "Source",
     "check",
@@ -30,6 +33,7 @@ __all__ = [
     "name_problem",
     "named",
     "read",
+    "snapshot",
     "spooled",
 ]
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from batchgen.domain.columns import RESULT_COLUMNS
+from batchgen.domain.models import friendly_name
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS, Row
 from batchgen.manifests.names import fold, nearly, suggestion
 from batchgen.manifests.schemas import Path
-from batchgen.manifests.values import AS_IT_IS, Convert, Form, unknown_cell
+from batchgen.manifests.values import AS_IT_IS, Convert, Form, is_blank, unknown_cell
 
 INPUT, META = "input.", "meta."
 
@@ -116,8 +117,7 @@ class Binding:
 
     def friendly(self, target: str) -> str:
         """Return the name people use for an input: its first alias, else its own."""
-        aliases = self.form.model.aliases
-        return next((alias for alias, name in aliases.items() if name == target), target)
+        return friendly_name(target, self.form.model.aliases)
 
     def _of_column(self, column: str) -> Target:
         name = column.strip()
@@ -181,9 +181,9 @@ class Binding:
             return 2 if name in row.defaulted else int(name in row.carried)
 
         ranked = [(rank(pair.name), pair) for pair in pairs]
-        said = [(its, pair.path) for its, pair in ranked if not _is_blank(row.cells[pair.name])]
+        said = [(its, pair.path) for its, pair in ranked if not is_blank(row.cells[pair.name])]
         if row.seeds is not None and "seeds" not in row.defaulted and self.form.model.seed:
-            said.append((1 if "meta.seeds" in row.carried else 0, (self.form.model.seed,)))
+            said.append((0 if "seeds" in row.lines else 1, (self.form.model.seed,)))
         return [
             pair
             for its, pair in ranked
@@ -193,10 +193,6 @@ class Binding:
     def _listed(self) -> str:
         names = {fold(name): name for name in self.known}
         return ", ".join(names.values())
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def overlap(one: Path, other: Path) -> bool:

@@ -7,7 +7,6 @@ a time by `plain_rows`; what is said here of one row is the rule for both.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -22,6 +21,7 @@ from batchgen.domain.expansion import (
 )
 from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
 from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
@@ -30,8 +30,9 @@ from batchgen.manifests.names import MAX_ID, name_problem, suggestion
 from batchgen.manifests.plain_rows import PlainRows, plain_groups
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
+from batchgen.manifests.snapshots import with_remembered
 from batchgen.manifests.spool import Spool
-from batchgen.manifests.values import Form, as_text, dotted, shown
+from batchgen.manifests.values import Form, as_text, dotted, is_blank, shown
 
 DEFAULT_MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
 
@@ -139,10 +140,9 @@ def check(
     checker = _Checker(
         source=source,
         spool=spool,
-        models=models,
+        models=with_remembered(models, schemas or {}),
         flag=model,
         fallback=source.model or fallback_model or DEFAULT_MODEL,
-        schemas=schemas or {},
         max_expand=max_expand,
         allow_private=allow_private_inputs,
         allow_unknown=allow_unknown_inputs,
@@ -175,7 +175,6 @@ class _Checker:
         models: Mapping[str, Model],
         flag: str | None,
         fallback: str,
-        schemas: Mapping[str, Mapping[str, Any]],
         max_expand: int,
         allow_private: bool,
         allow_unknown: bool,
@@ -186,7 +185,6 @@ class _Checker:
         self.models = models
         self.flag = flag
         self.fallback = fallback
-        self.schemas = schemas
         self.max_expand = max_expand
         self.allow_private = allow_private
         self.allow_unknown = allow_unknown
@@ -569,8 +567,6 @@ class _Checker:
         if model is None:
             self._unknown_model(name, row)
             return None
-        if name in self.schemas:
-            model = replace(model, schema=self.schemas[name])
         try:
             form = Form(
                 model,
@@ -598,9 +594,11 @@ class _Checker:
         elif self._names_model(row):
             file, line = row.file or file, row.lines.get("model", row.line)
         message = (
-            f"unknown model {name}: {suggestion(name, self.models)}"
-            f"known are {', '.join(sorted(self.models))}"
+            f"unknown model {shown(name)}: {suggestion(name, self.models)}"
+            "`batchgen models list` shows those that are known"
         )
+        if id_problem(name) is None:
+            message += f", `batchgen models fetch {name}` asks the service for it"
         self.faults.add(Fault(file, line, column, message))
 
 
@@ -633,7 +631,7 @@ def _typed(row: Row, pairs: Sequence[Pair], report: Report) -> dict[str, Any]:
     for pair in pairs:
         name, path, convert = pair
         value = cells.get(name)
-        if _is_absent(value):
+        if is_blank(value):
             continue
         clash = None
         if path[0] in inputs:
@@ -683,7 +681,7 @@ def _settled(value: Any, path: Path, given: Sequence[Pair], report: Report) -> A
 
 def _named(path: Path, pairs: Sequence[Pair], row: Row) -> tuple[str, str]:
     """Return the column that a place was filled by, and where in it the place is."""
-    filled = [pair for pair in pairs if not _is_absent(row.cells.get(pair.name))]
+    filled = [pair for pair in pairs if not is_blank(row.cells.get(pair.name))]
     above = [pair for pair in filled if path[: len(pair.path)] == pair.path]
     if above:
         pair = max(above, key=lambda pair: len(pair.path))
@@ -708,14 +706,8 @@ def _own_words(row: Row, *, has_seed: bool) -> tuple[Any, Any]:
 
 def _was_refused(target: str, pairs: Sequence[Pair], row: Row) -> bool:
     # Its value is there but could not be typed or rendered: that is the fault to tell.
-    given = any(
-        pair.path[0] == target and not _is_absent(row.cells.get(pair.name)) for pair in pairs
-    )
+    given = any(pair.path[0] == target and not is_blank(row.cells.get(pair.name)) for pair in pairs)
     return given or bool(row.faults)
-
-
-def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ from batchgen.manifests.templates import (
     refuse_unknown,
     variable_problem,
 )
-from batchgen.manifests.values import shown
+from batchgen.manifests.values import is_blank, shown
 
 ROW = "row"
 """The variable that holds all columns of a table's row."""
@@ -270,7 +270,7 @@ class Entry:
     def _row(self, origin: _Origin) -> Row:
         faults: list[Fault] = []
         table_row = origin.table_row
-        columns = {} if table_row is None else self._cells(table_row)
+        columns = {} if table_row is None else _stripped(table_row.cells)
         if self._uses_templates:
             origin.variables = self._variables(origin)
         part = self._part(columns)
@@ -279,18 +279,16 @@ class Entry:
         words: dict[str, Any] = {}
         for word in ROW_WORDS:
             words[word] = values.pop(word, None)
-            if table_row is not None and word in columns and words[word] is None:
+            if table_row is not None and words[word] is None and word not in self._own:
                 words[word] = getattr(table_row, word)
         if not self._has_good_ids:  # told already; that they are there twice would be too much
             words["id"] = None
         cells = {word: words[word] for word in ("id", "model") if words[word] is not None}
         for name, cell in columns.items():
-            if name in ("seeds", "repeat"):
-                # They have done their work, but come back all the same.
-                cells[f"meta.{name}"] = cell
-            elif name not in cells:
-                value = values.pop(name, None)
-                cells[name] = cell if value is None else value
+            back = self._carried_name(name)
+            if back != name or name not in cells:
+                value = values.pop(name, None) if back == name else None
+                cells[back] = cell if value is None else value
         cells |= {name: value for name, value in values.items() if value is not None}
         return Row(
             line=self._job.line if table_row is None else table_row.line,
@@ -309,31 +307,35 @@ class Entry:
     def _part(self, columns: Mapping[str, Any]) -> _Part:
         """Return what the entry and the defaults have to say about a row."""
         # What the table's row gives, `defaults` need not.
-        filled = frozenset(name for name in self._given if not is_blank(columns.get(name)))
+        filled = frozenset(
+            name
+            for name in self._given
+            if name not in self._own and not is_blank(columns.get(name))
+        )
         alike = (filled, *columns)
         part = self._parts.get(alike)
         if part is None:
             fields = [field for field in self._fields if field.name not in filled]
             lines = {field.name: field.line for field in fields}
-            carried = (f"meta.{it}" if it in ("seeds", "repeat") else it for it in columns)
+            carried = frozenset(self._carried_name(name) for name in columns)
             self._parts[alike] = part = _Part(
                 fields=fields,
                 lines=lines | {field.name: field.line for field in self._meta},
                 defaulted=frozenset(lines) - self._own,
-                carried=frozenset(carried) - lines.keys(),
+                carried=carried - lines.keys(),
             )
         return part
 
-    def _cells(self, table_row: Row) -> dict[str, Any]:
-        named = ((column.strip(), cell) for column, cell in table_row.cells.items())
-        return {name: cell for name, cell in named if name not in self._own}
+    def _carried_name(self, column: str) -> str:
+        # What has done its work already, or is overruled, comes back all the same.
+        has_gone = column in self._own or column in ("seeds", "repeat")
+        return f"meta.{column}" if has_gone else column
 
     def _variables(self, origin: _Origin) -> dict[str, Any]:
         variables = dict(self._scope.variables)
         if origin.table_row is not None:
-            cells = origin.table_row.cells
-            named = ((column.strip(), cell) for column, cell in cells.items())
-            row = {name: cell for name, cell in named if not is_blank(cell)}
+            columns = _stripped(origin.table_row.cells)
+            row = {name: cell for name, cell in columns.items() if not is_blank(cell)}
             variables |= {name: row[name] for name in self._columns if name in row}
             variables[ROW] = row
         return {**variables, **origin.combination}
@@ -442,9 +444,8 @@ class Entry:
         return Row(line, NOTHING, faults=(Fault(self._scope.path, line, key, message),))
 
 
-def is_blank(value: Any) -> bool:
-    """Return whether a cell holds nothing."""
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+def _stripped(cells: Mapping[str, Any]) -> dict[str, Any]:
+    return {column.strip(): cell for column, cell in cells.items()}
 
 
 def _keys(entry: Node) -> dict[str, _Place]:

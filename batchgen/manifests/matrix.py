@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchgen.manifests.names import suggestion
 from batchgen.manifests.positions import Node
@@ -168,6 +168,12 @@ def parse(entry: Node, *, value: Value, report: Report) -> Matrix | None:
     return _Parser(entry, value, report).matrix()
 
 
+class _List(NamedTuple):
+    line: int
+    values: Any  # a list, if nothing is wrong
+    lines: list[int]
+
+
 class _Parser:
     def __init__(self, entry: Node, value: Value, report: Report) -> None:
         self.entry = entry
@@ -203,7 +209,7 @@ class _Parser:
             if name in lists:
                 self.report(node.line, name, "is in `matrix` and in `zip`: rename one")
         axes = [self._axis([name], {name: node}) for name, node in lists.items()]
-        lengths = {name: len(node.value) for name, node in zipped.items()}
+        lengths = {name: len(node.values) for name, node in zipped.items()}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
             self._about("zip", f"its lists differ in length ({told}): they go side by side")
@@ -211,7 +217,7 @@ class _Parser:
             axes.append(self._axis(list(zipped), zipped))
         return axes
 
-    def _lists(self, key: str) -> dict[str, Node]:
+    def _lists(self, key: str) -> dict[str, _List]:
         node = self.entry.value.get(key)
         if node is None:
             return {}
@@ -224,27 +230,37 @@ class _Parser:
             problem = variable_problem(name)
             if problem:
                 self.report(line, name, problem)
-            if not isinstance(values.value, list):
+            found = self._list(values, name, line)
+            if not isinstance(found.values, list):
                 self.report(line, name, "must be a list of values: write [ ] around them")
-            elif not values.value:
+            elif not found.values:
                 self.report(line, name, "the list is empty: give it a value, or take it out")
             else:
-                lists[name] = Node(values.value, line)
+                lists[name] = found
         return lists
 
-    def _axis(self, names: list[str], lists: Mapping[str, Node]) -> Axis:
+    def _list(self, node: Node, name: str, line: int) -> _List:
+        if isinstance(node.value, list):
+            values = [self.value(part, name) for part in node.value]
+            return _List(line, values, [part.line for part in node.value])
+        # It may be a variable of `vars` that holds a list.
+        whole = self.value(node, name) if isinstance(node.value, str) else None
+        return _List(line, whole, [line] * (len(whole) if isinstance(whole, list) else 0))
+
+    def _axis(self, names: list[str], lists: Mapping[str, _List]) -> Axis:
         steps: list[Assignment] = []
         marks: list[Mapping[str, str]] = []
         first = lists[names[0]]
         seen: set[str] = set()
-        for nodes in zip(*(lists[name].value for name in names), strict=True):
-            step = {name: self.value(node, name) for name, node in zip(names, nodes, strict=True)}
+        rows = zip(*(lists[name].values for name in names), strict=True)
+        for line, values in zip(first.lines, rows, strict=True):
+            step = dict(zip(names, values, strict=True))
             mark = _marks(step)
             text = json.dumps(mark)
             if text in seen:
                 what = ", ".join(shown(value) for value in step.values())
                 message = f"{what} is there twice: remove one, or use `repeat` for several takes"
-                self.report(nodes[0].line, ", ".join(names), message)
+                self.report(line, ", ".join(names), message)
             seen.add(text)
             steps.append(step)
             marks.append(mark)

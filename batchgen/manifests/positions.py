@@ -22,7 +22,7 @@ MAX_ALIASED = 1_000_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where it exists
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.1, 5.1
 )
 _ADVICE = (
@@ -73,7 +73,7 @@ def compose(text: str, *, file: str) -> Node | None:
     Raises:
         ManifestError: With every duplicate key, or the first thing that is not YAML.
     """
-    bad = _UNPRINTABLE.search(text)
+    bad = UNPRINTABLE.search(text)
     if bad:
         line = text.count("\n", 0, bad.start()) + 1
         raise _stopped(file, line, f"contains the character U+{ord(bad[0]):04X}: remove it")

@@ -17,6 +17,7 @@ from typing import Any
 
 from batchgen.domain.jobs import encoded
 from batchgen.manifests.names import suggestion
+from batchgen.manifests.positions import UNPRINTABLE
 
 FUNCTIONS = frozenset({"range", "choice"})
 """What a template may call."""
@@ -435,8 +436,17 @@ def _refuse_others(tree: Any, nodes: Any) -> None:
             raise TemplateFault(
                 "template: only `range(…)` and `choice(…)` may be called; use filters, as | upper"
             )
+        if kind == "Const" and isinstance(node.value, str):
+            _refuse_unprintable(node.value)
         if kind == "For" and node.recursive:
             raise TemplateFault("template: recursive loops are not allowed")
+
+
+def _refuse_unprintable(text: str) -> None:
+    # The file has none, but escapes in a template could make them, and no JSON holds U+D800.
+    bad = UNPRINTABLE.search(text)
+    if bad:
+        raise TemplateFault(f"template: makes the character U+{ord(bad[0]):04X}: remove it")
 
 
 def _guarded(tree: Any, nodes: Any) -> bool:

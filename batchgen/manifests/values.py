@@ -198,6 +198,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
+def is_blank(value: Any) -> bool:
+    """Return whether a cell holds nothing."""
+    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+
+
 def as_text(value: Any) -> str:
     """Return a scalar as the text a table's cell would hold.
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from batchgen.domain.models import Entry
 from batchgen.domain.prices import UnitPrice
 
 
@@ -67,6 +68,48 @@ class Look:
     error_code: str | None = None
     error_text: str | None = None
     echoed_inputs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CatalogPage:
+    """Some of what a catalog says.
+
+    Attributes:
+        entries: Those that can be used.
+        refused: What is left out, by its name and with the reason.
+        seen: How many the page held.
+        total: How many there are in all, if stated.
+    """
+
+    entries: tuple[Entry, ...]
+    refused: tuple[tuple[str, str], ...]
+    seen: int
+    total: int | None
+
+
+class CatalogReader(Protocol):
+    """A service that says which models it has, and what they take."""
+
+    async def entry(self, model: str) -> Entry:
+        """Return what the catalog says of one model.
+
+        Raises:
+            ModelBlocked: If the service does not know it, or says nothing that could be used.
+            ProviderError: As `Provider.poll`.
+        """
+        ...
+
+    async def entries(self, *, search: str | None, limit: int, offset: int) -> CatalogPage:
+        """Return a page of the catalog, input schemas included.
+
+        Raises:
+            ProviderError: As `Provider.poll`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
 
 
 class Provider(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -30,6 +30,7 @@ from batchgen.domain.errors import (
     Unsent,
     UsageError,
 )
+from batchgen.domain.models import Entry, read_entry
 from batchgen.domain.prices import PRICE_UNITS, UnitPrice
 from batchgen.domain.redaction import redact_text, redact_url, secret_pattern
 from batchgen.http import (
@@ -46,7 +47,7 @@ from batchgen.http import (
     retry_after_s,
     submit_client,
 )
-from batchgen.providers.interface import Accepted, Look, Phase
+from batchgen.providers.interface import Accepted, CatalogPage, Look, Phase
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +220,41 @@ class RunComfy:
             return None
         return UnitPrice(micros, unit)
 
+    async def entry(self, model: str) -> Entry:
+        """Return what the catalog says of one model."""
+        answer = await self._read(f"/models/{_model_path(model)}")
+        try:
+            payload, raw = self._known(answer, told="model_id")
+        except (RequestLost, Unavailable) as error:
+            if error.code not in (_MODEL_CODE, _LOST_CODE):
+                raise
+            raise ModelBlocked(
+                f"the service knows no model {model}", status=error.status, code=error.code
+            ) from error
+        try:
+            found = read_entry(payload)
+        except ValueError as error:
+            raise ModelBlocked(f"what the service says of {model} {error}", raw=raw) from error
+        if found.id != model:
+            raise ModelBlocked(f"asked for {model}, the service told of {found.id}", raw=raw)
+        return found
+
+    async def entries(self, *, search: str | None, limit: int, offset: int) -> CatalogPage:
+        """Return a page of the catalog, input schemas included."""
+        query = {"include_schema": "true", "limit": limit, "offset": offset}
+        if search:
+            query["search"] = search
+        payload, _ = self._known(await self._read(f"/models?{urlencode(query)}"), told="models")
+        found, refused = [], []
+        for said in payload["models"]:
+            try:
+                found.append(read_entry(said))
+            except ValueError as error:
+                name = said.get("model_id") if isinstance(said, Mapping) else None
+                refused.append((self._word(name if isinstance(name, str) else "?"), str(error)))
+        seen = len(payload["models"])
+        return CatalogPage(tuple(found), tuple(refused), seen, _count(payload.get("total")))
+
     async def is_reachable(self) -> bool:
         """Ask for a request that cannot exist; return whether the service itself answered.
 
@@ -326,7 +362,8 @@ class RunComfy:
         fine = 200 <= status < 300
         if fine and (code is None or _is_state(payload, code)):
             value = payload.get(told)
-            if told.endswith("_usd") or (isinstance(value, str) and value.strip()):
+            is_text = isinstance(value, str) and bool(value.strip())
+            if told.endswith("_usd") or is_text or (told == "models" and isinstance(value, list)):
                 return payload, raw
             raise Unavailable(
                 f"the answer holds no {told}: {self._message(answer, payload)}",

@@ -1,14 +1,16 @@
 """Store what a manifest asks for: batches, new jobs, changed jobs.
 
-All of one manifest is stored in one transaction: other programs see all of it or nothing.
+What a large manifest adds is hidden until all of it is stored: see `store.imports`.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from itertools import chain
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import TextClause, bindparam, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
@@ -16,7 +18,7 @@ from batchgen.domain.states import PAID, JobState
 from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.events import note
-from batchgen.store.jobs import as_stored
+from batchgen.store.imports import BATCH_SHOWN, SHOWN
 
 _CHUNK = 500
 
@@ -37,9 +39,8 @@ class Batch:
     budget_micros: int | None
 
 
-@dataclass(frozen=True)
-class Known:
-    """A stored job as planning compares it with a row."""
+class Known(NamedTuple):
+    """A stored job as planning compares it with a row; inputs and cells as they are stored."""
 
     id: int
     key: str
@@ -51,13 +52,26 @@ class Known:
     variant: str
     state: JobState
     input_hash: str
-    inputs: Mapping[str, Any]
-    cells: Mapping[str, Any]
+    inputs_json: str
+    cells_json: str
     version: int
     name: str
     seed: int | None
     est_micros: int | None
     position: int
+    is_unfit: bool = False  # failed unpaid, since its input could not be used
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Return its inputs, decoded anew at each call."""
+        found: dict[str, Any] = json.loads(self.inputs_json)
+        return found
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """Return its row's own columns, decoded anew at each call."""
+        found: dict[str, Any] = json.loads(self.cells_json)
+        return found
 
     @property
     def label(self) -> str:
@@ -65,22 +79,23 @@ class Known:
         return job_label(self.row_id, self.variant)
 
 
-# One manifest is stored at a time, so that two processes with the same one do not both find its
-# rows new, and ids appear in the order in which they were drawn: a scope that ends at the newest
-# one does not grow. On SQLite the transaction holds the one lock already.
-_QUEUE = text("SELECT pg_advisory_xact_lock(7238461204)")
-_WAIT_LONG = text(  # for the one before; then the rows of a large manifest are compared
-    "SELECT set_config('lock_timeout', '10min', true), "
-    "set_config('statement_timeout', '10min', true), "
-    "set_config('idle_in_transaction_session_timeout', '10min', true)"
+_BATCH = f"SELECT * FROM batches b WHERE {BATCH_SHOWN} AND "
+_BY_NAME = text(_BATCH + "b.name = :name")
+_BY_ID = text(_BATCH + "b.id = :id")
+_COLUMNS = (
+    "SELECT j.id, j.key, j.batch_id, b.name AS batch, j.row_id, j.has_id, j.variant_kind, "
+    "j.variant, j.state, j.input_hash, j.inputs, j.cells, j.version, j.name, j.seed, "
+    "j.est_micros, j.position, j.unfit"
 )
-_BATCH = "SELECT * FROM batches WHERE "
-_BY_NAME = text(_BATCH + "name = :name")
-_BY_ID = text(_BATCH + "id = :id")
-_KNOWN = "SELECT j.*, b.name AS batch FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE "
+_OF_BATCHES = " FROM jobs j JOIN batches b ON b.id = j.batch_id "
+_KNOWN = f"{_COLUMNS}{_OF_BATCHES}WHERE {SHOWN} AND "
 _BY_ROW_ID = text(_KNOWN + "j.batch_id = :batch_id AND j.row_id IN :values").bindparams(
     bindparam("values", expanding=True)
 )
+_BY_IDS = text(_KNOWN + "j.id IN :values").bindparams(bindparam("values", expanding=True))
+_BATCH_OF_KEY = text(
+    f"SELECT j.key, b.name{_OF_BATCHES}WHERE {SHOWN} AND j.key IN :values"
+).bindparams(bindparam("values", expanding=True))
 _BY_KEY = text(_KNOWN + "j.key IN :values").bindparams(bindparam("values", expanding=True))
 _BY_HASH = text(
     _KNOWN
@@ -89,13 +104,16 @@ _BY_HASH = text(
     "ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
 ).bindparams(bindparam("values", expanding=True))
 _EARLIER = text(
-    "SELECT j.*, b.name AS batch, a.input_hash AS paid_hash FROM jobs j "
-    "JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.job_id = j.id "
+    f"{_COLUMNS}, a.input_hash AS paid_hash{_OF_BATCHES}JOIN attempts a ON a.job_id = j.id "
     "WHERE b.account_id = :account_id AND j.version > 1 AND a.job_version < j.version "
     "AND a.state = 'succeeded' AND a.input_hash <> j.input_hash ORDER BY j.id, a.no"
 )
-_PENDING = text(_KNOWN + "j.batch_id = :batch_id AND j.state = 'pending' ORDER BY j.position, j.id")
-_IDS = text("SELECT id FROM jobs WHERE batch_id = :batch_id")
+_PENDING = text(
+    f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id AND j.state = 'pending' "
+    "ORDER BY j.position, j.id"
+)
+_IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
+_ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
 _NAMES = text(
     "SELECT j.name_folded FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
@@ -108,19 +126,18 @@ _ADD_BATCH = text(
     "name_template, budget_micros, created_ms, updated_ms) VALUES (:name, :account_id, :model, "
     ":source, :columns, :schemas, :output_dir, :name_template, :budget_micros, :now_ms, :now_ms)"
 )
+_BATCH_ID = text("SELECT id FROM batches WHERE name = :name")
 _RENEW_BATCH = text(
     "UPDATE batches SET model = :model, source = :source, columns = :columns, "
     "schemas = :schemas, output_dir = :output_dir, name_template = :name_template, "
     "budget_micros = coalesce(:budget_micros, budget_micros), updated_ms = :now_ms "
     "WHERE id = :id"
 )
-_ADD_JOB = text(
-    "INSERT INTO jobs (batch_id, key, row_id, has_id, variant_kind, variant, position, model, "
-    "inputs, input_hash, cells, seed, name, name_folded, est_micros, settings, state, updated_ms) "
-    "VALUES (:batch_id, :key, :row_id, :has_id, :variant_kind, :variant, :position, :model, "
-    ":inputs, :input_hash, :cells, :seed, :name, :name_folded, :est_micros, :settings, "
-    "'pending', :now_ms)"
+_JOB_COLUMNS = (
+    "batch_id, key, row_id, has_id, variant_kind, variant, position, model, inputs, input_hash, "
+    "cells, seed, name, name_folded, est_micros, settings, state, updated_ms"
 )
+_COPY_JOBS = f"COPY jobs ({_JOB_COLUMNS}) FROM STDIN"
 _CHANGE = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
     "seed = :seed, est_micros = :est_micros, settings = :settings, position = :position, "
@@ -130,7 +147,7 @@ _REOPEN = text(
     "UPDATE jobs SET model = :model, inputs = :inputs, input_hash = :input_hash, cells = :cells, "
     "seed = :seed, est_micros = :est_micros, settings = :settings, position = :position, "
     "state = 'pending', retries_used = 0, policy_retries_used = 0, not_before_ms = 0, "
-    "error = NULL, error_class = NULL, finished_ms = NULL, "
+    "error = NULL, error_class = NULL, finished_ms = NULL, unfit = false, "
     "attempt_id = NULL, urls = NULL, files = NULL, version = :version, "
     "name = coalesce(:name, name), name_folded = coalesce(:name_folded, name_folded), "
     "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
@@ -178,26 +195,36 @@ def _batch(row: Any) -> Batch:
     )
 
 
+_STATES = {str(state): state for state in JobState}
+
+
 def _known(row: Any) -> Known:
-    return Known(
-        id=row.id,
-        key=row.key,
-        batch_id=row.batch_id,
-        batch=row.batch,
-        row_id=row.row_id,
-        has_id=bool(row.has_id),
-        variant_kind=row.variant_kind,
-        variant=row.variant,
-        state=JobState(row.state),
-        input_hash=row.input_hash,
-        inputs=json.loads(row.inputs),
-        cells=json.loads(row.cells),
-        version=row.version,
-        name=row.name,
-        seed=row.seed,
-        est_micros=row.est_micros,
-        position=row.position,
-    )
+    values = list(row[: len(Known._fields)])
+    values[_HAS_ID] = bool(values[_HAS_ID])
+    values[_IS_UNFIT] = bool(values[_IS_UNFIT])
+    values[_STATE] = _STATES[values[_STATE]]
+    return Known._make(values)
+
+
+_HAS_ID, _STATE, _IS_UNFIT = map(Known._fields.index, ("has_id", "state", "is_unfit"))
+
+
+def by_ids(tx: Transaction, ids: Iterable[int]) -> dict[int, Known]:
+    """Return jobs by their row ids."""
+    return {
+        row.id: _known(row)
+        for part in chunks(sorted(set(ids)), _CHUNK)
+        for row in tx.rows(_BY_IDS, {"values": list(part)})
+    }
+
+
+def batches_of_keys(tx: Transaction, keys: Iterable[str]) -> dict[str, str]:
+    """Return the names of the batches that jobs with these keys belong to."""
+    return {
+        row.key: row.name
+        for part in chunks(sorted(set(keys)), _CHUNK)
+        for row in tx.rows(_BATCH_OF_KEY, {"values": list(part)})
+    }
 
 
 def by_row_ids(tx: Transaction, batch_id: int, row_ids: Iterable[str]) -> list[Known]:
@@ -226,14 +253,26 @@ def paid_earlier(tx: Transaction, account_id: int) -> list[tuple[str, Known]]:
     return [(row.paid_hash, _known(row)) for row in rows]
 
 
-def pending(tx: Transaction, batch_id: int) -> list[Known]:
-    """Return the pending jobs of a batch."""
-    return [_known(row) for row in tx.rows(_PENDING, {"batch_id": batch_id})]
+def pending_ids(tx: Transaction, batch_id: int) -> Iterator[int]:
+    """Yield the row ids of the pending jobs of a batch, in the order of its manifest."""
+    yield from _ids(tx, _PENDING, batch_id)
 
 
-def ids_of_batch(tx: Transaction, batch_id: int) -> set[int]:
-    """Return the row ids of every job of a batch."""
-    return {row.id for row in tx.rows(_IDS, {"batch_id": batch_id})}
+def ids_of_batch(tx: Transaction, batch_id: int) -> Iterator[int]:
+    """Yield the row ids of every job of a batch."""
+    yield from _ids(tx, _IDS, batch_id)
+
+
+def _ids(tx: Transaction, query: TextClause, batch_id: int) -> Iterator[int]:
+    options = {"yield_per": 10_000}
+    with tx.connection.execute(query, {"batch_id": batch_id}, execution_options=options) as rows:
+        for row in rows:
+            yield row.id
+
+
+def has_names(tx: Transaction, output_dir: str) -> bool:
+    """Return whether any job's file name is reserved in an output folder."""
+    return tx.value(_ANY_NAME, {"output_dir": output_dir}) is not None
 
 
 def taken_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> set[str]:
@@ -262,13 +301,6 @@ def _in_chunks(tx: Transaction, query: Any, values: Iterable[str], **key: Any) -
     ]
 
 
-def queue(tx: Transaction) -> None:
-    """Wait until nobody else compares or stores a manifest; until the end of the transaction."""
-    if tx.is_postgresql:
-        tx.run(_WAIT_LONG)
-        tx.value(_QUEUE)
-
-
 def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:
     """Store a batch, or what its newest manifest says of it (id > 0); return its id."""
     values = {
@@ -288,14 +320,10 @@ def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:
         tx.run(_RENEW_BATCH, values)
         return batch.id
     tx.run(_ADD_BATCH, values)
-    row = tx.row(_BY_NAME, values)
-    if row is None:
-        raise LookupError(f"batch {batch.name} was not stored")
-    return int(row.id)
+    return int(tx.value(_BATCH_ID, values))
 
 
-@dataclass(frozen=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to be stored."""
 
     spec: JobSpec
@@ -303,40 +331,77 @@ class NewJob:
     name: str
     name_folded: str
     position: int
-    inputs: Mapping[str, Any]
+    inputs_json: str
     seed: int | None
 
 
-def add_jobs(tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int) -> None:
-    """Store new jobs as `pending`."""
-    for part in chunks(new, 10_000):
-        tx.run_many(
-            _ADD_JOB,
-            [
-                {
-                    "batch_id": batch_id,
-                    "key": job.key,
-                    "name": job.name,
-                    "name_folded": job.name_folded,
-                    "position": job.position,
-                    "now_ms": now_ms,
-                    **_of_spec(job.spec, job.inputs, job.seed),
-                    "row_id": job.spec.row_id,
-                    "has_id": job.spec.has_id,
-                    "variant_kind": job.spec.variant_kind,
-                    "variant": job.spec.variant,
-                }
-                for job in part
-            ],
-        )
-        failpoint("in-expansion")
-    tx.moved(batch_id, None, "pending", len(new))
+def add_jobs(
+    tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int, is_counted: bool = True
+) -> None:
+    """Store new jobs as `pending`.
+
+    Args:
+        tx: A writing transaction.
+        batch_id: Their batch.
+        new: In the order of their ids to be.
+        now_ms: Epoch milliseconds.
+        is_counted: Whether they count at once; those of an import do when it is finished.
+    """
+    rows = [_values(batch_id, job, now_ms) for job in new]
+    if tx.is_postgresql:
+        _copy(tx, rows)
+    else:
+        for part in chunks(rows, _ROWS):
+            tx.connection.exec_driver_sql(_insert(len(part)), tuple(chain.from_iterable(part)))
+    failpoint("in-expansion")
+    if is_counted:
+        tx.moved(batch_id, None, "pending", len(new))
 
 
-def _of_spec(spec: JobSpec, inputs: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+_ROWS = 200  # of one statement; a statement a row takes half as long again
+
+
+@cache
+def _insert(rows: int) -> str:
+    places = ", ".join("?" * (_JOB_COLUMNS.count(",") + 1))
+    return f"INSERT INTO jobs ({_JOB_COLUMNS}) VALUES " + ", ".join([f"({places})"] * rows)
+
+
+def _copy(tx: Transaction, rows: Iterable[tuple[Any, ...]]) -> None:
+    raw: Any = tx.connection.connection.driver_connection
+    with raw.cursor() as cursor, cursor.copy(_COPY_JOBS) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _values(batch_id: int, job: NewJob, now_ms: int) -> tuple[Any, ...]:
+    spec = job.spec
+    return (
+        batch_id,
+        job.key,
+        spec.row_id,
+        spec.has_id,
+        spec.variant_kind,
+        spec.variant,
+        job.position,
+        spec.model,
+        job.inputs_json,
+        spec.input_hash,
+        spec.cells_json,
+        job.seed,
+        job.name,
+        job.name_folded,
+        spec.est_micros,
+        spec.settings,
+        "pending",
+        now_ms,
+    )
+
+
+def _of_spec(spec: JobSpec, inputs_json: str, seed: int | None) -> dict[str, Any]:
     return {
         "model": spec.model,
-        "inputs": as_stored(inputs),
+        "inputs": inputs_json,
         "input_hash": spec.input_hash,
         "cells": spec.cells_json,
         "seed": seed,
@@ -352,7 +417,7 @@ class Change:
     known: Known
     spec: JobSpec
     position: int
-    inputs: Mapping[str, Any]
+    inputs_json: str
     seed: int | None
     name: str = ""  # of a new version; "" keeps the reserved one
     name_folded: str = ""
@@ -367,7 +432,7 @@ def change_pending(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -
                 "job_id": change.known.id,
                 "position": change.position,
                 "now_ms": now_ms,
-                **_of_spec(change.spec, change.inputs, change.seed),
+                **_of_spec(change.spec, change.inputs_json, change.seed),
             },
         )
 
@@ -386,7 +451,7 @@ def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
                 "name_folded": change.name_folded or None,
                 "position": change.position,
                 "now_ms": now_ms,
-                **_of_spec(change.spec, change.inputs, change.seed),
+                **_of_spec(change.spec, change.inputs_json, change.seed),
             },
         )
         if moved:
@@ -394,13 +459,13 @@ def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
             note(tx, "reopened", known.id, None, now_ms, was=str(known.state), by=change.spec.place)
 
 
-def follow(tx: Transaction, rows: Sequence[tuple[int, Mapping[str, Any], int]]) -> None:
+def follow(tx: Transaction, rows: Sequence[tuple[int, str, int]]) -> None:
     """Give jobs the carried cells and the position of the newest manifest."""
     tx.run_many(
         _FOLLOW,
         [
-            {"job_id": job_id, "cells": _json(dict(cells)), "position": position}
-            for job_id, cells, position in rows
+            {"job_id": job_id, "cells": cells_json, "position": position}
+            for job_id, cells_json, position in rows
         ],
     )
 

@@ -1,5 +1,6 @@
 """What a kind of database must offer beside SQL; one module a kind implements it."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -67,6 +68,9 @@ class Backend(Protocol):
 
     def cut(self, connection: Connection) -> None:
         """End a connection under the thread that waits for its answer."""
+
+    def adding(self) -> AbstractContextManager[None]:
+        """Hold the lock of those who add manifests; one at a time, others wait."""
 
     def enter(self, worker_id: str) -> Presence:
         """Show that a worker lives, from now on."""

@@ -20,7 +20,7 @@ _JOB = text(
 )
 _RETRY = text(
     "UPDATE jobs SET state = 'pending', retries_used = 0, policy_retries_used = 0, "
-    "not_before_ms = 0, attempt_id = NULL, "
+    "not_before_ms = 0, attempt_id = NULL, unfit = false, "
     "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
     "WHERE id = :job_id AND state = :state"
 )

@@ -8,7 +8,7 @@ database is ever shown.
 import contextlib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,14 @@ _BEGIN = (
 _BEGIN_READING = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'; "
     "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '1h'"
+)
+
+# One manifest is stored at a time, so that two processes with the same one do not both find its
+# rows new, and ids appear in the order in which they were drawn: a scope that ends at the newest
+# one does not grow.
+_ADDING = (
+    "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; "
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(7238461204)"
 )
 
 _PASSING_CLASSES = ("08", "40", "53", "55", "57")
@@ -240,6 +248,16 @@ class PostgresServer:
         bear the names of workers, of which no two are alike.
         """
         return self.folder / "batchgen"
+
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """Hold the lock of those who add manifests, in a transaction that does nothing else.
+
+        A lock of the session would be left on a stranger's connection by pgbouncer.
+        """
+        with contextlib.closing(self._connect()) as connection, connection.transaction():
+            connection.execute(_ADDING)
+            yield
 
     def enter(self, worker_id: str) -> "Leased":
         """Do nothing: its lease in the job database shows that a worker lives."""

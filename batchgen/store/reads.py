@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, text
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction
+from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.jobs import Scope
 
 _ROW = (
@@ -30,10 +31,11 @@ _ROW = (
     "LEFT JOIN attempts a ON a.id = j.attempt_id "
 )
 _ORDER = " ORDER BY j.batch_id, j.position, j.id"
-_ALL = text(_ROW + _ORDER)
-_OF_BATCH = text(_ROW + "WHERE j.batch_id = :batch_id" + _ORDER)
+_ALL = text(f"{_ROW}WHERE {SHOWN}{_ORDER}")
+_OF_BATCH = text(f"{_ROW}WHERE {SHOWN} AND j.batch_id = :batch_id{_ORDER}")
 _OF_STATES = text(
-    _ROW + "WHERE j.state IN :states AND (:batch_id = 0 OR j.batch_id = :batch_id)" + _ORDER
+    f"{_ROW}WHERE {SHOWN} AND j.state IN :states "
+    f"AND (:batch_id = 0 OR j.batch_id = :batch_id){_ORDER}"
 ).bindparams(bindparam("states", expanding=True))
 _ONE = text(_ROW + "WHERE j.id = :job_id")
 
@@ -132,14 +134,17 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
 
 
 _FIND = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.key = :said "
-    "OR j.row_id = :said OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
+    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    f"WHERE {SHOWN} AND (j.key = :said OR j.row_id = :said "
+    "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
     "OR b.name || '/' || j.row_id = :said "
-    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said) "
+    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
     "ORDER BY j.batch_id, j.position, j.id"
 )
-_FIND_KEY = text("SELECT id FROM jobs WHERE key = :said")
-_FIND_PREFIX = text("SELECT id FROM jobs WHERE key >= :said AND key < :beyond LIMIT 2")
+_FIND_KEY = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.key = :said")
+_FIND_PREFIX = text(
+    f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.key >= :said AND j.key < :beyond LIMIT 2"
+)
 
 
 def find(tx: Transaction, said: str) -> list[int]:
@@ -190,7 +195,7 @@ class BatchSummary:
     budget_micros: int | None
 
 
-_BATCHES = text("SELECT * FROM batches ORDER BY id")
+_BATCHES = text(f"SELECT * FROM batches b WHERE {BATCH_SHOWN} ORDER BY b.id")
 _COUNTS = text("SELECT batch_id, state, jobs FROM counters")
 _SPENT = text("SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id")
 _RESERVED = text(
@@ -243,7 +248,10 @@ def has_estimates(tx: Transaction, batch: BatchSummary) -> bool:
     return tx.value(_ESTIMATED, {"batch_id": batch.id}) is not None
 
 
-_MAX_JOB = text("SELECT coalesce(max(id), 0) FROM jobs")
+_MAX_JOB = text(
+    "SELECT least_of FROM (SELECT coalesce((SELECT min(after_job_id) FROM imports), max(id), 0) "
+    "AS least_of FROM jobs) newest"
+)
 _TALLY = text(
     "SELECT j.state, j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
@@ -251,6 +259,13 @@ _TALLY = text(
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms "
     "OR j.state = 'in_doubt')"
 ).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def kept_schema(tx: Transaction, batch_id: int, model: str) -> dict[str, Any] | None:
+    """Return what a batch has kept of a model, None if it has nothing."""
+    rows = tx.rows(text("SELECT schemas FROM batches WHERE id = :id"), {"id": batch_id})
+    found: dict[str, Any] | None = next((json.loads(row.schemas).get(model) for row in rows), None)
+    return found
 
 
 def newest_job_id(tx: Transaction) -> int:
@@ -286,7 +301,8 @@ def tally(
 
 _PENDING_KINDS = text(
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs "
-    "FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.state = 'pending' "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    f"WHERE {SHOWN} AND j.state = 'pending' "
     "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "GROUP BY j.model, j.settings, j.est_micros"
 ).bindparams(bindparam("batch_ids", expanding=True))

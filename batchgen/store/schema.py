@@ -254,7 +254,7 @@ imports = Table(  # a large manifest while it is stored, in many transactions
 probes = Table(  # what input URLs answered
     "probes",
     metadata,
-    Column("url_hash", Text, primary_key=True),  # of the URL without its signature
+    Column("url_hash", Text, primary_key=True),  # of the URL; signed ones are not kept
     Column("seen_ms", BigInteger, nullable=False),
     Column("problem", Text),  # a code; NULL: it answered with a file
     Column("said", Text),  # more about the problem, without secrets

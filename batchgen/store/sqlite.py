@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -105,17 +106,17 @@ def cannot_make(path: Path, what: str, error: OSError) -> StoreError:
     )
 
 
-class WorkerLock:
-    """A lock file that a worker holds while it lives; the kernel lets go when it dies.
+class FileLock:
+    """A lock file that is held until it is released; the kernel lets go when its process dies.
 
     Raises:
         StoreError: If it cannot be made.
     """
 
-    def __init__(self, database: Path, worker_id: str) -> None:
-        self._path = _lock_path(database, worker_id)
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = self._open()
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # others hold it for no longer than a look
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         while not os.fstat(self._file).st_nlink:  # taken for a dead worker's, and removed
             os.close(self._file)
             self._file = self._open()
@@ -129,7 +130,7 @@ class WorkerLock:
             except FileNotFoundError:  # a leaving worker removed the folder
                 continue
             except OSError as error:
-                raise cannot_make(self._path, "lock file of this worker", error) from error
+                raise cannot_make(self._path, "lock file", error) from error
 
     def release(self) -> None:
         """Let go and remove the file."""
@@ -137,6 +138,13 @@ class WorkerLock:
         os.close(self._file)
         with contextlib.suppress(OSError):  # other workers' locks lie there too
             self._path.parent.rmdir()
+
+
+class WorkerLock(FileLock):
+    """What a worker holds while it lives; others hold it for no longer than a look."""
+
+    def __init__(self, database: Path, worker_id: str) -> None:
+        super().__init__(_lock_path(database, worker_id))
 
 
 def is_alive(database: Path, worker_id: str) -> bool:
@@ -314,6 +322,15 @@ class SqliteFile:
     def enter(self, worker_id: str) -> WorkerLock:
         """Lock the worker's file; the kernel lets go when the process dies."""
         return WorkerLock(self.path, worker_id)
+
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """Hold the lock of those who add manifests."""
+        lock = FileLock(_lock_path(self.path, "adding").with_suffix(""))
+        try:
+            yield
+        finally:
+            lock.release()
 
     def is_alive(self, worker_id: str, *, expires_ms: int | None, now_ms: int) -> bool:
         """Return whether the worker's process still holds its lock; nothing is timed."""

@@ -133,12 +133,12 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "model-of-row": (
         "m.csv",
         table("image,model", f"{IMAGE},{DEFAULT_MODEL}", f"{IMAGE},runwayml/nope"),
-        ["m.csv:3: model: unknown model runwayml/nope", f"known are {DEFAULT_MODEL}"],
+        ["m.csv:3: model: unknown model runwayml/nope", "`batchgen models fetch runwayml/nope`"],
     ),
     "model-of-manifest": (
         "m.yaml",
         f"model: runwayml/nope\n{JOB}",
-        ["m.yaml:1: model: unknown model runwayml/nope", f"known are {DEFAULT_MODEL}"],
+        ["m.yaml:1: model: unknown model runwayml/nope", "`batchgen models fetch runwayml/nope`"],
     ),
     "negative-budget": (
         "m.yaml",
@@ -379,7 +379,11 @@ OPTIONS: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
     "batch-path": (["--batch", "../x"], 2, ["--batch '../x'", "leave out `/`"]),
     "batch-empty": (["--batch", ""], 2, ["--batch ''", "is empty"]),
     "account-empty": (["--account", ""], 2, ["--account ''", "is empty"]),
-    "model": (["--model", "runwayml/nope"], 5, ["--model: unknown model runwayml/nope", "known"]),
+    "model": (
+        ["--model", "runwayml/nope"],
+        5,
+        ["--model: unknown model runwayml/nope", "models list"],
+    ),
     "output-suffix": (["-o", "results.txt"], 2, ["results.txt: unknown format", ".csv or .jsonl"]),
     "output-folder": (["-o", "no/r.csv"], 13, ["no/r.csv", "see that its folder exists"]),
     "output-manifest": (["-o", "m.csv"], 2, ["m.csv exists and is not an export", "another name"]),

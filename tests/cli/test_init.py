@@ -18,7 +18,9 @@ def test_the_example_in_the_repository_asks_for_the_same() -> None:
     ok("init")
     shipped = REPOSITORY / "jobs.example.yaml"
 
-    mine, its = ok("validate", "jobs.yaml", str(shipped), "--json").said["manifests"]
+    # Each by itself, since both name the same batch.
+    (mine,) = ok("validate", "jobs.yaml", "--json").said["manifests"]
+    (its,) = ok("validate", str(shipped), "--json").said["manifests"]
 
     assert mine["batch"] == its["batch"]
     assert mine["counts"] == its["counts"]
@@ -48,3 +50,31 @@ def test_a_folder_that_is_not_there_is_told() -> None:
 
 def test_json_names_the_file() -> None:
     assert ok("init", "--json").said == {"file": "jobs.yaml"}
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "csv"])
+def test_an_example_for_another_model_is_without_faults(suffix: str) -> None:
+    for model in (
+        "kling/kling-3.0/pro/image-to-video",
+        "bytedance/seedance-2.5/image-to-video/720p",
+    ):
+        name = f"{model.split('/')[0]}.{suffix}"
+        ok("init", name, "--model", model)
+        [said] = ok("validate", name, "--json").said["manifests"]
+
+        assert said["counts"]["new"] > 2
+        assert model in Path(name).read_text()
+
+
+def test_an_example_for_a_model_that_is_not_known_is_not_written() -> None:
+    done = call("init", "--model", "kling/kling-3.0/pro/image-to-vide")
+
+    assert done.code == 2
+    assert "did you mean" in done.err
+    assert not Path("jobs.yaml").exists()
+
+
+def test_the_suffix_says_which_format_it_is() -> None:
+    ok("init", "mine.CSV")
+
+    assert Path("mine.CSV").read_text().startswith("id,")

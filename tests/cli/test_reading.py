@@ -9,10 +9,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+import click
 import openpyxl  # type: ignore[import-untyped]
 import pytest
 from cli.commands import call, ok, rows, states, write
 from runs import IMAGE
+
+from batchgen.cli import balance, common
+from batchgen.domain.errors import UsageError
 
 TABLE = f"id,prompt,image\na,x,{IMAGE}\n"
 LINES = "".join(json.dumps({"id": name, "image": IMAGE}) + "\n" for name in "ab")
@@ -216,9 +220,24 @@ def test_any_error_is_data_with_json(words: list[str], code: int, message: str) 
 
 
 def test_faults_as_data_hold_no_secret() -> None:
-    url = "ftp://x/a?X-Amz-Signature=5ecret"
+    url = "https://x.test/a?X-Amz-Signature=5ecret"
 
-    done = call("add", write("m.csv", [{"image": url}]), "--json")
+    for command in ("add", "validate"):
+        done = call(command, write("m.csv", [{"image": IMAGE, "id": url}]), "--json")
 
-    assert done.said["faults_total"] == 1
-    assert "5ecret" not in done.out + done.err
+        assert done.said["faults"][0]["message"].startswith("the id https://x.test/a")
+        assert "5ecret" not in done.out + done.err
+
+
+def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    @common.json_option
+    def command(*, as_json: bool) -> None:
+        common.print_json({"said": as_json})
+        raise UsageError("too late")
+
+    monkeypatch.setattr(balance, "command", command)
+
+    done = call("balance", "--json")
+
+    assert (done.code, done.said, done.err) == (2, {"said": True}, "Error: too late\n")

@@ -145,9 +145,27 @@ def test_a_model_without_a_seed_has_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "bounds"), [(None, None, (0, 2**31 - 1)), (-5, 9, (0, 9)), (3, 4, (3, 4))]
+    ("low", "high", "bounds"),
+    [
+        (None, None, (0, 2**31 - 1)),
+        (-1, None, (0, 2**31 - 1)),  # -1 lets the service draw
+        (-5, 9, (0, 9)),
+        (3, 4, (3, 4)),
+        (None, -1, None),
+        (9, 3, None),
+    ],
 )
 def test_seeds_are_drawn_from_zero_and_within_the_schema(
-    low: int | None, high: int | None, bounds: tuple[int, int]
+    low: int | None, high: int | None, bounds: tuple[int, int] | None
 ) -> None:
-    assert seed_bounds(seeded(low, high)) == bounds
+    model = seeded(low, high)
+
+    assert seed_bounds(model) == bounds
+    if bounds is None:
+        assert another_seed({}, model=model, draw=lambda low, _: low) is None
+
+
+def test_bounds_of_a_seed_that_the_schema_does_not_describe() -> None:
+    assert seed_bounds(make_model(seed="seed", schema={})) == (0, 2**31 - 1)
+    odd = {"properties": {"seed": {"minimum": "0", "maximum": 7.0}}}
+    assert seed_bounds(make_model(seed="seed", schema=odd)) == (0, 7)

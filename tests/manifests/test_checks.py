@@ -104,7 +104,8 @@ def other_model(**properties: Any) -> dict[str, Model]:
         pytest.param(
             {"model": "runwayml/runway-gen-4/turbo/image-to-vide"},
             f"model: unknown model runwayml/runway-gen-4/turbo/image-to-vide: did you mean "
-            f"`{RUNWAY}`? known are {RUNWAY}",
+            f"`{RUNWAY}`? `batchgen models list` shows those that are known, "
+            f"`batchgen models fetch {RUNWAY[:-1]}` asks the service for it",
             id="unknown-model",
         ),
         pytest.param(
@@ -234,7 +235,9 @@ def test_the_model_comes_from_flag_row_manifest_fallback_in_this_order(tmp_path:
     assert [it.model for it in specs_of_with(models, row, model=RUNWAY)] == [RUNWAY, RUNWAY]
     assert [it.model for it in specs_of_with(models, row, fallback_model=OTHER)] == [OTHER, OTHER]
     assert (
-        faults_of(row, model="x/y")[0] == f"row.csv: --model: unknown model x/y: known are {RUNWAY}"
+        faults_of(row, model="x/y")[0]
+        == "row.csv: --model: unknown model x/y: `batchgen models list` shows those that are "
+        "known, `batchgen models fetch x/y` asks the service for it"
     )
 
 

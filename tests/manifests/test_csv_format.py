@@ -8,6 +8,7 @@ from manifests.manifest_files import IMAGE, faults_of, specs_of, write
 from batchgen import manifests
 from batchgen.domain.columns import ESCAPED_MARK
 from batchgen.exporters import Record, export
+from batchgen.manifests import csv_format
 
 
 @pytest.mark.parametrize(
@@ -223,22 +224,26 @@ def test_delimiters_behind_the_last_column_are_forgiven(tmp_path: Path, header: 
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
-@pytest.mark.parametrize("filler", [*range(259_990, 260_010), 262_140, 262_144, 524_288])
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1])
+@pytest.mark.parametrize("blocks", [1, 2])
 def test_a_table_is_read_whole_wherever_its_blocks_end(
-    tmp_path: Path, filler: int, end: str
+    tmp_path: Path, blocks: int, shift: int, end: str
 ) -> None:
-    cell = f"{'x' * filler}"
-    rows = [f'{number},{IMAGE},"a{end}b",{cell}' for number in range(3)]
-    path = write(tmp_path, "m.csv", end.join(["id,image,prompt,note", *rows, f"x,{IMAGE}\0"]))
+    above = f"id,image,prompt,note{end}"
+    row = f'0,{IMAGE},"a{end}b",'
+    note = "x" * (blocks * csv_format._BLOCK + shift - len(above + row))  # then a block ends
+    text = f'{above}{row}{note}{end}1,{IMAGE},"c{end}d"{end}2,{IMAGE}'
+    path = write(tmp_path, "m.csv", text)
 
-    (fault,) = faults_of(path)
+    first, *others = manifests.read(path).rows()
 
-    assert fault == "m.csv:8: contains a NUL byte: save it as text in UTF-8"
-    path.write_bytes(path.read_bytes().replace(b"\0", b""))
-    found = list(manifests.read(path).rows())
-    assert [row.line for row in found] == [2, 4, 6, 8]
-    assert {row.cells["prompt"] for row in found[:3]} == {f"a{end}b"}
-    assert {row.cells["note"] for row in found[:3]} == {cell}
+    assert first.cells["note"] == note
+    assert first.cells["prompt"] == f"a{end}b"
+    assert [row.line for row in others] == [4, 6]
+    write(tmp_path, "m.csv", f"{text}\0")
+    assert faults_of(path) == ["m.csv:6: contains a NUL byte: save it as text in UTF-8"]
+    write(tmp_path, "m.csv", text.encode() + b"\xe9")
+    assert faults_of(path)[0].startswith("m.csv:6: is not UTF-8 (byte 0xe9;")
 
 
 def test_braces_in_a_cell_are_plain_text(tmp_path: Path) -> None:

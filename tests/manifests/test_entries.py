@@ -84,6 +84,17 @@ def test_every_value_of_a_job_may_use_the_variables(tmp_path: Path) -> None:
     assert last.line == 4
 
 
+def test_an_axis_may_be_a_list_of_vars(tmp_path: Path) -> None:
+    text = "vars: {all: [fox, \"{{ '{{' }} owl\"], one: fox}\n"
+    good = text + job(matrix={"a": "{{ all }}"}, prompt="{{ a }}")
+    bad = text + job(matrix={"a": "{{ one }}"}, prompt="{{ a }}")
+
+    assert prompts(write(tmp_path, "m.yaml", good)) == ["fox", "{{ owl"]
+    assert faults_of(write(tmp_path, "m.yaml", bad)) == [
+        "m.yaml:3: a: must be a list of values: write [ ] around them"
+    ]
+
+
 def test_a_variable_with_one_value_need_not_be_used(tmp_path: Path) -> None:
     rows = rows_of(write(tmp_path, "m.yaml", job(matrix={"client": ["acme"]}, prompt="x")))
 
@@ -291,6 +302,13 @@ def test_what_the_job_says_wins_over_the_row_and_the_row_over_the_defaults(tmp_p
     assert two.defaulted == {"image", "duration"}
     assert two.seeds == "3,4"
     assert two.cells["meta.seeds"] == "3,4"
+    # What is overruled comes back beside it.
+    assert (one.cells["meta.id"], one.cells["meta.ratio"], one.cells["meta.seeds"]) == (
+        "1",
+        "",
+        "''",
+    )
+    assert {"meta.id", "meta.ratio", "meta.seeds"} < one.carried
     assert "ratio" not in one.carried
     assert "duration" in one.carried
     assert "duration" not in two.carried
@@ -517,6 +535,17 @@ def test_an_alias_in_the_job_overrules_a_column_and_a_column_a_default(tmp_path:
     assert [it.inputs["promptText"] for it in specs] == ["cell", "default", "A cell", "A 1"]
     assert specs[2].cells["meta.promptText"] == "cell"
     assert specs[2].input_columns == {"image_url", "prompt"}
+
+
+def test_a_column_may_fill_the_input_of_its_name(tmp_path: Path) -> None:
+    write(tmp_path, "rows.csv", f"image,prompt,seed\n{IMAGE},A fox,7\n")
+    text = "jobs: [{from: rows.csv, prompt: '{{ prompt }} at dusk', seeds: [1]}]\n"
+
+    (spec,) = specs_of(write(tmp_path, "m.yaml", text))
+
+    assert spec.inputs == {"promptImage": IMAGE, "promptText": "A fox at dusk", "seed": 1}
+    assert spec.cells["prompt"] == "A fox at dusk"
+    assert (spec.cells["meta.prompt"], spec.cells["meta.seed"]) == ("A fox", "7")
 
 
 def test_variables_come_back_as_the_last_columns(tmp_path: Path) -> None:

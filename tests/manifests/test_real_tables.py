@@ -24,7 +24,7 @@ _SCENES = (
     "a “small” town, seen from the hill; at dusk",
     'a sign that says "open | closed", in the rain',
     "the pier - at 5 o'clock\n(second line)",
-    "une forêt d'érables, l’hiver",
+    "une forêt d'érables, l'hiver",
     "港の夜、船が出る",
     "a fox 🦊 and a heron 👩‍🔬",
     "=SUM(A1:A9) on a blackboard",
@@ -49,9 +49,14 @@ def table() -> Rows:
     return rows
 
 
-def as_csv(rows: Rows, *, delimiter: str = ",", end: str = "\n", quoting: int = 0) -> str:
+def as_csv(rows: Rows, *, delimiter: str = ",", end: str = "\n", quote: bool = False) -> str:
     file = io.StringIO(newline="")
-    csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    csv.writer(
+        file,
+        delimiter=delimiter,
+        lineterminator=end,
+        quoting=csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL,
+    ).writerows(rows)
     return file.getvalue()
 
 
@@ -64,12 +69,12 @@ def european(rows: Rows) -> bytes:
 
 
 def windows(rows: Rows) -> bytes:
-    text = as_csv(rows, end="\r\n", quoting=csv.QUOTE_ALL)
+    text = as_csv(rows, end="\r\n", quote=True)
     return text.replace("\r\n", "\n").replace("\n", "\r\n").encode()
 
 
 def old_mac(rows: Rows) -> bytes:
-    return as_csv(rows, quoting=csv.QUOTE_ALL).replace("\n", "\r").encode()
+    return as_csv(rows, quote=True).replace("\n", "\r").encode()
 
 
 def declared(rows: Rows) -> bytes:
@@ -95,7 +100,7 @@ def workbook(rows: Rows) -> bytes:
             if text in {"5", "10"}:
                 sheet.cell(line, column, float(text))
             elif text:
-                sheet.cell(line, column).set_explicit_value(text)
+                sheet.cell(line, column, text).data_type = "s"  # = is no formula
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
@@ -111,7 +116,7 @@ def yaml(rows: Rows) -> bytes:
         }
         for row in others
     ]
-    return json.dumps({"jobs": jobs}, indent=1).encode()
+    return json.dumps({"jobs": jobs}, indent=1, ensure_ascii=False).encode()
 
 
 def keys_of(path: Path) -> list[tuple[str, str]]:

@@ -83,6 +83,8 @@ def test_a_text_is_compiled_once_and_filled_with_what_is_given_each_time() -> No
         pytest.param("{{ {'a': 1}.b }}", "there is no `b`: there are a", id="no-such-key"),
         pytest.param("{{ [x * 99999, x * 99999] }}", "more than 100,000", id="large-value"),
         pytest.param("{{ choice([1]) }}", "`choice` cannot be used here", id="choice"),
+        pytest.param("{{ '\\ud800' }}", "the character U\\+D800", id="half-a-character"),
+        pytest.param("{{ {'\\x00': 1} }}", "the character U\\+0000", id="nul"),
         pytest.param("{{ choice }}", "gives nothing that can be sent", id="choice-itself"),
     ],
 )

@@ -1,3 +1,4 @@
+import re
 import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
@@ -147,6 +148,26 @@ def test_a_formula_counts_with_its_stored_result(tmp_path: Path) -> None:
     (row,) = manifests.read(path).rows()
 
     assert (row.cells["prompt"], row.cells["note"], row.faults) == ("fox", "", ())
+
+
+def test_shared_strings_and_prefixed_names_are_those_of_other_programs(tmp_path: Path) -> None:
+    path = save(tmp_path, [["image", "prompt"], [IMAGE, "x"], [IMAGE, "=A1"]])
+    change(path, '<c r="B2" t="inlineStr"><is><t>x</t></is></c>', '<c r="B2" t="s"><v>1</v></c>')
+    with zipfile.ZipFile(path) as archive:
+        inside = archive.read("xl/worksheets/sheet1.xml").decode()
+    prefixed = re.sub(r"<(/?)(\w)", r"<\1x:\2", inside).replace("xmlns=", "xmlns:x=")
+    change(path, inside, prefixed)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(
+            "xl/sharedStrings.xml",
+            '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>no</t>'
+            '</si><si><r><t xml:space="preserve">a </t></r><r><t>fox</t></r></si></sst>',
+        )
+
+    first, second = manifests.read(path).rows()
+
+    assert first.cells == {"image": IMAGE, "prompt": "a fox"}
+    assert [fault.column for fault in second.faults] == ["prompt"]
 
 
 def test_merged_cells_below_the_header_are_a_fault(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("set", "priority", "5", "a", "--json")
         story.do("unpause")
         story.do("balance", "--json")
+        story.do("models", "list", "--json", "runway")
+        story.do("schema", "manifest")
         story.do("run", jobs, *FAST, "-j", "4", "-o", "out.csv", "--json", code=10)
         handle.settings = replace(handle.settings, faults=())
         story.do("reconcile", "--list", "--json")

@@ -26,14 +26,14 @@ from store.stored_jobs import check
 from batchgen.cli.main import COMMANDS
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.providers import simulator
-from batchgen.store import additions, reads, upgrade, workers
 from batchgen.store import postgres as product
+from batchgen.store import reads, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
 
 OLD = Path(__file__).parents[1] / "old_databases"
-WITHOUT_DATABASE = {"init", "validate", "balance", "simulate"}
+WITHOUT_DATABASE = {"init", "validate", "plan", "models", "schema", "balance", "simulate"}
 NEEDED = {
     "show": ["a"],
     "cancel": ["a"],
@@ -88,7 +88,7 @@ def fill_old(database: Database, revision: str) -> None:
                 continue
             found = [dict(row) for row in old.execute(f"SELECT * FROM {table.name}")]
             for row in found:
-                for name in {"paused", "has_id", "extra"} & set(row):
+                for name in {"paused", "has_id", "extra", "unfit", "batch_is_new"} & set(row):
                     row[name] = bool(row[name])
             if not found:
                 continue
@@ -263,7 +263,7 @@ def test_of_two_upgrades_one_waits_however_long_and_both_end_well(
 def test_two_processes_that_store_the_same_manifest_store_it_once(
     postgres_url: str, tmp_path: Path, first: bool
 ) -> None:
-    lock = upgrade._SCHEMA_LOCK if first else additions._QUEUE
+    lock = upgrade._SCHEMA_LOCK if first else text(product._ADDING)
     with simulator.start_in_thread(simulator.Settings()) as service:
         place = Place(tmp_path, service, url=postgres_url)
         place.write(rows("a", "b", "c"))

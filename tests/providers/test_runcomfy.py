@@ -13,6 +13,7 @@ from batchgen import providers
 from batchgen.domain.errors import (
     AccountBlocked,
     Exit,
+    ModelBlocked,
     ProviderError,
     RequestLost,
     Throttled,
@@ -443,6 +444,73 @@ def test_a_price_that_the_catalog_refuses_is_an_error_of_a_look() -> None:
         pytest.raises(Unavailable),
     ):
         ask(server.base, lambda provider: provider.price("a/b"))
+
+
+ENTRY = {
+    "model_id": "a/b",
+    "display_name": "A b",
+    "base_price_usd": 0.07,
+    "price_unit": "second",
+    "input_schema": {"properties": {"p": {"type": "float"}}},
+    "required_inputs": ["p"],
+}
+
+
+def test_an_entry_of_the_catalog() -> None:
+    with service(ENTRY) as server:
+        found = ask(server.base, lambda provider: provider.entry("a/b"))
+
+    assert (found.id, found.title, found.price_micros) == ("a/b", "A b", 70_000)
+    assert found.schema == {"properties": {"p": {"type": "float"}}, "required": ["p"]}
+    assert server.asked == [("GET", "/v1/models/a/b", f"Bearer {TOKEN}")]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, {"error_code": 400001, "message": "no such model"}, ModelBlocked),
+        (200, {"error_code": 400001, "message": "no such model"}, ModelBlocked),
+        (404, {"error_code": 404001}, ModelBlocked),
+        (404, HTML, Unavailable),  # a wrong base, more likely
+        (200, {**ENTRY, "model_id": "a/c"}, ModelBlocked),
+        (200, {"model_id": "a/b"}, ModelBlocked),
+        (200, {**ENTRY, "input_schema": {"properties": {"p": {"$ref": "http://x"}}}}, ModelBlocked),
+        (200, {}, Unavailable),
+        (200, HTML, Unavailable),
+        (500, HTML, Unavailable),
+        (401, {}, AccountBlocked),
+        (429, {}, Throttled),
+    ],
+)
+def test_an_entry_that_cannot_be_used(status: int, body: Any, error: type[Exception]) -> None:
+    with service(body, status=status) as server, pytest.raises(error):
+        ask(server.base, lambda provider: provider.entry("a/b"))
+
+
+def test_a_model_s_name_is_checked_before_it_is_asked_for() -> None:
+    with service(ENTRY) as server, pytest.raises(ModelBlocked):
+        ask(server.base, lambda provider: provider.entry("../balance"))
+    assert server.asked == []
+
+
+def test_a_page_of_the_catalog() -> None:
+    said = {"models": [ENTRY, {"model_id": "a/\x1bc"}, 7], "total": 9}
+    with service(said) as server:
+        page = ask(
+            server.base, lambda provider: provider.entries(search="a&b c", limit=100, offset=200)
+        )
+
+    assert [one.id for one in page.entries] == ["a/b"]
+    assert [name for name, _ in page.refused] == ["a/\ufffdc", "?"]
+    assert (page.seen, page.total) == (3, 9)
+    [(_, path, _)] = server.asked
+    assert path == "/v1/models?include_schema=true&limit=100&offset=200&search=a%26b+c"
+
+
+@pytest.mark.parametrize("body", [{}, {"models": {}}, {"models": None}, [], HTML])
+def test_a_page_that_is_none(body: Any) -> None:
+    with service(body) as server, pytest.raises(Unavailable):
+        ask(server.base, lambda provider: provider.entries(search=None, limit=1, offset=0))
 
 
 def test_balance_page_of_the_real_service_and_of_any_other() -> None:

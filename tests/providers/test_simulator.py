@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ import aiohttp
 import pytest
 
 from batchgen.providers.simulator import (
+    Catalog,
     Fault,
     Kind,
     Ledger,
@@ -89,9 +91,10 @@ def play(
     settings: Settings | None = None,
     *,
     clock: Clock | None = None,
+    catalog: Catalog | None = None,
 ) -> Ledger:
     async def run() -> Ledger:
-        simulator = Simulator(settings, clock=clock) if clock else Simulator(settings)
+        simulator = Simulator(settings, clock=clock or time.monotonic, catalog=catalog)
         # No connection is kept: a client may repeat a GET by itself on one that was.
         connector = aiohttp.TCPConnector(force_close=True)
         async with simulator, aiohttp.ClientSession(connector=connector) as session:
@@ -291,6 +294,32 @@ def test_the_catalog_describes_a_model() -> None:
         assert (status, body["error_code"]) == (400, 400001)
 
     play(scene, Settings(models=frozenset({MODEL})))
+
+
+def test_the_catalog_is_told_in_pages() -> None:
+    async def scene(caller: Caller) -> None:
+        async def page(query: str) -> tuple[int, list[str], Any]:
+            status, body, _ = await caller.ask("GET", f"/v1/models?{query}")
+            return status, [one["model_id"] for one in body.get("models", [])], body
+
+        assert (await page(""))[1] == ["a/1", "a/2", "a/3"]
+        status, names, body = await page("limit=2&offset=1&include_schema=true")
+        assert (status, names, body["total"]) == (200, ["a/2", "a/3"], 3)
+        assert all("input_schema" in one for one in body["models"])
+        status, names, body = await page("search=THREE")
+        assert (names, body["total"]) == (["a/3"], 1)
+        assert "input_schema" not in body["models"][0]
+        for wrong in ("limit=0", "limit=501", "limit=x", "offset=-1"):
+            assert (await page(wrong))[0] == 422
+        caller.simulator.settings = Settings(models=frozenset({"a/2"}))
+        assert (await page(""))[1] == ["a/2"]
+
+    named = [("a/3", "three"), ("a/1", "one"), ("a/2", "two")]
+    catalog = Catalog(
+        {"model_id": name, "display_name": title, "input_schema": {"properties": {}}}
+        for name, title in named
+    )
+    play(scene, catalog=catalog)
 
 
 @pytest.mark.parametrize("strict", [False, True])

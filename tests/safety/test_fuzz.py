@@ -107,6 +107,32 @@ def documents(draw: st.DrawFn) -> bytes:
     return json.dumps(tree, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
 
 
+VALUES = st.sampled_from(
+    [
+        *(1, 5, "a", "b", None, True, 1.5, "", {"name": "x"}, ["y"], "{{ a }}", "x{{ b }}"),
+        *("{{ row.id }}", "{{ row }}", "{{ look.name }}", "{{", "{{ x.y[0] }}", "{{ items }}"),
+        *("{{ choice([1, 2]) }}", "{{ choice(a) }}", "{{ sky | default(5) }}", "{{ range(a) }}"),
+        *("{{ '\\ud800' }}", "{% for i in range(a) %}{{ i }}{% endfor %}"),
+    ]
+)
+VARIABLES = st.sampled_from(["a", "b", "look", "sky", "row", "subject", "a b", "choice"])
+LISTS = st.dictionaries(VARIABLES, st.lists(VALUES, max_size=3) | VALUES, max_size=3) | VALUES
+PARTS = st.lists(st.dictionaries(VARIABLES, VALUES, max_size=2), max_size=2) | VALUES
+ENTRY = st.fixed_dictionaries(
+    {"image": st.just(IMAGE)},
+    optional={
+        "matrix": LISTS,
+        "zip": LISTS,
+        "include": PARTS,
+        "exclude": PARTS,
+        "from": st.sampled_from(["rows.csv", "rows.jsonl", "no.csv", "jobs.yaml", "", 5]),
+        **dict.fromkeys(["id", "prompt", "duration", "seeds", "repeat", "model", "meta"], VALUES),
+    },
+)
+TABLE = f"id,subject,image,items,row,seeds\na,fox,{IMAGE},1,2,\nb,,,,,3\n"
+LINES = f'{{"id": 1, "image": "{IMAGE}", "x": {{"y": [1]}}}}\n{{"id": true, "x": null}}\n'
+
+
 SCRAPS = st.sampled_from(
     [
         *(
@@ -160,6 +186,8 @@ def read(suffix: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"jobs{suffix}")
         path.write_bytes(data)
+        Path(folder, "rows.csv").write_text(TABLE)
+        Path(folder, "rows.jsonl").write_text(LINES)
         try:
             checked = manifests.check(manifests.read(path), models=MODELS)
             specs = list(checked.specs())
@@ -179,6 +207,15 @@ def read(suffix: str, data: bytes) -> None:
 @example(b"prompt,image,repeat\na," + IMAGE.encode() + b"," + b"9" * 100_000)
 def test_any_table_is_read_or_refused(data: bytes) -> None:
     read(".csv", data)
+
+
+@settings(fuzzed, max_examples=100)
+@given(entries=st.lists(ENTRY, min_size=1, max_size=2), given=LISTS, defaults=ENTRY | VALUES)
+def test_any_matrix_and_table_is_expanded_or_refused(
+    entries: list[Any], given: Any, defaults: Any
+) -> None:
+    tree = {"jobs": entries, "vars": given, "defaults": defaults}
+    read(".yaml", json.dumps(tree).encode())
 
 
 @fuzzed

@@ -90,7 +90,7 @@ class Store:
                         name=f"{batch_id}/{spec.row_id}.mp4",
                         name_folded=f"{batch_id}/{spec.row_id}.mp4",
                         position=position,
-                        inputs=spec.inputs,
+                        inputs_json=spec.inputs_json,
                         seed=None,
                     )
                     for position, spec in enumerate(specs)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,8 @@ from store.test_step_back import told
 from batchgen import planning
 from batchgen.domain import adapting
 from batchgen.domain.states import JobState
-from batchgen.store import accounts, additions, after_restore, by_hand, jobs, reads, workers
+from batchgen.planning import Verdict
+from batchgen.store import accounts, after_restore, by_hand, imports, jobs, workers
 from batchgen.store.after_restore import Became
 from batchgen.store.database import Database, Transaction
 from batchgen.store.journal import Entry
@@ -537,71 +538,56 @@ def manifest(folder: Path, name: str, rows: int, *, ids: bool = True) -> str:
     return str(path)
 
 
-def adding(store: Store, path: str, **wish: Any) -> Step[planning.Plan]:
-    """Return what `add` does once it has checked the manifest."""
-    with store.database.reading() as tx:
-        [draft] = planning.draft(tx, [planning.Wish(path, **wish)])
+def add(store: Store, path: str, **wish: Any) -> planning.Plan:
+    """Do what `add` does."""
+    database = store.database
+    with imports.adding(database):
+        with database.reading() as tx:
+            plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
+        planning.store(database, plan, now_ms=NOW, draw=lambda low, _: low)
+    return plan
 
-    def add(tx: Transaction) -> planning.Plan:
-        additions.queue(tx)
-        plan = planning.decide_anew(tx, draft)
-        planning.store(tx, plan, now_ms=NOW, draw=lambda low, _: low)
+
+def adding(store: Store, path: str, **wish: Any) -> Step[planning.Plan]:
+    """Return what `add` does once it has compared a small manifest with what is stored."""
+    with store.database.reading() as tx:
+        plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
+
+    def step(tx: Transaction) -> planning.Plan:
+        planning.store_in(tx, plan, now_ms=NOW, draw=lambda low, _: low)
         return plan
 
-    return add
+    return step
 
 
-def test_two_add_the_same_batch_and_each_job_is_stored_once(store: Store, tmp_path: Path) -> None:
+def test_many_add_the_same_batch_and_each_job_is_stored_once(store: Store, tmp_path: Path) -> None:
     path = manifest(tmp_path, "night", 3)
+    others = [Database(store.database.url) for _ in range(3)]
 
-    first, second = collide(store, adding(store, path), adding(store, path))
+    def add_there(database: Database) -> int:
+        with imports.adding(database):
+            with database.reading() as tx:
+                plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path)))
+            planning.store(database, plan, now_ms=NOW, draw=lambda low, _: low)
+        database.close()
+        return plan.count(Verdict.NEW)
 
-    assert (len(first.new), len(second.new), len(second.unchanged)) == (3, 0, 3)
+    with ThreadPoolExecutor(len(others)) as pool:
+        new = sorted(pool.map(add_there, others))
+
+    assert new == [0, 0, 3]
     assert store.query("SELECT count(*) FROM jobs")[0][0] == 3
 
 
 def test_two_add_to_one_batch_and_both_have_stored_theirs(store: Store, tmp_path: Path) -> None:
     one, other = manifest(tmp_path, "a", 2), manifest(tmp_path, "b", 3)
-    wish = {"batch": "night", "new_batch": False}
 
-    first, second = collide(store, adding(store, one, **wish), adding(store, other, **wish))
+    first, second = add(store, one, batch="night"), add(store, other, batch="night")
 
     # The rows of the second that have the inputs of the first's are the same clips.
-    assert (len(first.new), len(second.new), len(second.renamed)) == (2, 1, 2)
+    assert first.count(Verdict.NEW) == 2
+    assert (second.count(Verdict.NEW), second.count(Verdict.RENAMED)) == (1, 2)
     assert store.query("SELECT count(*) FROM jobs")[0][0] == 3
-
-
-def test_a_scope_does_not_let_in_jobs_that_are_committed_later(
-    store: Store, tmp_path: Path
-) -> None:
-    """Ids come from a sequence: they must appear in the order in which they were drawn."""
-    fixed: list[int] = []
-    store.add(store.batch("old"), [spec_of("old")])
-    add_first = adding(store, manifest(tmp_path, "a", 2))
-    add_second = adding(store, manifest(tmp_path, "b", 2), new_batch=True)
-
-    def fix_scope_after(tx: Transaction) -> None:
-        add_second(tx)
-        fixed.append(reads.newest_job_id(tx))
-
-    with store.database.transaction() as tx:
-        add_first(tx)
-        other = Other(store, fix_scope_after)
-        assert other.is_stopped()
-        with store.database.reading() as looking:
-            fixed.append(reads.newest_job_id(looking))
-    other.result()
-
-    batch_of = {
-        row.id: row.name
-        for row in store.query(
-            "SELECT j.id, b.name FROM jobs j JOIN batches b ON b.id = j.batch_id"
-        )
-    }
-    assert fixed == [1, max(batch_of)]
-    assert [batch_of[job_id] for job_id in sorted(batch_of)] == ["old", "a", "a", "b", "b"]
-    claim = store.try_claim(4, scope=jobs.Scope(None, fixed[0]))
-    assert [job.id for job in claim.jobs] == [1]
 
 
 def test_adding_holds_up_no_claim_and_no_answer(postgres_store: Store, tmp_path: Path) -> None:
@@ -616,7 +602,7 @@ def test_adding_holds_up_no_claim_and_no_answer(postgres_store: Store, tmp_path:
 
     plan, claim = collide(postgres_store, add, claim_and_record, waits=False)
 
-    assert (len(plan.new), len(claim.jobs)) == (2, 1)
+    assert (plan.count(Verdict.NEW), len(claim.jobs)) == (2, 1)
 
 
 def test_a_pending_job_that_is_claimed_meanwhile_keeps_its_inputs(
@@ -630,7 +616,7 @@ def test_a_pending_job_that_is_claimed_meanwhile_keeps_its_inputs(
 
     claim, plan = collide(postgres_store, claiming(postgres_store, "w1"), change)
 
-    assert len(plan.changed) == 1  # as it was seen; what is being sent stays
+    assert plan.count(Verdict.CHANGED) == 1  # as it was seen; what is being sent stays
     assert (
         postgres_store.job(claim.jobs[0].id).inputs
         == postgres_store.attempt(claim.jobs[0].attempt_id).inputs
@@ -639,25 +625,20 @@ def test_a_pending_job_that_is_claimed_meanwhile_keeps_its_inputs(
 
 
 def test_a_job_that_is_put_back_while_a_manifest_is_compared_is_not_stored_twice(
-    postgres_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres_store: Store, tmp_path: Path
 ) -> None:
     """Neither among the pending jobs when those were asked for, nor then among the paid ones."""
-    with postgres_store.database.transaction() as tx:
-        adding(postgres_store, manifest(tmp_path, "a", 1, ids=False))(tx)
+    add(postgres_store, manifest(tmp_path, "a", 1, ids=False))
     [job] = postgres_store.claim()
-    add = adding(postgres_store, manifest(tmp_path, "a", 1))
-    look = additions.pending
+    path = manifest(tmp_path, "a", 1)
 
-    def look_too_early(tx: Transaction, batch_id: int) -> list[additions.Known]:
-        found = look(tx, batch_id)
+    with postgres_store.database.reading() as tx:
+        prepared = planning.prepare(tx, planning.Wish(path))  # the snapshot is taken here
         postgres_store.do(jobs.put_back, put_back(job))
-        return found
+        plan = planning.decide(tx, prepared)
+    planning.store(postgres_store.database, plan, now_ms=NOW, draw=lambda low, _: low)
 
-    monkeypatch.setattr(additions, "pending", look_too_early)
-    with postgres_store.database.transaction() as tx:
-        plan = add(tx)
-
-    assert (len(plan.new), len(plan.renamed)) == (0, 1)
+    assert (plan.count(Verdict.NEW), plan.count(Verdict.RENAMED)) == (0, 1)
     assert postgres_store.query("SELECT count(*) FROM jobs")[0][0] == 1
     postgres_store.check()
 

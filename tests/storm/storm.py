@@ -110,7 +110,7 @@ class Worker:
         self._name = name
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
-        self._command = [*BATCHGEN, "run", "-y", "-q", "--halt", "never", "--db", url]
+        self._command = [*BATCHGEN, "run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
         self._command += ["-j", str(plan.cap), "--poll-interval", "0.05"]
         if not place.is_sqlite:
             self._command += ["--lease", str(plan.lease_s)]

@@ -7,6 +7,7 @@ service is known or suspected to misbehave can be switched on: see `Kind`.
 """
 
 from batchgen.providers.simulator.books import Counters, Entry, Ledger
+from batchgen.providers.simulator.catalog import Catalog
 from batchgen.providers.simulator.clip import clip_bytes
 from batchgen.providers.simulator.server import Simulator
 from batchgen.providers.simulator.settings import (
@@ -20,6 +21,7 @@ from batchgen.providers.simulator.settings import (
 from batchgen.providers.simulator.threads import Handle, serve, start_in_thread
 
 __all__ = [
+    "Catalog",
     "Counters",
     "Entry",
     "Fault",

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from batchgen.providers.simulator import catalog
 from batchgen.providers.simulator.books import Books, Counters, Entry, Ledger
+from batchgen.providers.simulator.catalog import Catalog
 from batchgen.providers.simulator.clip import clip_size, pieces
 from batchgen.providers.simulator.settings import Fault, Kind, Settings, Stage, as_json, changed
 
@@ -85,8 +85,10 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        catalog: Catalog | None = None,
     ) -> None:
         self.books = Books(settings or Settings(), clock=clock)
+        self._catalog = catalog or Catalog()
         self._host = host
         self._port = port
         self._origin = ""
@@ -221,6 +223,8 @@ class Simulator:
             return self._token_refused()
         if path.startswith("/v1/requests/"):
             return await self._request(request, path.removeprefix("/v1/requests/"), query)
+        if path == "/v1/models" and request.method == "GET":
+            return self._models(dict(parse_qsl(query)))
         if path.startswith("/v1/models/"):
             return await self._model(request, path.removeprefix("/v1/models/"))
         if path == "/prod/v2/balance" and request.method == "GET":
@@ -258,9 +262,8 @@ class Simulator:
     async def _model(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
         if request.method == "GET":
             if self._is_known(model):
-                stated = self.settings.catalog_per_s_micros
-                price = self.settings.price_per_s_micros if stated is None else stated
-                return _json(catalog.entry(model, price_per_s_micros=price))
+                price = self._stated_micros()
+                return _json(self._catalog.entry(model, price_per_s_micros=price))
             return _refusal(Kind.MODEL_UNKNOWN)
         if request.method != "POST":
             return _page(405)
@@ -273,6 +276,18 @@ class Simulator:
             return await self._submit(request, model, number)
         finally:
             counters.posts_at_once -= 1
+
+    def _models(self, query: Mapping[str, str]) -> web.Response:
+        price = self._stated_micros()
+        try:
+            page = self._catalog.page(query, self.settings.models, price_per_s_micros=price)
+        except ValueError as error:
+            return _refusal(Kind.INVALID, message=str(error))
+        return _json(page)
+
+    def _stated_micros(self) -> int:
+        stated = self.settings.catalog_per_s_micros
+        return self.settings.price_per_s_micros if stated is None else stated
 
     def _is_known(self, model: str) -> bool:
         known = self.settings.models
@@ -319,7 +334,7 @@ class Simulator:
             return _refusal(Kind.MODEL_UNKNOWN)
         if self.books.is_too_fast():
             return _refusal(Kind.THROTTLE, retry_after_s=self.settings.retry_after_s)
-        if self.settings.strict and (detail := catalog.objections(model, inputs)):
+        if self.settings.strict and (detail := self._catalog.objections(model, inputs)):
             return _refusal(Kind.INVALID, detail=detail)
         wallet = self.books.wallet_micros
         if wallet is not None and wallet < self.books.cost_micros(inputs):

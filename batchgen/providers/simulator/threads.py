@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from batchgen.providers.simulator.books import Counters, Ledger
+from batchgen.providers.simulator.catalog import Catalog
 from batchgen.providers.simulator.server import Simulator
 from batchgen.providers.simulator.settings import Settings
 
@@ -23,8 +24,10 @@ class Handle:
         base: The API's base, what `RUNCOMFY_MODEL_API_BASE` takes.
     """
 
-    def __init__(self, settings: Settings | None, *, host: str, port: int) -> None:
-        self._simulator = Simulator(settings, host=host, port=port)
+    def __init__(
+        self, settings: Settings | None, *, host: str, port: int, catalog: Catalog | None = None
+    ) -> None:
+        self._simulator = Simulator(settings, host=host, port=port, catalog=catalog)
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._over = asyncio.Event()
         self._thread = threading.Thread(
@@ -118,14 +121,18 @@ class Handle:
 
 
 def start_in_thread(
-    settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 0
+    settings: Settings | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    catalog: Catalog | None = None,
 ) -> Handle:
     """Start the stand-in service in a thread of its own.
 
     Raises:
         OSError: If the port is taken.
     """
-    return Handle(settings, host=host, port=port)
+    return Handle(settings, host=host, port=port, catalog=catalog)
 
 
 def serve(
@@ -133,6 +140,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    catalog: Catalog | None = None,
     ready: Callable[[str], None],
 ) -> Ledger:
     """Serve until SIGINT or SIGTERM; return the books.
@@ -141,6 +149,7 @@ def serve(
         settings: How the service behaves.
         host: The address to listen on.
         port: The port to listen on, 0 for any.
+        catalog: What it says of models.
         ready: Called with the API's base as soon as the service listens.
 
     Raises:
@@ -152,7 +161,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, over.set)
-        async with Simulator(settings, host=host, port=port) as simulator:
+        async with Simulator(settings, host=host, port=port, catalog=catalog) as simulator:
             ready(simulator.base)
             await over.wait()
             return simulator.ledger

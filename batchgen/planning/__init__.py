@@ -1,0 +1,39 @@
+"""What a manifest means for a job database: new, changed, reopened, unchanged, held back.
+
+`draft` reads and checks manifests, `decide` compares one with what is stored, `store` writes the
+decision down. Nothing is stored before the user has seen the plan. All of it streams: a plan
+holds a byte and a number for each of the manifest's jobs, and samples to show.
+"""
+
+from batchgen.planning.matching import decide, decide_anew
+from batchgen.planning.plan import Item, Plan, Verdict, check_budget
+from batchgen.planning.storing import Stored, clips_folder, store, store_in
+from batchgen.planning.wishes import (
+    Draft,
+    Prepared,
+    Wish,
+    draft,
+    prepare,
+    refuse_same_batch,
+    repriced,
+)
+
+__all__ = [
+    "Draft",
+    "Item",
+    "Plan",
+    "Prepared",
+    "Stored",
+    "Verdict",
+    "Wish",
+    "check_budget",
+    "clips_folder",
+    "decide",
+    "decide_anew",
+    "draft",
+    "prepare",
+    "refuse_same_batch",
+    "repriced",
+    "store",
+    "store_in",
+]

@@ -1,0 +1,340 @@
+"""Compare a manifest with what is stored: which job each of its rows stands for."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+from batchgen.domain.errors import Fault, ManifestError
+from batchgen.domain.jobs import JobSpec
+from batchgen.domain.prices import Prices
+from batchgen.domain.states import JobState
+from batchgen.manifests import named
+from batchgen.planning.plan import CHUNK, SAMPLES, Ids, Item, Plan, Verdict
+from batchgen.planning.wishes import Draft, Prepared, Wish, prepare
+from batchgen.store import accounts, additions, costs
+from batchgen.store.additions import Known
+from batchgen.store.database import Transaction
+
+_REOPENED = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+_NOT_YET = 255  # a verdict that is still to be found
+
+
+def decide_anew(tx: Transaction, draft: Draft) -> Plan:
+    """Compare a checked manifest with what is stored now.
+
+    It is read and checked again only if its batch has changed since.
+
+    Raises:
+        ManifestError: As `prepare` and `decide`.
+    """
+    prepared = draft.prepared
+    if additions.find_batch(tx, prepared.batch.name) != draft.seen:
+        prepared = prepare(tx, prepared.wish)
+    return decide(tx, prepared)
+
+
+def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
+    """Compare a manifest with what is stored.
+
+    Args:
+        tx: Sees one snapshot; None if there is no job database yet.
+        prepared: The manifest.
+
+    Raises:
+        ManifestError: If the manifest must be refused as a whole, lest something be paid for
+            twice by accident.
+    """
+    plan = Plan(prepared, prices=_prices(tx, prepared.wish))
+    if tx is None or (prepared.batch.id == 0 and not _has_jobs(tx, prepared)):
+        _all_new(plan)
+        return plan
+    _Matching(tx, plan).run()
+    return plan
+
+
+def _all_new(plan: Plan) -> None:
+    position = 0
+    asked: Counter[tuple[str, str, int | None]] = Counter()
+    for position, spec in enumerate(plan.prepared.specs(), 1):
+        asked[spec.model, spec.settings, spec.est_micros] += 1
+        if position <= SAMPLES:
+            item = Item(position - 1, Verdict.NEW, spec, None)
+            plan.samples.setdefault(Verdict.NEW, []).append(item)
+    plan.asked = asked
+    plan.bought = Counter(asked)
+    plan.verdicts = bytearray(position)  # Verdict.NEW is 0
+    plan.moved = bytearray(position)
+    plan.known_ids = array("q", bytes(8 * position))
+
+
+def _prices(tx: Transaction | None, wish: Wish) -> Prices:
+    account = None if tx is None else accounts.find(tx, wish.provider, wish.account)
+    return Prices() if tx is None or account is None else costs.prices(tx, account.id)
+
+
+def _has_jobs(tx: Transaction, prepared: Prepared) -> bool:
+    account = accounts.find(tx, prepared.wish.provider, prepared.wish.account)
+    return account is not None and not prepared.wish.new_batch
+
+
+class _Matching:
+    """One comparison: first by key and by id, then by inputs what is left over."""
+
+    def __init__(self, tx: Transaction, plan: Plan) -> None:
+        self.tx = tx
+        self.plan = plan
+        self.prepared = plan.prepared
+        size = plan.prepared.count
+        plan.verdicts = bytearray([_NOT_YET]) * size
+        plan.known_ids = array("q", bytes(8 * size))
+        plan.moved = bytearray(size)
+        self.keyed = Ids()  # jobs that rows of an export have by their keys
+        self.row_ids: set[str] = set()  # of the whole manifest, where a new one is looked for
+        self.unmatched = 0
+        self.with_id = self.edited = 0
+
+    def run(self) -> None:
+        if self.prepared.is_export:
+            self._find_keyed()
+        for start, specs in self._chunks():
+            self._match(start, specs)
+        self._refuse_namesake()
+        if self.unmatched:
+            self._match_by_inputs()
+        self._find_gone()
+        self._refuse_if_all_held()
+
+    def _chunks(self) -> Iterator[tuple[int, list[JobSpec]]]:
+        specs, start = self.prepared.specs(), 0
+        while chunk := list(islice(specs, CHUNK)):
+            yield start, chunk
+            start += len(chunk)
+
+    # By key, and by id.
+
+    def _find_keyed(self) -> None:
+        for _, specs in self._chunks():
+            keys = [spec.result_key for spec in specs if spec.result_key]
+            for job in additions.by_keys(self.tx, keys):
+                self.keyed.add(job.id)
+
+    def _match(self, start: int, specs: Sequence[JobSpec]) -> None:
+        by_key: dict[str, Known] = {}
+        if self.prepared.is_export:
+            keys = [spec.result_key for spec in specs if spec.result_key]
+            by_key = {job.key: job for job in additions.by_keys(self.tx, keys)}
+        by_identity: dict[tuple[str, str, str], Known] = {}
+        if self.prepared.batch.id:
+            row_ids = [spec.row_id for spec in specs]
+            for job in additions.by_row_ids(self.tx, self.prepared.batch.id, row_ids):
+                by_identity[job.row_id, job.variant_kind, job.variant] = job
+        for position, row in enumerate(specs, start):
+            spec = row
+            known = by_key.get(spec.result_key) if spec.result_key else None
+            if known is not None:
+                spec = self.prepared.as_stored(spec, known)
+            else:
+                known = by_identity.get((spec.row_id, spec.variant_kind, spec.variant))
+                if known is not None and (known.id in self.keyed or known.id in self.plan.claimed):
+                    spec, known = self._beside(position, spec, known)
+            if known is None:
+                self.unmatched += 1
+                continue
+            self._settle(position, self._verdict(spec, known), spec, known)
+
+    def _beside(self, position: int, spec: JobSpec, holder: Known) -> tuple[JobSpec, Known | None]:
+        """Return a row under another id, and its job if there is one: a keyed row has that id's.
+
+        Raises:
+            ManifestError: If the user gave the id.
+        """
+        if spec.has_id:
+            message = (
+                f"{spec.row_id} is the id of the job {holder.key}, which another row of this file "
+                "has by its result_key: choose another id"
+            )
+            raise ManifestError([Fault(spec.file, spec.line, "id", message)])
+        if not self.row_ids:
+            self.row_ids = {other.row_id for other in self.prepared.specs()}
+        for number in count(2):
+            row_id = f"{spec.row_id}-{number}"
+            known = next(
+                (
+                    job
+                    for job in additions.by_row_ids(self.tx, self.prepared.batch.id, [row_id])
+                    if (job.variant_kind, job.variant) == (spec.variant_kind, spec.variant)
+                ),
+                None,
+            )
+            free = known is None and row_id not in self.row_ids
+            taken = known is not None and (known.id in self.keyed or known.id in self.plan.claimed)
+            if free or (known and not taken and known.input_hash == spec.input_hash):
+                self.plan.row_ids[position] = row_id
+                self.row_ids.add(row_id)
+                return spec._replace(row_id=row_id), known
+        raise AssertionError("there is always a next number")
+
+    def _verdict(self, spec: JobSpec, known: Known) -> Verdict:
+        is_same = spec.input_hash == known.input_hash
+        if spec.has_id and not spec.result_key:
+            self.with_id += 1
+            self.edited += not is_same
+        if is_same:
+            waits = known.state is JobState.PENDING
+            if not (waits or known.is_unfit) or not self._is_signed_anew(spec, known):
+                return Verdict.UNCHANGED
+            # The old link may be why a probe found the job unfit.
+            return Verdict.CHANGED if waits else Verdict.REOPENED
+        if known.state is JobState.PENDING:
+            return Verdict.CHANGED
+        if known.state in _REOPENED:
+            return Verdict.REOPENED
+        if known.state is not JobState.SUCCEEDED:
+            return Verdict.BUSY
+        return Verdict.REPLACED if self.prepared.wish.replace else Verdict.LEFT
+
+    def _is_signed_anew(self, spec: JobSpec, known: Known) -> bool:
+        if spec.inputs_json == known.inputs_json:
+            return False
+        seed = self.prepared.models[spec.model].seed
+        return _without(seed, spec.inputs) != _without(seed, known.inputs)
+
+    def _settle(self, position: int, verdict: Verdict, spec: JobSpec, known: Known) -> None:
+        self._note(Item(position, verdict, spec, known))
+        self.plan.known_ids[position] = known.id
+        self.plan.moved[position] = (
+            known.position != position or known.cells_json != spec.cells_json
+        )
+        # A job of another batch is not this manifest's, though it holds the row back.
+        if verdict is not Verdict.HELD:
+            self.plan.claimed.add(known.id)
+
+    def _note(self, item: Item) -> None:
+        plan, spec = self.plan, item.spec
+        plan.verdicts[item.position] = item.verdict
+        kind = (spec.model, spec.settings, spec.est_micros)
+        plan.asked[kind] += 1
+        if item.is_bought:
+            plan.bought[kind] += 1
+        if item.verdict is Verdict.UNCHANGED and item.known is not None:
+            plan.states[item.known.state] += 1
+        samples = plan.samples.setdefault(item.verdict, [])
+        if len(samples) < SAMPLES:
+            samples.append(item)
+
+    def _refuse_namesake(self) -> None:
+        """Refuse a batch most of whose ids come back with other inputs from another file."""
+        prepared = self.prepared
+        other_file = prepared.stored_source not in ("", prepared.batch.source)
+        is_named = prepared.wish.batch is not None
+        if other_file and not is_named and 2 * self.edited > self.with_id:
+            raise ManifestError(
+                f"{named(prepared.wish.path)}: {self.edited} of {self.with_id} ids of batch "
+                f"{prepared.batch.name!r} come back with other inputs, and the batch came from "
+                f"another file ({prepared.stored_source}). Nothing was stored or spent. If this "
+                "is another batch, name it with --batch NAME; if it is an edit of the same one, "
+                f"say so with --batch {prepared.batch.name}"
+            )
+
+    # By inputs.
+
+    def _match_by_inputs(self) -> None:
+        """Match rows that look new to jobs of the same inputs that no other row claims.
+
+        Paid ones come first. A pending job of the same batch would be paid for by a later run
+        beside the new one.
+        """
+        wish = self.prepared.wish
+        account = accounts.find(self.tx, wish.provider, wish.account)
+        jobs = None
+        if account is not None and not wish.new_batch:
+            jobs = _Unclaimed(self.tx, account.id, self.prepared.batch.id, self.plan.claimed)
+        for start, specs in self._chunks():
+            rows = [
+                (position, spec)
+                for position, spec in enumerate(specs, start)
+                if self.plan.verdicts[position] == _NOT_YET
+            ]
+            if rows and jobs is not None:
+                jobs.look_up({spec.input_hash for _, spec in rows})
+            for position, row in rows:
+                row_id = self.plan.row_ids.get(position)
+                spec = row if row_id is None else row._replace(row_id=row_id)
+                known = None if jobs is None else jobs.take(spec.input_hash)
+                if known is None:
+                    self._note(Item(position, Verdict.NEW, spec, None))
+                    continue
+                # The batch's own job: it only got an id. Else the file has been renamed, or
+                # the clip was bought before its row was edited and replaced.
+                is_own = known.batch_id == self.prepared.batch.id
+                is_same = known.input_hash == spec.input_hash
+                verdict = Verdict.RENAMED if is_own and is_same else Verdict.HELD
+                self._settle(position, verdict, spec, known)
+
+    def _find_gone(self) -> None:
+        if not self.prepared.batch.id:
+            return
+        for job_id in additions.pending_ids(self.tx, self.prepared.batch.id):
+            if job_id not in self.plan.claimed:
+                self.plan.gone.append(job_id)
+        found = additions.by_ids(self.tx, self.plan.gone[:SAMPLES].tolist())
+        self.plan.gone_samples = [found[job_id] for job_id in self.plan.gone[:SAMPLES]]
+
+    def _refuse_if_all_held(self) -> None:
+        held = self.plan.count(Verdict.HELD)
+        if not held or held < self.prepared.count:
+            return
+        samples = self.plan.samples[Verdict.HELD]
+        batches = sorted({item.known.batch for item in samples if item.known is not None})
+        raise ManifestError(
+            f"{named(self.prepared.wish.path)}: every row has the inputs of a job that has been "
+            f"paid for in batch {', '.join(batches)}. Nothing was stored or spent. If the file was "
+            f"renamed, run it with --batch {batches[0]}; if you mean to pay for these clips "
+            "again, pass --new-batch"
+        )
+
+
+class _Unclaimed:
+    """Jobs by their inputs that no row has claimed yet, each given away once."""
+
+    def __init__(self, tx: Transaction, account_id: int, batch_id: int, claimed: Ids) -> None:
+        self._tx = tx
+        self._account_id = account_id
+        self._batch_id = batch_id
+        self._claimed = claimed
+        self._given = Ids()
+        self._found: dict[str, list[Known]] = {}
+        self._earlier: dict[str, list[Known]] = {}
+        for paid_hash, job in additions.paid_earlier(tx, account_id):
+            self._earlier.setdefault(paid_hash, []).append(job)
+
+    def look_up(self, hashes: set[str]) -> None:
+        """Read the jobs with these inputs."""
+        # What many rows share is kept: else each chunk of them would read all of it again.
+        self._found = {one: jobs for one, jobs in self._found.items() if one in hashes}
+        wanted = hashes - self._found.keys()
+        found = additions.by_hashes(self._tx, self._account_id, self._batch_id, wanted)
+        for job in found:
+            if job.id not in self._claimed and job.id not in self._given:
+                self._found.setdefault(job.input_hash, []).append(job)
+        for one in wanted:
+            self._found.setdefault(one, []).sort(key=self._rank, reverse=True)
+
+    def _rank(self, job: Known) -> tuple[bool, bool, int, int]:
+        waits = job.state is JobState.PENDING
+        return waits, job.batch_id != self._batch_id, job.position if waits else 0, job.id
+
+    def take(self, input_hash: str) -> Known | None:
+        """Return the job that a row with these inputs stands for, None if there is none."""
+        jobs = self._found.get(input_hash) or self._earlier.get(input_hash)
+        if not jobs:
+            return None
+        # Those found are sorted backwards; earlier ones are in order.
+        known = jobs.pop() if self._found.get(input_hash) else jobs.pop(0)
+        self._given.add(known.id)
+        return known
+
+
+def _without(name: str | None, inputs: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in inputs.items() if key != name}

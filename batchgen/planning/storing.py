@@ -1,0 +1,357 @@
+"""Store a plan: in one transaction if it is small, else in many, hidden until the last."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batchgen.domain.expansion import seed_bounds
+from batchgen.domain.identity import job_keys
+from batchgen.domain.jobs import JobSpec, encoded
+from batchgen.domain.states import JobState
+from batchgen.downloads import names
+from batchgen.planning.plan import Choice, Item, Plan, Verdict
+from batchgen.store import accounts, additions, imports, workers
+from batchgen.store.additions import Batch, Change, Known, NewJob
+from batchgen.store.database import Database, Transaction
+
+Draw = Callable[[int, int], int]
+Step = Callable[[Transaction], None]
+
+SMALL = 5_000
+"""Changes that are stored in one transaction, which holds others up for a tenth of a second."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was stored.
+
+    Attributes:
+        batch_id: Of the batch.
+        gone: Pending jobs of the batch that are not in the manifest.
+        outside: All jobs of the batch that are not in the manifest.
+    """
+
+    batch_id: int
+    gone: frozenset[int]
+    outside: frozenset[int]
+
+
+def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
+    """Store a plan; the caller has shown it to the user, and holds the lock of `imports.adding`.
+
+    Args:
+        database: The job database.
+        plan: Decided under the same lock.
+        now_ms: Epoch milliseconds.
+        draw: Returns a random integer between two bounds, both included.
+    """
+    storing = _Storing(plan, now_ms=now_ms, draw=draw)
+    if storing.size <= SMALL:
+        with database.transaction() as tx:
+            return store_in(tx, plan, now_ms=now_ms, draw=draw)
+    with database.reading() as tx:
+        others_write = bool(workers.living(tx, database.backend))
+    for step in storing.steps(is_hidden=True):
+        with database.transaction() as tx:
+            step(tx)
+        if others_write:
+            time.sleep(imports.PAUSE_S)
+    return storing.stored
+
+
+def store_in(tx: Transaction, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
+    """Store a plan in a transaction of the caller's; see `store`."""
+    storing = _Storing(plan, now_ms=now_ms, draw=draw)
+    for step in storing.steps(is_hidden=False):
+        step(tx)
+    return storing.stored
+
+
+class _Storing:
+    """The steps of one plan; each is a transaction of its own, or all are one."""
+
+    def __init__(self, plan: Plan, *, now_ms: int, draw: Draw) -> None:
+        self.plan = plan
+        self.now_ms = now_ms
+        self.draw = draw
+        self.batch = plan.batch
+        self.stored = Stored(0, frozenset(), frozenset())
+        self._names = _Names(plan.batch, plan.count(Verdict.NEW))
+        self._keys = job_keys(plan.batch.name)
+
+    @property
+    def size(self) -> int:
+        """How many rows of the job database change."""
+        plan = self.plan
+        still = plan.count(Verdict.UNCHANGED) + plan.count(Verdict.HELD)
+        still += plan.count(Verdict.LEFT) + plan.count(Verdict.BUSY)
+        return len(plan.verdicts) - still + sum(plan.moved)
+
+    def steps(self, *, is_hidden: bool) -> Iterator[Step]:
+        """Yield what is to be done, in order: a new row may take the id of a renamed one."""
+        import_id = ""
+
+        def begin(tx: Transaction) -> None:
+            nonlocal import_id
+            self._begin(tx)
+            if is_hidden:
+                is_new = not self.plan.batch.id
+                import_id = imports.begin(tx, self.batch.id, is_new=is_new, now_ms=self.now_ms)
+
+        def finish(tx: Transaction) -> None:
+            imports.finish(tx, import_id)
+            tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))
+
+        yield begin
+        for chosen in self.plan.chosen(Verdict.RENAMED):
+            yield self._step(chosen, self._rename)
+        for chosen in self.plan.chosen(Verdict.NEW):
+            yield self._new(chosen, is_counted=not is_hidden)
+        if is_hidden:
+            yield finish
+        changed = (Verdict.CHANGED, Verdict.REOPENED, Verdict.REPLACED)
+        for chosen in self.plan.chosen(*changed):
+            yield self._step(chosen, self._change)
+        followed = (Verdict.UNCHANGED, Verdict.LEFT, Verdict.BUSY)
+        for chosen in self.plan.chosen(*followed, moved=True):
+            yield self._step(chosen, self._follow)
+
+    def _step(
+        self, chosen: Sequence[Choice], do: Callable[[Transaction, list[Item]], None]
+    ) -> Step:
+        return lambda tx: do(tx, self.plan.resolved(tx, chosen))
+
+    def _begin(self, tx: Transaction) -> None:
+        plan, wish = self.plan, self.plan.prepared.wish
+        account = accounts.ensure(tx, wish.provider, wish.account)
+        batch = replace(plan.batch, account_id=account.id)
+        outside: frozenset[int] = frozenset()
+        if batch.id:
+            ids = additions.ids_of_batch(tx, batch.id)
+            outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
+            stored = additions.batch_by_id(tx, batch.id)
+            if stored is not None and outside:
+                # Jobs that are not in the file any more keep their columns in every export.
+                columns = tuple(dict.fromkeys([*batch.columns, *stored.columns]))
+                batch = replace(batch, columns=columns)
+        batch_id = additions.save_batch(tx, batch, now_ms=self.now_ms)
+        self.batch = replace(batch, id=batch_id)
+        self.stored = Stored(batch_id, frozenset(plan.gone), outside)
+        self._names.begin(tx)
+
+    # New jobs.
+
+    def _new(self, chosen: Sequence[Choice], *, is_counted: bool) -> Step:
+        specs = [self._placed(position, spec) for position, spec in chosen]
+        keys = [self._keys(spec.row_id, spec.variant_kind, spec.variant) for spec in specs]
+        wanted = [self._names.wanted(spec.row_id, spec.variant) for spec in specs]
+
+        def add(tx: Transaction) -> None:
+            free = self._names.reserve(tx, wanted)
+            unused = self._unused(tx, specs, keys)
+            new = [
+                NewJob(spec, key, *name, position, *self._seeded(spec))
+                for (position, _), spec, key, name in zip(chosen, specs, unused, free, strict=True)
+            ]
+            additions.add_jobs(tx, self.batch.id, new, now_ms=self.now_ms, is_counted=is_counted)
+
+        return add
+
+    def _placed(self, position: int, spec: JobSpec) -> JobSpec:
+        row_id = self.plan.row_ids.get(position)
+        return spec if row_id is None else spec._replace(row_id=row_id)
+
+    def _unused(
+        self, tx: Transaction, specs: Sequence[JobSpec], keys: Sequence[str]
+    ) -> Sequence[str]:
+        if not self.plan.batch.id:
+            return keys  # only a batch of this name has such keys
+        taken = additions.taken_keys(tx, keys)
+        if not taken:
+            return keys
+        found = []
+        for spec, key in zip(specs, keys, strict=True):
+            salt, free = 0, key
+            while free in taken:
+                salt += 1
+                free = self._keys(spec.row_id, spec.variant_kind, spec.variant, salt=salt)
+                taken |= additions.taken_keys(tx, [free])
+            found.append(free)
+        return found
+
+    def _seeded(self, spec: JobSpec, *, seed: int | None = None) -> tuple[str, int | None]:
+        """Return the inputs as they will be sent, with the seed of a take drawn once.
+
+        Args:
+            spec: The row's job.
+            seed: What its job has already, whatever the row says.
+        """
+        model = self.plan.prepared.models[spec.model]
+        if model.seed is None:
+            return spec.inputs_json, None
+        if seed is None and not spec.draw_seed:
+            return spec.inputs_json, _seed_of(spec.inputs_json, model.seed)
+        bounds = seed_bounds(model)
+        inputs = spec.inputs
+        if bounds is None or (seed is None and model.seed in inputs):
+            sent = inputs.get(model.seed)
+            return spec.inputs_json, sent if isinstance(sent, int) else None
+        if seed is None:
+            seed = self.draw(*bounds)
+        return encoded({**inputs, model.seed: seed}), seed
+
+    # Known ones.
+
+    def _rename(self, tx: Transaction, items: list[Item]) -> None:
+        known = [(item.known, item.spec, item.position) for item in items if item.known]
+        additions.reidentify(tx, known, now_ms=self.now_ms)
+        waiting = [item for item in items if item.known and item.known.state is JobState.PENDING]
+        additions.rename_clips(tx, self._new_names(tx, waiting))
+        additions.change_pending(tx, self._changes(waiting), now_ms=self.now_ms)
+
+    def _new_names(self, tx: Transaction, waiting: Iterable[Item]) -> list[tuple[int, str, str]]:
+        """Return the names of clips that are not made yet, by what their rows are called now."""
+        found = []
+        for _, _, spec, known in waiting:
+            if known is None:
+                continue
+            old = self._names.wanted(known.row_id, known.variant)
+            new = self._names.wanted(spec.row_id, spec.variant)
+            if old != new:
+                [free] = self._names.reserve(tx, [new])
+                found.append((known.id, *free))
+        return found
+
+    def _change(self, tx: Transaction, items: list[Item]) -> None:
+        changed, reopened, replaced = (
+            [item for item in items if item.verdict is verdict]
+            for verdict in (Verdict.CHANGED, Verdict.REOPENED, Verdict.REPLACED)
+        )
+        additions.change_pending(tx, self._changes(changed), now_ms=self.now_ms)
+        additions.reopen(tx, self._changes(reopened), now_ms=self.now_ms)
+        versions = []
+        for change in self._changes(replaced):
+            name, folded = self._version_name(tx, change.known)
+            versions.append(replace(change, name=name, name_folded=folded))
+        additions.reopen(tx, versions, now_ms=self.now_ms)
+
+    def _changes(self, items: Iterable[Item]) -> list[Change]:
+        changes = []
+        for position, _, spec, known in items:
+            if known is None:
+                continue
+            # A retry may have given the job another seed than its row asks for: that is kept.
+            is_same = spec.input_hash == known.input_hash
+            seed_input = self.plan.prepared.models[spec.model].seed
+            is_drawn = (
+                known.variant_kind == "take" and spec.draw_seed and seed_input not in spec.inputs
+            )
+            inputs_json, seed = self._seeded(spec, seed=known.seed if is_same or is_drawn else None)
+            changes.append(Change(known, spec, position, inputs_json, seed))
+        return changes
+
+    def _version_name(self, tx: Transaction, known: Known) -> tuple[str, str]:
+        base = self._names.wanted(known.row_id, known.variant)[0]
+        name = names.versioned(base, known.version + 1)
+        [free] = self._names.reserve(tx, [(name, names.folded(name))])
+        return free
+
+    def _follow(self, tx: Transaction, items: list[Item]) -> None:
+        additions.follow(
+            tx,
+            [
+                (item.known.id, _followed(item, item.known), item.position)
+                for item in items
+                if item.known is not None
+            ],
+        )
+
+
+def _followed(item: Item, known: Known) -> str:
+    """Return the newest cells, beside the inputs that the clip was really made from."""
+    if item.verdict is Verdict.UNCHANGED:
+        return item.spec.cells_json
+    made = known.cells
+    return encoded(
+        {
+            name: made.get(name, value) if name in item.spec.input_columns else value
+            for name, value in item.spec.cells.items()
+        }
+    )
+
+
+def _seed_of(inputs_json: str, name: str) -> int | None:
+    """Return the seed that stands in encoded inputs, without decoding most of them."""
+    found = re.findall(rf'"{re.escape(name)}":(-?[0-9]+)[,}}]', inputs_json)
+    if not found:
+        return None
+    # Within a text the quotes would be escaped; but there may be other mappings in it.
+    return (
+        int(found[0])
+        if len(found) == 1 and inputs_json.count("{") == 1
+        else _decoded(inputs_json, name)
+    )
+
+
+def _decoded(inputs_json: str, name: str) -> int | None:
+    import json
+
+    sent = json.loads(inputs_json).get(name)
+    return sent if isinstance(sent, int) else None
+
+
+class _Names:
+    """Finds file names that no other job of the same output folder has, without regard to case."""
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        self._batch = batch
+        self._render = names.renderer(batch.name_template, batch=batch.name)
+        # A filter: where none of its bits is set, no name of this import is in the way.
+        size = max(16, (64 * count).bit_length())
+        self._bits = bytearray(1 << max(0, size - 3))
+        self._mask = (1 << size) - 1
+        self._others = True
+
+    def begin(self, tx: Transaction) -> None:
+        """Look whether the folder is used by anything that is stored already."""
+        self._others = additions.has_names(tx, self._batch.output_dir)
+
+    def wanted(self, row_id: str, variant: str) -> tuple[str, str]:
+        """Return the name that a job would have, and its folded form."""
+        name = self._render(row_id, variant)
+        return name, name.lower() if name.isascii() else names.folded(name)
+
+    def reserve(
+        self, tx: Transaction, wanted: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[str, str]]:
+        """Return these names, and others instead of those that are taken."""
+        doubtful = [pair[1] for pair in wanted if self._may_be_taken(pair[1])]
+        taken = self._taken(tx, doubtful)
+        found, mine = [], set()
+        for name, folded in wanted:
+            free, key, number = name, folded, 2
+            while key in taken or key in mine:
+                free, number = names.numbered(name, number), number + 1
+                key = names.folded(free)
+                taken |= self._taken(tx, [key])
+            mine.add(key)
+            self._may_be_taken(key)
+            found.append((free, key))
+        return found
+
+    def _taken(self, tx: Transaction, folded: Sequence[str]) -> set[str]:
+        return additions.taken_names(tx, self._batch.output_dir, folded) if folded else set()
+
+    def _may_be_taken(self, folded: str) -> bool:
+        bit = hash(folded) & self._mask
+        place, flag = bit >> 3, 1 << (bit & 7)
+        was = self._bits[place] & flag
+        self._bits[place] |= flag
+        return self._others or bool(was)
+
+
+def clips_folder(root: Path, output_dir: str) -> Path:
+    """Return where the clips of a batch go: relative folders start at the job database's."""
+    return root / Path(output_dir).expanduser()

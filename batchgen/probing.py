@@ -1,0 +1,210 @@
+"""Check input files before anything is paid: each URL once, whoever uses it.
+
+`Inspection.collect` takes the jobs, `look` finds out about their URLs (what was believed lately
+is not looked at again), `check` judges a job by what was found. It holds every distinct URL with
+what it answered, about half a kilobyte each.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from batchgen.domain.fitness import (
+    MOODS,
+    Facts,
+    Need,
+    Problem,
+    judge,
+    needs_of,
+    urls_of,
+)
+from batchgen.domain.jobs import Model
+from batchgen.domain.redaction import redact_url
+from batchgen.http import probe_client
+from batchgen.manifests.media import url_problem
+from batchgen.probes.pace import POLITE, Pace, probe_all
+from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
+from batchgen.store.probes import Seen, hash_of
+
+BELIEVED_MS = 24 * 3600 * 1000
+"""How long a file that answered well is believed to be what it was."""
+
+Cached = Callable[[Sequence[str]], Mapping[str, Seen]]
+"""Returns what is believed, by hash."""
+
+
+class Said(NamedTuple):
+    """One thing to be said of a job: which input, what about it, its URL without secrets."""
+
+    input: str
+    words: str
+    url: str
+
+    @property
+    def message(self) -> str:
+        """Return it without the input's name."""
+        return f"{self.words} <{self.url}>"
+
+    def __str__(self) -> str:
+        return f"{self.input}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is to be said of a job's input files.
+
+    Attributes:
+        faults: What prevents that it is paid for.
+        warnings: What may be a mood, or cannot be judged from here.
+        is_sure: Whether every file was looked at, and answered.
+    """
+
+    faults: tuple[Said, ...] = ()
+    warnings: tuple[Said, ...] = ()
+    is_sure: bool = True
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the job can surely be paid for."""
+        return self.is_sure and not self.faults
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job cannot be paid for, None if it can."""
+        return "; ".join(map(str, self.faults)) or None
+
+
+class Inspection:
+    """The input files of some jobs.
+
+    Args:
+        models: By id; the jobs of others are not judged.
+        allow_private: Whether private and loopback addresses are meant.
+        pace: How many at once, and how fast.
+        probe_s: The longest that one URL may take.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        *,
+        allow_private: bool,
+        pace: Pace = POLITE,
+        probe_s: float = PROBE_S,
+    ) -> None:
+        self._models = models
+        self._allow_private = allow_private
+        self._pace = pace
+        self._probe_s = probe_s
+        self._needs: dict[str, dict[str, Need]] = {}
+        self._wanted: dict[str, tuple[Need, ...]] = {}
+        self._shared: dict[tuple[Need, ...], tuple[Need, ...]] = {}
+        self._facts: dict[str, Facts] = {}
+        self._fresh: list[str] = []
+        self.believed = 0
+        self.oldest_ms: int | None = None
+
+    @property
+    def files(self) -> int:
+        """How many distinct URLs there are."""
+        return len(self._wanted)
+
+    def collect(self, jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Take the URLs of jobs, each a model and its inputs."""
+        for model, inputs in jobs:
+            needs = self._needs_of(model)
+            for name, url in urls_of(needs, inputs):
+                known = self._wanted.get(url, ())
+                if needs[name] not in known:
+                    wanted = (*known, needs[name])
+                    # Nearly all files are needed alike.
+                    self._wanted[url] = self._shared.setdefault(wanted, wanted)
+
+    def look(self, *, cached: Cached | None, tell: Callable[[int, int], None]) -> None:
+        """Find out about every URL that was collected.
+
+        Args:
+            cached: What is believed without a look; None is nothing.
+            tell: Told how many of how many have been looked at.
+        """
+        if cached is not None:
+            self._believe(cached)
+        targets = []
+        for url, needs in self._wanted.items():
+            if url in self._facts:
+                continue
+            problem = url_problem(url, allow_private=self._allow_private)
+            if problem is not None:  # it was stored when this was allowed
+                self._facts[url] = Facts(Problem.URL, problem)
+                continue
+            targets.append(Target(url, any(need.needs_pixels for need in needs)))
+        if targets:
+            asyncio.run(self._probe(targets, tell))
+
+    def _believe(self, cached: Cached) -> None:
+        hashes = {url_hash: url for url in self._wanted if (url_hash := hash_of(url)) is not None}
+        for url_hash, one in cached(list(hashes)).items():
+            url = hashes[url_hash]
+            # What is wrong may have been put right since.
+            if all(_is_settled(one.facts, need) for need in self._wanted[url]):
+                self._facts[url] = one.facts
+                self.believed += 1
+                self.oldest_ms = min(self.oldest_ms or one.seen_ms, one.seen_ms)
+
+    async def _probe(self, targets: Sequence[Target], tell: Callable[[int, int], None]) -> None:
+        def on_found(target: Target, facts: Facts) -> None:
+            self._facts[target.url] = facts
+            self._fresh.append(target.url)
+            tell(len(self._fresh), len(targets))
+
+        async with probe_client(
+            connections=self._pace.at_once,
+            allow_private=self._allow_private,
+            connect_s=min(CONNECT_S, self._probe_s),
+            read_s=self._probe_s,
+        ) as client:
+            probe = Prober(client, probe_s=self._probe_s).probe
+            await probe_all(targets, probe, pace=self._pace, on_found=on_found)
+
+    @property
+    def looked_at(self) -> int:
+        """How many URLs were looked at in `look`."""
+        return len(self._fresh)
+
+    def to_keep(self, now_ms: int) -> list[tuple[str, Seen]]:
+        """Return what `look` found and may be believed later, by hash."""
+        return [
+            (url_hash, Seen(self._facts[url], now_ms))
+            for url in self._fresh
+            if self._facts[url].problem not in MOODS and (url_hash := hash_of(url)) is not None
+        ]
+
+    def check(self, model: str, inputs: Mapping[str, Any]) -> Finding:
+        """Judge a job by what was found of its input files."""
+        faults: dict[Said, None] = {}
+        warnings: dict[Said, None] = {}
+        is_sure = model in self._models
+        needs = self._needs_of(model)
+        for name, url in urls_of(needs, inputs):
+            facts = self._facts.get(url)
+            if facts is None:
+                is_sure = False
+                continue
+            is_sure = is_sure and facts.problem not in MOODS
+            verdict = judge(facts, needs[name])
+            shown = redact_url(url)
+            faults |= {Said(name, words, shown): None for words in verdict.faults}
+            warnings |= {Said(name, words, shown): None for words in verdict.warnings}
+        return Finding(tuple(faults), tuple(warnings), is_sure)
+
+    def _needs_of(self, model: str) -> Mapping[str, Need]:
+        if model not in self._needs:
+            found = self._models.get(model)
+            self._needs[model] = {} if found is None else needs_of(found)
+        return self._needs[model]
+
+
+def _is_settled(facts: Facts, need: Need) -> bool:
+    lacks_pixels = need.needs_pixels and facts.width is None
+    return not lacks_pixels and not judge(facts, need).is_fault

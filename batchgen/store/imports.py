@@ -1,0 +1,84 @@
+"""A large manifest is stored in many transactions, and hidden until the last one.
+
+One import is at work at a time, behind a lock that ends with its process. Whoever takes the lock
+next and still finds an import knows that it is dead, and removes what it stored. Ids are drawn in
+order and by imports only, so all jobs above a mark are hidden.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+
+from sqlalchemy import text
+
+from batchgen.store.database import Database, Transaction
+
+SHOWN = "j.id <= (SELECT coalesce(min(after_job_id), 9223372036854775807) FROM imports)"
+"""Of jobs `j`: not hidden by an import."""
+
+BATCH_SHOWN = "b.id NOT IN (SELECT batch_id FROM imports WHERE batch_is_new)"
+"""Of batches `b`: not hidden by an import."""
+
+PAUSE_S = 0.12
+"""How long an import lets others write, after each of its transactions: SQLite looks for a lock
+that is free at least every 100 ms."""
+
+_REMOVED = 5_000  # jobs in one transaction
+_BEGIN = text(
+    "INSERT INTO imports (id, batch_id, batch_is_new, after_job_id, started_ms) "
+    "SELECT :id, :batch_id, :is_new, coalesce(max(id), 0), :now_ms FROM jobs"
+)
+_FINISH = text("DELETE FROM imports WHERE id = :id")
+_OPEN = text("SELECT id, batch_id, batch_is_new, after_job_id FROM imports")
+_REMOVE = text(
+    "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = :batch_id "
+    "AND id > :after_job_id ORDER BY id DESC LIMIT :count)"
+)
+_REMOVE_BATCH = text("DELETE FROM batches WHERE id = :batch_id")
+
+
+@contextlib.contextmanager
+def adding(database: Database) -> Iterator[None]:
+    """Be the only one who compares and stores manifests, and remove what a dead one left.
+
+    Others wait here for as long as it takes.
+
+    Raises:
+        StoreError: If the job database cannot be used.
+    """
+    with database.translated(), database.backend.adding():
+        remove_dead(database)
+        yield
+
+
+def begin(tx: Transaction, batch_id: int, *, is_new: bool, now_ms: int) -> str:
+    """Hide the jobs that are stored from now on, and the batch if it is new; return an id."""
+    import_id = secrets.token_hex(8)
+    tx.run(_BEGIN, {"id": import_id, "batch_id": batch_id, "is_new": is_new, "now_ms": now_ms})
+    return import_id
+
+
+def finish(tx: Transaction, import_id: str) -> None:
+    """Show everything that an import stored."""
+    tx.run(_FINISH, {"id": import_id})
+
+
+def remove_dead(database: Database) -> int:
+    """Remove what imports stored that never ended, under the lock; return how many jobs."""
+    removed = 0
+    with database.transaction() as tx:
+        dead = tx.rows(_OPEN)
+    for one in dead:
+        values = {"batch_id": one.batch_id, "after_job_id": one.after_job_id, "count": _REMOVED}
+        gone = _REMOVED
+        while gone == _REMOVED:
+            with database.transaction() as tx:
+                gone = tx.run(_REMOVE, values)
+            removed += gone
+            time.sleep(PAUSE_S if gone == _REMOVED else 0)
+        with database.transaction() as tx:
+            tx.run(_FINISH, {"id": one.id})
+            if one.batch_is_new:
+                tx.run(_REMOVE_BATCH, values)
+    return removed

@@ -1,0 +1,121 @@
+"""`batchgen plan`: like a diff, job by job, and nothing is touched."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.bought import buy, service
+from cli.commands import call, ok, rows, states, write
+
+from batchgen.providers.simulator import Fault, Kind, Settings
+
+
+def test_without_a_job_database_everything_is_new_and_none_is_made() -> None:
+    done = ok("plan", write("jobs.csv", rows("a", "b")))
+
+    assert "+ a  new  $0.25  (jobs.csv:2)" in done.out.splitlines()
+    assert "  2 jobs to pay for: about $0.50" in done.out
+    assert [path.name for path in Path.cwd().iterdir()] == ["jobs.csv"]
+
+
+def test_each_job_is_told_with_what_would_become_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Fault(Kind.GENERATION, prompt="scene broken", code="ASSET.INVALID")
+    with service(monkeypatch, Settings(faults=(broken,))):
+        buy("made", "kept", "broken", expect=3)
+    ok("add", write("jobs.csv", rows("made", "kept", "broken", "waits", "gone", "edited")))
+    wanted = rows("made", "kept", "broken", "waits", "edited", "new")
+    for row in wanted:
+        if row["id"] in ("made", "broken", "edited"):
+            row["prompt"] = f"another {row['id']}"
+    write("jobs.csv", wanted)
+    before = Path("batchgen.db").read_bytes()
+
+    told = ok("plan", "jobs.csv").out
+    everything = ok("plan", "jobs.csv", "--all").out
+    again = ok("plan", "jobs.csv", "--replace", "--prune").out
+
+    # What the three finished ones cost, of which the broken one was not charged.
+    lines = [line for line in told.splitlines() if re.match(r"[^ ] ", line)]
+    assert lines == [
+        "! made  succeeded with other inputs: left alone, --replace buys it again  (jobs.csv:2)",
+        "± broken  failed, and its inputs have changed: it is bought again  $0.17  (jobs.csv:4)",
+        "= waits  waits, not paid for yet  $0.17  (jobs.csv:5)",
+        "~ edited  waits, and takes the new inputs  $0.17  (jobs.csv:6)",
+        "+ new  new  $0.17  (jobs.csv:7)",
+        "- gone  gone from the manifest: waits, and is not run; `add --prune` cancels it",
+    ]
+    assert '    promptText: "scene edited " → "another edited"' in told.splitlines()
+    assert "4 jobs to pay for: about $0.67" in told
+    assert "= kept  succeeded  (jobs.csv:3)" in everything
+    assert "± made  succeeded, and --replace buys version 2  $0.17  (jobs.csv:2)" in again
+    assert "- gone  gone from the manifest: cancelled (--prune)" in again
+    assert Path("batchgen.db").read_bytes() == before
+
+
+def test_a_plan_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("made")
+    table = [{**rows("made")[0], "duration": "10"}, *rows("new")]
+    write("jobs.csv", table)
+
+    [plan] = ok("plan", "jobs.csv", "--json").said["manifests"]
+
+    made, new = plan["items"]
+    assert (plan["counts"]["left"], plan["counts"]["new"], plan["to_pay"]) == (1, 1, 1)
+    assert made["changes"] == [{"input": "duration", "old": None, "new": 10}]
+    assert (made["verdict"], made["is_bought"], made["cost_usd"]) == ("left", False, None)
+    assert (new["verdict"], new["is_bought"], new["cost_usd"], new["line"]) == (
+        "new",
+        True,
+        0.25,
+        3,
+    )
+
+
+def test_a_signature_is_not_shown() -> None:
+    def signed(signature: str) -> list[dict[str, str]]:
+        url = f"https://b.s3.amazonaws.com/a.jpg?X-Amz-Signature={signature}&X-Amz-Expires=60"
+        return [{"id": "a", "prompt": "p", "image": url}]
+
+    ok("add", write("jobs.csv", signed("old-secret")))
+    write("jobs.csv", signed("new-secret"))
+
+    told = ok("plan", "jobs.csv").out + ok("plan", "jobs.csv", "--json").out
+
+    assert "~ a  waits" in told
+    assert "secret" not in told
+
+
+def test_a_drawn_seed_is_no_change() -> None:
+    table = [{**rows("a")[0], "repeat": "2"}]
+    ok("add", write("jobs.csv", table))
+    table[0]["prompt"] = "another"
+    write("jobs.csv", table)
+
+    items: list[dict[str, Any]] = ok("plan", "jobs.csv", "--json").said["manifests"][0]["items"]
+
+    assert [[change["input"] for change in item["changes"]] for item in items] == [
+        ["promptText"],
+        ["promptText"],
+    ]
+
+
+def test_prune_cancels_what_is_gone_and_nothing_else() -> None:
+    ok("add", write("jobs.csv", rows("a", "b", "c")))
+    write("jobs.csv", rows("b"))
+
+    assert "2 jobs waiting but gone from the file: not run" in ok("add", "jobs.csv").out
+    assert states() == {"b": "pending", "a": "pending", "c": "pending"}
+    assert "cancelled (--prune)" in ok("add", "jobs.csv", "--prune", "-n").out
+    assert states()["a"] == "pending"
+    assert "cancelled (--prune)" in ok("add", "jobs.csv", "--prune").out
+
+    assert states() == {"b": "pending", "a": "cancelled", "c": "cancelled"}
+
+
+def test_a_fault_is_told_as_everywhere() -> None:
+    done = call("plan", write("jobs.csv", [{**rows("a")[0], "duration": "7"}]))
+
+    assert done.code == 5
+    assert "jobs.csv:2: duration" in done.err

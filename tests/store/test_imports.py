@@ -1,0 +1,207 @@
+"""A large manifest in many transactions: hidden until the last, removed if it dies."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store.stored_jobs import NOW, Store, spec_of
+
+from batchgen import planning
+from batchgen.domain.states import JobState
+from batchgen.planning import Verdict, storing
+from batchgen.store import additions, imports, jobs, reads
+from batchgen.store.database import Database, Transaction
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "SMALL", 3)
+    monkeypatch.setattr(planning.plan, "CHUNK", 2)
+
+
+def manifest(folder: Path, count: int, *, first: int = 0, name: str = "large.csv") -> str:
+    lines = ["id,prompt,image"]
+    lines += [
+        f"r{n},prompt {n},https://images.example.com/{n}.jpg" for n in range(first, first + count)
+    ]
+    path = folder / name
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def plan_of(store: Store, path: str, **wish: Any) -> planning.Plan:
+    with store.database.reading() as tx:
+        return planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
+
+
+def add(store: Store, path: str, **wish: Any) -> planning.Plan:
+    with imports.adding(store.database):
+        plan = plan_of(store, path, **wish)
+        planning.store(store.database, plan, now_ms=NOW, draw=lambda low, _: low)
+    return plan
+
+
+class Looks:
+    """Everything that is asked about jobs and batches, at one moment."""
+
+    def __init__(self, store: Store) -> None:
+        with store.database.reading() as tx:
+            self.seen = self._look(tx, store)
+
+    def _look(self, tx: Transaction, store: Store) -> dict[str, Any]:
+        known = [batch.id for batch in reads.batches(tx)]
+        return {
+            "batches": reads.batches(tx),
+            "find_batch": additions.find_batch(tx, "large"),
+            "job_rows": list(reads.job_rows(tx)),
+            "of_batches": [len(list(reads.job_rows(tx, batch_id=one))) for one in known],
+            "pending": len(list(reads.job_rows(tx, states=[JobState.PENDING]))),
+            "newest": reads.newest_job_id(tx),
+            "by id": reads.find(tx, "r1"),
+            "by batch and id": reads.find(tx, "large/r1"),
+            "waiting": reads.waiting(tx, store.account.id, None),
+            "row ids": [additions.by_row_ids(tx, one, ["r1", "r4"]) for one in known],
+            "pending ids": [list(additions.pending_ids(tx, one)) for one in known],
+            "ids": [list(additions.ids_of_batch(tx, one)) for one in known],
+        }
+
+
+def steps_of(store: Store, plan: planning.Plan) -> Iterator[None]:
+    """Store a plan step by step, as `store` does with a large one."""
+    work = storing._Storing(plan, now_ms=NOW, draw=lambda low, _: low)
+    for step in work.steps(is_hidden=True):
+        with store.database.transaction() as tx:
+            step(tx)
+        yield
+
+
+def open_imports(store: Store) -> int:
+    return int(store.query("SELECT count(*) FROM imports")[0][0])
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("is_new", [True, False], ids=["new batch", "known batch"])
+def test_nothing_of_an_import_is_seen_before_its_end(
+    store: Store, tmp_path: Path, is_new: bool
+) -> None:
+    store.add(store.batch("old"), [spec_of("old")])
+    if not is_new:
+        add(store, manifest(tmp_path, 2))
+    before = Looks(store).seen
+    keys = [row[0] for row in store.query("SELECT key FROM jobs")]
+    plan = plan_of(store, manifest(tmp_path, 7))
+
+    hidden = 0
+    for _ in steps_of(store, plan):
+        if open_imports(store):
+            hidden += 1
+            assert Looks(store).seen == before
+            with store.database.reading() as tx:
+                for row in store.query("SELECT key FROM jobs"):
+                    known = row[0] in keys
+                    assert bool(reads.find(tx, row[0])) == known
+                    assert bool(reads.find(tx, row[0][:12])) == known
+                    assert bool(additions.by_keys(tx, [row[0]])) == known
+    assert hidden >= 3
+
+    after = Looks(store).seen
+    assert len(after["job_rows"]) == 8
+    assert after["newest"] == max(row.id for row in after["job_rows"])
+    store.check()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("is_new", [True, False], ids=["new batch", "known batch"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_a_dead_import_stored_is_removed_by_the_next(
+    store: Store, tmp_path: Path, is_new: bool, steps: int
+) -> None:
+    store.add(store.batch("old"), [spec_of("old")])
+    if not is_new:
+        add(store, manifest(tmp_path, 2))
+    before = Looks(store).seen
+    plan = plan_of(store, manifest(tmp_path, 7))
+    for _ in islice(steps_of(store, plan), steps):
+        pass
+    assert open_imports(store) == 1
+
+    with imports.adding(store.database):
+        assert open_imports(store) == 0
+        assert Looks(store).seen == before
+        assert len(store.query("SELECT id FROM jobs")) == len(before["job_rows"])
+    assert add(store, manifest(tmp_path, 7)).count(Verdict.NEW) == (7 if is_new else 5)
+    store.check()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_large_manifest_is_stored_as_a_small_one_is(store: Store, tmp_path: Path) -> None:
+    path = manifest(tmp_path, 9)
+
+    plan = add(store, path)
+
+    assert plan.count(Verdict.NEW) == 9
+    rows = store.query("SELECT row_id, name, position, state FROM jobs ORDER BY id")
+    assert [tuple(row) for row in rows] == [
+        (f"r{n}", f"large/r{n}.mp4", n, "pending") for n in range(9)
+    ]
+    edited = Path(path).read_text().replace("prompt", "another prompt").replace("another ", "", 1)
+    Path(path).write_text(edited)
+    assert add(store, path).count(Verdict.CHANGED) == 9
+    assert add(store, path).count(Verdict.UNCHANGED) == 9
+    store.check()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_run_that_goes_on_buys_nothing_of_a_later_import(store: Store, tmp_path: Path) -> None:
+    store.add(store.batch("old"), [spec_of("old")])
+    with store.database.reading() as tx:
+        scope = jobs.Scope(None, reads.newest_job_id(tx))
+
+    for _ in steps_of(store, plan_of(store, manifest(tmp_path, 7))):
+        with store.database.reading() as tx:
+            begun = jobs.Scope(None, reads.newest_job_id(tx))
+        if open_imports(store):
+            assert begun == scope
+    claim = store.try_claim(10, scope=scope)
+
+    assert [job.label for job in claim.jobs] == ["old"]
+
+
+def test_one_import_at_a_time(store: Store) -> None:
+    order: list[str] = []
+    begins = threading.Event()
+
+    def wait_for_it() -> None:
+        with closing(Database(store.database.url)) as other:
+            begins.set()
+            with imports.adding(other):
+                order.append("second")
+
+    with imports.adding(store.database):
+        second = threading.Thread(target=wait_for_it)
+        second.start()
+        assert begins.wait(30)
+        order.append("first")
+    second.join(30)
+
+    assert order == ["first", "second"]
+
+
+def test_names_of_one_import_are_unique_over_its_steps(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "SMALL", 3)
+    monkeypatch.setattr(planning.plan, "CHUNK", 1)
+    path = tmp_path / "fox.csv"
+    ids = ["Fox", "fox", "fox-2", "FOX", "fox-2-2"]
+    lines = [f"{one},prompt {n},https://images.example.com/{n}.jpg" for n, one in enumerate(ids)]
+    path.write_text("\n".join(["id,prompt,image", *lines]))
+
+    add(store, str(path))
+
+    folded = [row[0] for row in store.query("SELECT name_folded FROM jobs")]
+    assert len(set(folded)) == len(ids)
