@@ -44,6 +44,7 @@ Spec = tuple[Any, ...]
 """A `JobSpec` before its class: what the spool can hold."""
 
 _ROW_ID, _HAS_ID = JobSpec._fields.index("row_id"), JobSpec._fields.index("has_id")
+_CELLS = JobSpec._fields.index("cells_json")
 _KIND, _VARIANT = JobSpec._fields.index("variant_kind"), JobSpec._fields.index("variant")
 _as_spec = cast("Callable[[Spec], JobSpec]", partial(tuple.__new__, JobSpec))
 
@@ -239,16 +240,17 @@ class _Checker:
         if len(specs) == len(rows):
             self._keep(specs)
             return
-        specs = []
+        specs, room = [], _CHUNK_CHARACTERS
         for row, spec in zip(rows, ready or [None] * len(rows), strict=True):
             if spec is not None:
                 specs.append(spec)
                 continue
             for other in self._row(row):
                 specs.append(other)
-                if len(specs) >= _CHUNK_ROWS:
+                room -= len(other[_CELLS])
+                if len(specs) >= _CHUNK_ROWS or room < 0:
                     self._keep(specs)
-                    specs = []
+                    specs, room = [], _CHUNK_CHARACTERS
         self._keep(specs)
 
     def _keep(self, specs: list[Spec]) -> None:

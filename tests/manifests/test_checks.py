@@ -650,6 +650,15 @@ def test_a_long_row_does_not_wait_for_many_others() -> None:
     assert len(next(chunks)) == alive == 3
 
 
+def test_long_jobs_of_one_row_do_not_wait_for_each_other() -> None:
+    row = Row(2, {"image": IMAGE}, seeds=list(range(12)), meta={"note": "x" * 1024**2})
+
+    with manifests.check(source_of(row), models=MODELS) as found:
+        sizes = [len(chunk) for chunk in found._spool.chunks()]
+
+    assert sizes == [4, 4, 4]
+
+
 def test_a_duplicate_is_named_though_the_file_cannot_be_read_again() -> None:
     readings = 0
     row = Row(2, {"image": IMAGE}, id="a")
