@@ -850,7 +850,8 @@ class _Author:
         self.bought.update(str(row.inputs["promptText"]) for row in waiting)
         self.desk.buy()
         if self.form == "export":
-            self.desk.add(self.desk.exported("night-after.csv"))
+            with contextlib.suppress(ManifestError):  # of two batches
+                self.desk.add(self.desk.exported("night-after.csv"))
 
     def _saved(self) -> str:
         if self.form == "yaml":

@@ -1,8 +1,9 @@
 """Compare a manifest with what is stored: which job each of its rows stands for."""
 
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 
 from batchgen.domain.errors import Fault, ManifestError
@@ -257,7 +258,7 @@ class _Matching:
                 if self.plan.verdicts[position] == _NOT_YET
             ]
             if rows and jobs is not None:
-                jobs.look_up({spec.input_hash for _, spec in rows})
+                jobs.look_up(Counter(spec.input_hash for _, spec in rows))
             for position, row in rows:
                 row_id = self.plan.row_ids.get(position)
                 spec = row if row_id is None else row._replace(row_id=row_id)
@@ -275,7 +276,7 @@ class _Matching:
     def _find_gone(self) -> None:
         if not self.prepared.batch.id:
             return
-        for job_id in additions.pending_ids(self.tx, self.prepared.batch.id):
+        for job_id, _ in additions.pending(self.tx, self.prepared.batch.id):
             if job_id not in self.plan.claimed:
                 self.plan.gone.append(job_id)
         found = additions.by_ids(self.tx, self.plan.gone[:SAMPLES].tolist())
@@ -308,18 +309,25 @@ class _Unclaimed:
         self._earlier: dict[str, list[Known]] = {}
         for paid_hash, job in additions.paid_earlier(tx, account_id):
             self._earlier.setdefault(paid_hash, []).append(job)
+        waiting = additions.pending(tx, batch_id) if batch_id else ()
+        self._waiting = _Waiting(one for one in waiting if one[0] not in claimed)
 
-    def look_up(self, hashes: set[str]) -> None:
-        """Read the jobs with these inputs."""
+    def look_up(self, wanted: Mapping[str, int]) -> None:
+        """Read the jobs with these inputs; of each that wait, no more than there are rows."""
         # What many rows share is kept: else each chunk of them would read all of it again.
-        self._found = {one: jobs for one, jobs in self._found.items() if one in hashes}
-        wanted = hashes - self._found.keys()
-        found = additions.by_hashes(self._tx, self._account_id, self._batch_id, wanted)
-        for job in found:
-            if job.id not in self._claimed and job.id not in self._given:
-                self._found.setdefault(job.input_hash, []).append(job)
-        for one in wanted:
-            self._found.setdefault(one, []).sort(key=self._rank, reverse=True)
+        self._found = {one: jobs for one, jobs in self._found.items() if one in wanted}
+        missing = wanted.keys() - self._found.keys()
+        ids: list[int] = []
+        for one in missing:
+            self._found[one] = []
+            ids += self._waiting.first(one, wanted[one], given=self._given)
+        waiting = additions.by_ids(self._tx, ids).values()
+        for job in (*additions.paid_by_hashes(self._tx, self._account_id, missing), *waiting):
+            is_free = job.id not in self._claimed and job.id not in self._given
+            if is_free and job.input_hash in missing:
+                self._found[job.input_hash].append(job)
+        for one in missing:
+            self._found[one].sort(key=self._rank, reverse=True)
 
     def _rank(self, job: Known) -> tuple[bool, bool, int, int]:
         waits = job.state is JobState.PENDING
@@ -334,6 +342,47 @@ class _Unclaimed:
         known = jobs.pop() if self._found.get(input_hash) else jobs.pop(0)
         self._given.add(known.id)
         return known
+
+
+class _Waiting:
+    """Pending jobs by their inputs, in order; a number and an id each."""
+
+    def __init__(self, jobs: Iterable[tuple[int, str]]) -> None:
+        self._ids = array("q")
+        numbers = []
+        for job_id, input_hash in jobs:
+            numbers.append(_number(input_hash) + len(self._ids))
+            self._ids.append(job_id)
+        numbers.sort()
+        self._numbers = numbers
+        self._begin: dict[int, int] = {}
+
+    def first(self, input_hash: str, count: int, *, given: Ids) -> list[int]:
+        """Return the first few jobs that may have these inputs and are not given away."""
+        low = _number(input_hash)
+        place = self._begin.get(low)
+        if place is None:
+            place = bisect_left(self._numbers, low)
+        found: list[int] = []
+        is_first = True
+        while place < len(self._numbers) and self._numbers[place] - low < _PLACES:
+            job_id = self._ids[self._numbers[place] - low]
+            if job_id not in given:
+                if is_first:
+                    self._begin[low] = place
+                    is_first = False
+                found.append(job_id)
+                if len(found) == count:
+                    break
+            place += 1
+        return found
+
+
+_PLACES = 1 << 40  # more than there are jobs
+
+
+def _number(input_hash: str) -> int:
+    return int(input_hash[:15], 16) * _PLACES
 
 
 def _without(name: str | None, inputs: dict[str, object]) -> dict[str, object]:

@@ -10,15 +10,16 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Row, TextClause, bindparam, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
-from batchgen.domain.states import PAID, JobState
+from batchgen.domain.states import JobState
 from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, chunks
 from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
+from batchgen.store.schema import IS_PAID
 
 _CHUNK = 500
 
@@ -97,11 +98,8 @@ _BATCH_OF_KEY = text(
     f"SELECT j.key, b.name{_OF_BATCHES}WHERE {SHOWN} AND j.key IN :values"
 ).bindparams(bindparam("values", expanding=True))
 _BY_KEY = text(_KNOWN + "j.key IN :values").bindparams(bindparam("values", expanding=True))
-_BY_HASH = text(
-    _KNOWN
-    + "b.account_id = :account_id AND j.input_hash IN :values "
-    + "AND (j.state IN ({}) OR (j.state = 'pending' AND j.batch_id = :batch_id)) "
-    "ORDER BY j.id".format(", ".join(f"'{state}'" for state in sorted(PAID)))
+_PAID_BY_HASH = text(
+    f"{_KNOWN}b.account_id = :account_id AND j.input_hash IN :values AND j.{IS_PAID} ORDER BY j.id"
 ).bindparams(bindparam("values", expanding=True))
 _EARLIER = text(
     f"{_COLUMNS}, a.input_hash AS paid_hash{_OF_BATCHES}JOIN attempts a ON a.job_id = j.id "
@@ -109,8 +107,8 @@ _EARLIER = text(
     "AND a.state = 'succeeded' AND a.input_hash <> j.input_hash ORDER BY j.id, a.no"
 )
 _PENDING = text(
-    f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id AND j.state = 'pending' "
-    "ORDER BY j.position, j.id"
+    f"SELECT j.id, j.input_hash FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id "
+    "AND j.state = 'pending' ORDER BY j.position, j.id"
 )
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
@@ -237,14 +235,9 @@ def by_keys(tx: Transaction, keys: Iterable[str]) -> list[Known]:
     return _in_chunks(tx, _BY_KEY, keys)
 
 
-def by_hashes(
-    tx: Transaction, account_id: int, batch_id: int, hashes: Iterable[str]
-) -> list[Known]:
-    """Return the account's jobs of these inputs: paid ones, and of a batch the pending ones too.
-
-    One statement for both: a worker may move a job between them at any time.
-    """
-    return _in_chunks(tx, _BY_HASH, hashes, account_id=account_id, batch_id=batch_id)
+def paid_by_hashes(tx: Transaction, account_id: int, hashes: Iterable[str]) -> list[Known]:
+    """Return the account's jobs of these inputs that have been, or may have been, paid for."""
+    return _in_chunks(tx, _PAID_BY_HASH, hashes, account_id=account_id)
 
 
 def paid_earlier(tx: Transaction, account_id: int) -> list[tuple[str, Known]]:
@@ -253,21 +246,22 @@ def paid_earlier(tx: Transaction, account_id: int) -> list[tuple[str, Known]]:
     return [(row.paid_hash, _known(row)) for row in rows]
 
 
-def pending_ids(tx: Transaction, batch_id: int) -> Iterator[int]:
-    """Yield the row ids of the pending jobs of a batch, in the order of its manifest."""
-    yield from _ids(tx, _PENDING, batch_id)
+def pending(tx: Transaction, batch_id: int) -> Iterator[tuple[int, str]]:
+    """Yield row id and input hash of the pending jobs of a batch, in the order of its manifest."""
+    for row in _streamed(tx, _PENDING, batch_id):
+        yield row.id, row.input_hash
 
 
 def ids_of_batch(tx: Transaction, batch_id: int) -> Iterator[int]:
     """Yield the row ids of every job of a batch."""
-    yield from _ids(tx, _IDS, batch_id)
+    for row in _streamed(tx, _IDS, batch_id):
+        yield row.id
 
 
-def _ids(tx: Transaction, query: TextClause, batch_id: int) -> Iterator[int]:
+def _streamed(tx: Transaction, query: TextClause, batch_id: int) -> Iterator[Row[Any]]:
     options = {"yield_per": 10_000}
     with tx.connection.execute(query, {"batch_id": batch_id}, execution_options=options) as rows:
-        for row in rows:
-            yield row.id
+        yield from rows
 
 
 def has_names(tx: Transaction, output_dir: str) -> bool:

@@ -6,7 +6,7 @@ purchase, one without is given up; either way its estimate stays in the books.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -73,9 +73,10 @@ _JOB = (
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _BY_ID = text(_JOB + "j.id = :job_id")
 _BY_KEY = text(_JOB + "j.key = :key")
-_BY_HASH = text(
-    _JOB + "j.input_hash = :input_hash AND j.state = 'pending' AND b.account_id = :account_id "
-    "AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.job_id = j.id) ORDER BY j.id LIMIT 1"
+_NEVER_BOUGHT = text(
+    "SELECT j.id, j.input_hash, b.account_id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE j.state = 'pending' AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.job_id = j.id) "
+    "ORDER BY j.id DESC"
 )
 _LATER = text(
     "SELECT 1 FROM attempts WHERE job_id = :job_id "
@@ -157,9 +158,28 @@ def repair(
             work.leave(entry, "only its request id was written down, not its job")
     # By key first: by its inputs, a purchase may take no job that another names.
     strangers = [group for key, group in by_key.items() if not work.place(key, group)]
+    free = _never_bought(tx, {_asked(group) for group in strangers})
     for group in strangers:
-        work.place_by_inputs(group)
+        work.place_by_inputs(group, free)
     return work.done
+
+
+def _asked(group: Sequence[Entry]) -> tuple[int, str]:
+    return group[-1].account_id, group[-1].input_hash
+
+
+def _never_bought(
+    tx: Transaction, wanted: Collection[tuple[int, str]]
+) -> dict[tuple[int, str], list[int]]:
+    """Return the pending jobs without any attempt, by account and inputs, the newest first."""
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
+    if wanted:
+        options = {"yield_per": 10_000}
+        with tx.connection.execute(_NEVER_BOUGHT, execution_options=options) as rows:
+            for row in rows:
+                if (row.account_id, row.input_hash) in wanted:
+                    found[row.account_id, row.input_hash].append(row.id)
+    return found
 
 
 def _forgotten(tx: Transaction, entries: Sequence[Entry]) -> list[tuple[Entry, str | None]]:
@@ -237,13 +257,13 @@ class _Work:
             self._place_all(row.id, group)
         return row is not None
 
-    def place_by_inputs(self, group: Sequence[Entry]) -> None:
+    def place_by_inputs(
+        self, group: Sequence[Entry], free: Mapping[tuple[int, str], list[int]]
+    ) -> None:
         """Give them to a job that asks for the same, never was bought and has another key."""
-        newest = group[-1]
-        values = {"input_hash": newest.input_hash, "account_id": newest.account_id}
-        row = self._tx.row(_BY_HASH, values)
-        if row is not None:
-            self._place_all(row.id, group)
+        jobs = free.get(_asked(group))
+        if jobs:
+            self._place_all(jobs.pop(), group)
             return
         for entry in group:
             self.leave(entry, "its job is not there")

@@ -69,6 +69,9 @@ class Backend(Protocol):
     def cut(self, connection: Connection) -> None:
         """End a connection under the thread that waits for its answer."""
 
+    def bulk(self, engine: Engine) -> AbstractContextManager[None]:
+        """Let many large transactions of a writing engine follow each other."""
+
     def adding(self) -> AbstractContextManager[None]:
         """Hold the lock of those who add manifests; one at a time, others wait."""
 

@@ -224,6 +224,15 @@ class Database:
             tx.flush()
 
     @contextlib.contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Let many large transactions follow each other: more memory, fewer checkpoints."""
+        with self.translated():
+            if self._writer is None:
+                self._writer = self.backend.engine(read_only=False)
+            with self.backend.bulk(self._writer):
+                yield
+
+    @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a read-only transaction: one snapshot, never in a writer's way."""
         with self.translated(), self.connect_reader() as connection, connection.begin():

@@ -249,6 +249,10 @@ class PostgresServer:
         """
         return self.folder / "batchgen"
 
+    def bulk(self, engine: Engine) -> contextlib.AbstractContextManager[None]:
+        """Do nothing: the server is tuned by those who keep it."""
+        return contextlib.nullcontext()
+
     @contextlib.contextmanager
     def adding(self) -> Iterator[None]:
         """Hold the lock of those who add manifests, in a transaction that does nothing else.

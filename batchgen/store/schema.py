@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.domain.states import AttemptState, JobState
+from batchgen.domain.states import PAID, AttemptState, JobState
 
 metadata = MetaData(
     naming_convention={
@@ -40,6 +40,9 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 def _one_of(states: type[JobState] | type[AttemptState]) -> str:
     return "state IN ({})".format(", ".join(f"'{state}'" for state in states))
 
+
+IS_PAID = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(PAID)))
+"""The predicate of an index: queries that it serves say it in the same words."""
 
 job_database = Table(  # one row: the facts of the job database itself
     "job_database",
@@ -162,7 +165,12 @@ jobs = Table(
         sqlite_where=text("state = 'in_doubt'"),
         postgresql_where=text("state = 'in_doubt'"),
     ),
-    Index("ix_jobs_input_hash", "input_hash"),
+    Index(  # of pending ones too, a million new jobs would take a fifth longer
+        "ix_jobs_paid_inputs",
+        "input_hash",
+        sqlite_where=text(IS_PAID),
+        postgresql_where=text(IS_PAID),
+    ),
     Index("ix_jobs_position", "batch_id", "position"),
     Index("ix_jobs_name", "name_folded"),
 )

@@ -12,7 +12,20 @@ branch_labels = None
 depends_on = None
 
 
+_PAID = sa.text(
+    "state IN ('downloading', 'expired', 'in_doubt', 'running', 'submitting', 'succeeded')"
+)
+
+
 def upgrade() -> None:
+    op.drop_index("ix_jobs_input_hash", "jobs")
+    op.create_index(
+        "ix_jobs_paid_inputs",
+        "jobs",
+        ["input_hash"],
+        sqlite_where=_PAID,
+        postgresql_where=_PAID,
+    )
     op.add_column(
         "jobs", sa.Column("unfit", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
@@ -42,6 +55,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_paid_inputs", "jobs")
+    op.create_index("ix_jobs_input_hash", "jobs", ["input_hash"])
     op.drop_table("probes")
     op.drop_table("imports")
     op.drop_column("jobs", "unfit")

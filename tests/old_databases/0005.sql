@@ -236,11 +236,11 @@ INSERT INTO "workers" VALUES('w1','host',1,'0','live',1000000,1000000,1030000,NU
 CREATE INDEX ix_events_job_id ON events (job_id);
 CREATE INDEX ix_jobs_owned ON jobs (owner, id) WHERE state IN ('submitting', 'running', 'downloading');
 CREATE INDEX ix_jobs_in_doubt ON jobs (id) WHERE state = 'in_doubt';
-CREATE INDEX ix_jobs_input_hash ON jobs (input_hash);
 CREATE INDEX ix_jobs_pending ON jobs (priority, not_before_ms, id) WHERE state = 'pending';
 CREATE INDEX ix_jobs_position ON jobs (batch_id, position);
 CREATE INDEX ix_jobs_name ON jobs (name_folded);
 CREATE INDEX ix_attempts_live ON attempts (account_id, batch_id) WHERE state IN ('intent', 'accepted', 'in_doubt');
 CREATE UNIQUE INDEX ix_attempts_one_live ON attempts (job_id) WHERE state IN ('intent', 'accepted', 'in_doubt') AND NOT extra;
 CREATE INDEX ix_attempts_closed ON attempts (account_id, model, id) WHERE state IN ('succeeded', 'failed');
+CREATE INDEX ix_jobs_paid_inputs ON jobs (input_hash) WHERE state IN ('downloading', 'expired', 'in_doubt', 'running', 'submitting', 'succeeded');
 COMMIT;

@@ -68,6 +68,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
     story.do("validate", "example.yaml")
     with service(monkeypatch, Settings(faults=FAULTS)) as handle:
         jobs = write("jobs.csv", rows("a", "b", "broken", "silent", "mute", "gone", "left"))
+        story.do("plan", jobs, "--json")
         story.do("add", jobs, "--json", "--dry-run")
         story.do("add", jobs, "--json")
         story.do("add", jobs)

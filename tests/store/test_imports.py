@@ -65,7 +65,7 @@ class Looks:
             "by batch and id": reads.find(tx, "large/r1"),
             "waiting": reads.waiting(tx, store.account.id, None),
             "row ids": [additions.by_row_ids(tx, one, ["r1", "r4"]) for one in known],
-            "pending ids": [list(additions.pending_ids(tx, one)) for one in known],
+            "pending ids": [list(additions.pending(tx, one)) for one in known],
             "ids": [list(additions.ids_of_batch(tx, one)) for one in known],
         }
 
