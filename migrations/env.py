@@ -18,7 +18,7 @@ def run() -> None:
         _migrate(connection)
         return
     url = context.get_x_argument(as_dictionary=True).get("url", "sqlite:///batchgen.db")
-    with closing(Database(url)) as database, database.transaction() as tx:
+    with closing(Database(url)) as database, database.changing_schema() as tx:
         _migrate(tx.connection)
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,7 +14,7 @@ from batchgen.cli.known_models import known_models
 from batchgen.planning import Draft, Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
-from batchgen.store import by_hand, imports, upgrade
+from batchgen.store import by_hand, imports, reads, upgrade
 from batchgen.store.database import Database, chunks
 
 _PRUNED = 1_000  # jobs that are cancelled in one transaction
@@ -47,26 +47,30 @@ def command(
         is_new = not database.exists()
         if not is_new:
             upgrade.open_current(database)
-        with common.looking(database) as tx:
-            drafts = planning.draft(tx, wishes)
-            found = [planning.decide(tx, draft.prepared) for draft in drafts]
-            for plan in found:
-                planning.check_budget(plan)
-            shown = [plans.as_json(plan, tx) for plan in found] if as_json and dry_run else []
+        found: list[_Looked] = []
+        if dry_run or is_new:  # a fault makes no job database
+            found = _look(database, wishes, as_json=as_json)
         if not dry_run:
-            found, shown = _store(database, drafts, prune=prune, as_json=as_json)
+            upgrade.open_current(database)
+            with imports.adding(database):
+                if not is_new or _has_batches(database):
+                    found = _look(database, wishes, as_json=as_json)
+                for number, one in enumerate(found):
+                    if number:  # the one before may have stored some of its jobs
+                        found[number] = _decide(database, one.draft, as_json=as_json)
+                    _store(database, found[number].plan, prune=prune)
     if as_json:
         common.print_json(
             {
                 "database": database.shown,
                 "database_is_new": is_new,
                 "stored": not dry_run,
-                "manifests": shown,
+                "manifests": [one.shown for one in found],
             }
         )
         return
-    for plan in found:
-        click.echo("\n".join(plans.describe(plan, prune=prune)))
+    for one in found:
+        click.echo("\n".join(plans.describe(one.plan, prune=prune)))
     click.echo(
         "dry run: nothing was stored"
         if dry_run
@@ -75,24 +79,40 @@ def command(
     )
 
 
-def _store(
-    database: Database, drafts: Sequence[Draft], *, prune: bool, as_json: bool
-) -> tuple[list[Plan], list[dict[str, Any]]]:
-    upgrade.open_current(database)
+class _Looked(NamedTuple):
+    """A manifest, what storing it would do, and that as data if it is asked for."""
+
+    draft: Draft
+    plan: Plan
+    shown: dict[str, Any] | None
+
+
+def _look(database: Database, wishes: Sequence[Wish], *, as_json: bool) -> list[_Looked]:
+    with common.looking(database) as tx:
+        drafts = planning.draft(tx, wishes)
+    return [_decide(database, draft, as_json=as_json) for draft in drafts]
+
+
+def _decide(database: Database, draft: Draft, *, as_json: bool) -> _Looked:
+    with common.looking(database) as tx:
+        plan = (
+            planning.decide(None, draft.prepared) if tx is None else planning.decide_anew(tx, draft)
+        )
+        planning.check_budget(plan)
+        return _Looked(draft, plan, plans.as_json(plan, tx) if as_json else None)
+
+
+def _has_batches(database: Database) -> bool:
+    """Return whether somebody has stored something since there was no job database."""
+    with database.reading() as tx:
+        return bool(reads.batches(tx))
+
+
+def _store(database: Database, plan: Plan, *, prune: bool) -> None:
     draw = random.SystemRandom().randint
-    found, shown = [], []
-    with imports.adding(database):
-        for draft in drafts:
-            with database.reading() as tx:
-                plan = planning.decide_anew(tx, draft)
-                planning.check_budget(plan)
-                if as_json:
-                    shown.append(plans.as_json(plan, tx))
-            planning.store(database, plan, now_ms=wall_ms(), draw=draw)
-            if prune:
-                _cancel(database, plan.gone)
-            found.append(plan)
-    return found, shown
+    planning.store(database, plan, now_ms=wall_ms(), draw=draw)
+    if prune:
+        _cancel(database, plan.gone)
 
 
 def _cancel(database: Database, job_ids: Sequence[int]) -> None:

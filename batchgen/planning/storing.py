@@ -24,6 +24,9 @@ Step = Callable[[Transaction], None]
 _TOGETHER = 10
 """Steps of one transaction, while nobody else is at work: fewer commits are faster."""
 
+_KEYS_AFTER = 50
+"""Steps after which the keys of new jobs are stored, in their order: many at a time are faster."""
+
 SMALL = 5_000
 """Changes that are stored in one transaction, which holds others up for a tenth of a second."""
 
@@ -96,6 +99,7 @@ class _Storing:
         self.draw = draw
         self.batch = plan.batch
         self.stored = Stored(0, frozenset(), frozenset())
+        self._newest_id = 0
         self._names = _Names(plan.batch, plan.count(Verdict.NEW))
         self._keys = job_keys(plan.batch.name)
 
@@ -125,9 +129,12 @@ class _Storing:
         yield begin
         for chosen in self.plan.chosen(Verdict.RENAMED):
             yield self._step(chosen, self._rename)
-        for chosen in self.plan.chosen(Verdict.NEW):
-            yield self._new(chosen, is_counted=not is_hidden)
+        for number, chosen in enumerate(self.plan.chosen(Verdict.NEW), 1):
+            yield self._new(chosen, is_hidden=is_hidden)
+            if is_hidden and number % _KEYS_AFTER == 0:
+                yield self._index_keys
         if is_hidden:
+            yield self._index_keys
             yield finish
         changed = (Verdict.CHANGED, Verdict.REOPENED, Verdict.REPLACED)
         for chosen in self.plan.chosen(*changed):
@@ -158,10 +165,14 @@ class _Storing:
         self.batch = replace(batch, id=batch_id)
         self.stored = Stored(batch_id, frozenset(plan.gone), outside)
         self._names.begin(tx)
+        self._newest_id = additions.newest_id(tx)
 
     # New jobs.
 
-    def _new(self, chosen: Sequence[Choice], *, is_counted: bool) -> Step:
+    def _index_keys(self, tx: Transaction) -> None:
+        self._newest_id = additions.index_keys(tx, self._newest_id)
+
+    def _new(self, chosen: Sequence[Choice], *, is_hidden: bool) -> Step:
         specs = [self._placed(position, spec) for position, spec in chosen]
         seeded = [self._seeded(spec) for spec in specs]
         keys = [self._keys(spec.row_id, spec.variant_kind, spec.variant) for spec in specs]
@@ -176,7 +187,7 @@ class _Storing:
                     chosen, specs, unused, free, seeded, strict=True
                 )
             ]
-            additions.add_jobs(tx, self.batch.id, new, now_ms=self.now_ms, is_counted=is_counted)
+            additions.add_jobs(tx, self.batch.id, new, now_ms=self.now_ms, is_hidden=is_hidden)
 
         return add
 

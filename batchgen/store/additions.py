@@ -10,13 +10,13 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, TextClause, bindparam, text
+from sqlalchemy import Row, TextClause, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import JobState
 from batchgen.failpoints import failpoint
-from batchgen.store.database import Transaction, chunks
+from batchgen.store.database import Transaction, among, chunks
 from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.schema import IS_PAID
@@ -80,6 +80,7 @@ class Known(NamedTuple):
         return job_label(self.row_id, self.variant)
 
 
+OF_KEYS = "(SELECT k.job_id FROM job_keys k WHERE k.key IN :values)"
 _BATCH = f"SELECT * FROM batches b WHERE {BATCH_SHOWN} AND "
 _BY_NAME = text(_BATCH + "b.name = :name")
 _BY_ID = text(_BATCH + "b.id = :id")
@@ -90,17 +91,13 @@ _COLUMNS = (
 )
 _OF_BATCHES = " FROM jobs j JOIN batches b ON b.id = j.batch_id "
 _KNOWN = f"{_COLUMNS}{_OF_BATCHES}WHERE {SHOWN} AND "
-_BY_ROW_ID = text(_KNOWN + "j.batch_id = :batch_id AND j.row_id IN :values").bindparams(
-    bindparam("values", expanding=True)
-)
-_BY_IDS = text(_KNOWN + "j.id IN :values").bindparams(bindparam("values", expanding=True))
-_BATCH_OF_KEY = text(
-    f"SELECT j.key, b.name{_OF_BATCHES}WHERE {SHOWN} AND j.key IN :values"
-).bindparams(bindparam("values", expanding=True))
-_BY_KEY = text(_KNOWN + "j.key IN :values").bindparams(bindparam("values", expanding=True))
-_PAID_BY_HASH = text(
+_BY_ROW_ID = among(_KNOWN + "j.batch_id = :batch_id AND j.row_id IN :values")
+_BY_IDS = among(_KNOWN + "j.id IN :values")
+_BATCH_OF_KEY = among(f"SELECT j.key, b.name{_OF_BATCHES}WHERE {SHOWN} AND j.id IN {OF_KEYS}")
+_BY_KEY = among(f"{_KNOWN}j.id IN {OF_KEYS}")
+_PAID_BY_HASH = among(
     f"{_KNOWN}b.account_id = :account_id AND j.input_hash IN :values AND j.{IS_PAID} ORDER BY j.id"
-).bindparams(bindparam("values", expanding=True))
+)
 _EARLIER = text(
     f"{_COLUMNS}, a.input_hash AS paid_hash{_OF_BATCHES}JOIN attempts a ON a.job_id = j.id "
     "WHERE b.account_id = :account_id AND j.version > 1 AND a.job_version < j.version "
@@ -112,13 +109,11 @@ _PENDING = text(
 )
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
-_NAMES = text(
+_NAMES = among(
     "SELECT j.name_folded FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
-).bindparams(bindparam("values", expanding=True))
-_KEYS = text("SELECT key FROM jobs WHERE key IN :values").bindparams(
-    bindparam("values", expanding=True)
 )
+_KEYS = among("SELECT key FROM job_keys WHERE key IN :values")
 _ADD_BATCH = text(
     "INSERT INTO batches (name, account_id, model, source, columns, schemas, output_dir, "
     "name_template, budget_micros, created_ms, updated_ms) VALUES (:name, :account_id, :model, "
@@ -134,6 +129,10 @@ _RENEW_BATCH = text(
 _JOB_COLUMNS = (
     "batch_id, key, row_id, has_id, variant_kind, variant, position, model, inputs, input_hash, "
     "cells, seed, name, name_folded, est_micros, settings, state, updated_ms"
+)
+_NEWEST = text("SELECT coalesce(max(id), 0) FROM jobs")
+_INDEX_KEYS = text(
+    "INSERT INTO job_keys (key, job_id) SELECT key, id FROM jobs WHERE id > :after_id ORDER BY key"
 )
 _COPY_JOBS = f"COPY jobs ({_JOB_COLUMNS}) FROM STDIN"
 _CHANGE = text(
@@ -212,7 +211,7 @@ def by_ids(tx: Transaction, ids: Iterable[int]) -> dict[int, Known]:
     return {
         row.id: _known(row)
         for part in chunks(sorted(set(ids)), _CHUNK)
-        for row in tx.rows(_BY_IDS, {"values": list(part)})
+        for row in tx.rows(_BY_IDS, {"values": tx.listed(part)})
     }
 
 
@@ -221,7 +220,7 @@ def batches_of_keys(tx: Transaction, keys: Iterable[str]) -> dict[str, str]:
     return {
         row.key: row.name
         for part in chunks(sorted(set(keys)), _CHUNK)
-        for row in tx.rows(_BATCH_OF_KEY, {"values": list(part)})
+        for row in tx.rows(_BATCH_OF_KEY, {"values": tx.listed(part)})
     }
 
 
@@ -274,7 +273,7 @@ def taken_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> set[
     return {
         row.name_folded
         for part in chunks(sorted(set(folded)), _CHUNK)
-        for row in tx.rows(_NAMES, {"output_dir": output_dir, "values": list(part)})
+        for row in tx.rows(_NAMES, {"output_dir": output_dir, "values": tx.listed(part)})
     }
 
 
@@ -283,7 +282,7 @@ def taken_keys(tx: Transaction, keys: Iterable[str]) -> set[str]:
     return {
         row.key
         for part in chunks(sorted(set(keys)), _CHUNK)
-        for row in tx.rows(_KEYS, {"values": list(part)})
+        for row in tx.rows(_KEYS, {"values": tx.listed(part)})
     }
 
 
@@ -291,7 +290,7 @@ def _in_chunks(tx: Transaction, query: Any, values: Iterable[str], **key: Any) -
     return [
         _known(row)
         for part in chunks(sorted(set(values)), _CHUNK)
-        for row in tx.rows(query, {**key, "values": list(part)})
+        for row in tx.rows(query, {**key, "values": tx.listed(part)})
     ]
 
 
@@ -330,7 +329,7 @@ class NewJob(NamedTuple):
 
 
 def add_jobs(
-    tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int, is_counted: bool = True
+    tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int, is_hidden: bool = False
 ) -> None:
     """Store new jobs as `pending`.
 
@@ -339,8 +338,9 @@ def add_jobs(
         batch_id: Their batch.
         new: In the order of their ids to be.
         now_ms: Epoch milliseconds.
-        is_counted: Whether they count at once; those of an import do when it is finished.
+        is_hidden: Whether their keys, and their number, are stored later: those of an import.
     """
+    after_id = 0 if is_hidden else newest_id(tx)
     rows = [_values(batch_id, job, now_ms) for job in new]
     if tx.is_postgresql:
         _copy(tx, rows)
@@ -348,11 +348,23 @@ def add_jobs(
         for part in chunks(rows, _ROWS):
             tx.connection.exec_driver_sql(_insert(len(part)), tuple(chain.from_iterable(part)))
     failpoint("in-expansion")
-    if is_counted:
+    if not is_hidden:
+        index_keys(tx, after_id)
         tx.moved(batch_id, None, "pending", len(new))
 
 
-_ROWS = 200  # of one statement; a statement a row takes half as long again
+def newest_id(tx: Transaction) -> int:
+    """Return the id of the job that was stored last, hidden or not; 0 if there is none."""
+    return int(tx.value(_NEWEST))
+
+
+def index_keys(tx: Transaction, after_id: int) -> int:
+    """Store the keys of the jobs above an id; return the id of the newest job."""
+    tx.run(_INDEX_KEYS, {"after_id": after_id})
+    return newest_id(tx)
+
+
+_ROWS = 1_000  # of one statement; a statement a row takes half as long again
 
 
 @cache

@@ -72,7 +72,7 @@ _JOB = (
 # Workers go on with what is paid for meanwhile.
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _BY_ID = text(_JOB + "j.id = :job_id")
-_BY_KEY = text(_JOB + "j.key = :key")
+_BY_KEY = text(_JOB + "j.id IN (SELECT k.job_id FROM job_keys k WHERE k.key = :key)")
 _NEVER_BOUGHT = text(
     "SELECT j.id, j.input_hash, b.account_id FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE j.state = 'pending' AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.job_id = j.id) "

@@ -5,6 +5,7 @@ reader's see one snapshot and cannot write, so that looking never queues behind 
 """
 
 import contextlib
+import json
 import re
 import sqlite3
 import time
@@ -60,6 +61,17 @@ def locking(query: str, *, of: str = "", skip_locked: bool = False) -> ByDialect
     return ByDialect(text(query), text(query + lock))
 
 
+def among(query: str) -> ByDialect:
+    """Return a query with `IN :values`, whose values come as one parameter: `Transaction.listed`.
+
+    One parameter each would have a statement compiled anew for every number of them.
+    """
+    return ByDialect(
+        text(query.replace("IN :values", "IN (SELECT value FROM json_each(:values))")),
+        text(query.replace("IN :values", "= ANY(:values)")),
+    )
+
+
 class Transaction:
     """One open transaction, and the counters that its commit will move."""
 
@@ -79,6 +91,11 @@ class Transaction:
         if isinstance(statement, ByDialect):
             return statement.postgresql if self.is_postgresql else statement.sqlite
         return statement
+
+    def listed(self, values: Iterable[int] | Iterable[str]) -> Any:
+        """Return values as the parameter of a query that `among` made."""
+        found = list(values)
+        return found if self.is_postgresql else json.dumps(found, ensure_ascii=False)
 
     def run(self, statement: Statement, values: Mapping[str, Any] | None = None) -> int:
         """Execute one statement; return how many rows it changed."""
@@ -222,6 +239,30 @@ class Database:
             tx = Transaction(connection)
             yield tx
             tx.flush()
+
+    @contextlib.contextmanager
+    def changing_schema(self) -> Iterator[Transaction]:
+        """Open a writing transaction in which tables may be copied and dropped."""
+        if self.path is None:
+            with self.transaction() as tx:
+                yield tx
+            return
+        with self.translated(), self.connect_writer() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            raw.execute(
+                "PRAGMA foreign_keys = OFF"
+            )  # else a dropped table takes others' rows along
+            try:
+                with connection.begin():
+                    tx = Transaction(connection)
+                    yield tx
+                    tx.flush()
+                    if tx.rows(text("PRAGMA foreign_key_check")):
+                        raise StoreError(
+                            f"{self.shown}: the schema cannot be changed: rows are lost"
+                        )
+            finally:
+                raw.execute("PRAGMA foreign_keys = ON")
 
     @contextlib.contextmanager
     def bulk(self) -> Iterator[None]:

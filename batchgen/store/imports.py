@@ -31,10 +31,9 @@ _BEGIN = text(
 )
 _FINISH = text("DELETE FROM imports WHERE id = :id")
 _OPEN = text("SELECT id, batch_id, batch_is_new, after_job_id FROM imports")
-_REMOVE = text(
-    "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = :batch_id "
-    "AND id > :after_job_id ORDER BY id DESC LIMIT :count)"
-)
+_LAST = "FROM jobs WHERE batch_id = :batch_id AND id > :after_job_id ORDER BY id DESC LIMIT :count"
+_REMOVE_KEYS = text(f"DELETE FROM job_keys WHERE key IN (SELECT key {_LAST})")
+_REMOVE = text(f"DELETE FROM jobs WHERE id IN (SELECT id {_LAST})")
 _REMOVE_BATCH = text("DELETE FROM batches WHERE id = :batch_id")
 
 
@@ -74,6 +73,7 @@ def remove_dead(database: Database) -> int:
         gone = _REMOVED
         while gone == _REMOVED:
             with database.transaction() as tx:
+                tx.run(_REMOVE_KEYS, values)
                 gone = tx.run(_REMOVE, values)
             removed += gone
             time.sleep(PAUSE_S if gone == _REMOVED else 0)

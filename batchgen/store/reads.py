@@ -135,16 +135,15 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
 
 _FIND = text(
     "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    f"WHERE {SHOWN} AND (j.key = :said OR j.row_id = :said "
+    f"WHERE {SHOWN} AND (j.row_id = :said "
     "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
     "OR b.name || '/' || j.row_id = :said "
     "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
     "ORDER BY j.batch_id, j.position, j.id"
 )
-_FIND_KEY = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.key = :said")
-_FIND_PREFIX = text(
-    f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.key >= :said AND j.key < :beyond LIMIT 2"
-)
+_OF_KEY = f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} AND "
+_FIND_KEY = text(f"{_OF_KEY}k.key = :said")
+_FIND_PREFIX = text(f"{_OF_KEY}k.key >= :said AND k.key < :beyond LIMIT 2")
 
 
 def find(tx: Transaction, said: str) -> list[int]:

@@ -108,7 +108,7 @@ jobs = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("batch_id", ForeignKey("batches.id"), nullable=False),
-    Column("key", Text, nullable=False, unique=True),
+    Column("key", Text, nullable=False),  # unique by `job_keys`
     Column("row_id", Text, nullable=False),
     Column("has_id", Boolean, nullable=False),
     Column("variant_kind", Text, nullable=False),  # "" | seed | take
@@ -173,6 +173,16 @@ jobs = Table(
     ),
     Index("ix_jobs_position", "batch_id", "position"),
     Index("ix_jobs_name", "name_folded"),
+)
+
+# Keys are random: an index of `jobs` would be written all over with every few new rows. Here a
+# large manifest's are stored in their own order, many at a time.
+job_keys = Table(
+    "job_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 _LIVE = "state IN ('intent', 'accepted', 'in_doubt')"

@@ -142,7 +142,7 @@ def upgrade(database: Database, revision: str = "head") -> Path | None:
         copy = database.path.with_name(f"{database.path.name}.before-{found}")
         back_up(database.path, copy)
     failpoint("in-migration")
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         _lock_schema(tx)
         _refuse_living(tx, database)  # one may have come while this waited
         command.upgrade(_config(tx.connection), revision)

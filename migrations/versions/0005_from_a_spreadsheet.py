@@ -3,6 +3,9 @@
 Revision: 0005, after 0004
 """
 
+import re
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -17,6 +20,31 @@ _PAID = sa.text(
 )
 
 
+_UNIQUE_KEY = ', CONSTRAINT uq_jobs_key UNIQUE ("key")'
+
+
+def _rebuild(change: Callable[[str], str]) -> None:
+    """Copy the table `jobs` of a file to one with another definition, as SQLite must."""
+    connection = op.get_bind()
+    master = "SELECT sql FROM sqlite_master WHERE tbl_name = 'jobs' AND type = '{}' AND sql <> ''"
+    [definition] = connection.execute(sa.text(master.format("table"))).scalars()
+    indices = connection.execute(sa.text(master.format("index"))).scalars().all()
+    _, _, body = definition.partition("(")
+    op.execute(f"CREATE TABLE new_jobs ({change(body)}")
+    op.execute("INSERT INTO new_jobs SELECT * FROM jobs")
+    op.execute("DROP TABLE jobs")
+    op.execute("ALTER TABLE new_jobs RENAME TO jobs")
+    for index in indices:
+        op.execute(index)
+
+
+def _without_unique_key(body: str) -> str:
+    changed, count = re.subn(r',\s*CONSTRAINT uq_jobs_key UNIQUE \("?key"?\)', "", body)
+    if count != 1:
+        raise ValueError(f"the table jobs is not as it was made: {body}")
+    return changed
+
+
 def upgrade() -> None:
     op.drop_index("ix_jobs_input_hash", "jobs")
     op.create_index(
@@ -29,6 +57,18 @@ def upgrade() -> None:
     op.add_column(
         "jobs", sa.Column("unfit", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
+    if op.get_bind().dialect.name == "sqlite":
+        _rebuild(_without_unique_key)
+    else:
+        op.drop_constraint("uq_jobs_key", "jobs")
+    op.create_table(
+        "job_keys",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_job_keys")),
+        sqlite_with_rowid=False,
+    )
+    op.execute("INSERT INTO job_keys SELECT key, id FROM jobs ORDER BY key")
     op.create_table(
         "imports",
         sa.Column("id", sa.Text(), nullable=False),
@@ -60,3 +100,8 @@ def downgrade() -> None:
     op.drop_table("probes")
     op.drop_table("imports")
     op.drop_column("jobs", "unfit")
+    op.drop_table("job_keys")
+    if op.get_bind().dialect.name == "sqlite":
+        _rebuild(lambda body: body.rstrip().removesuffix(")").rstrip() + _UNIQUE_KEY + ")")
+    else:
+        op.create_unique_constraint("uq_jobs_key", "jobs", ["key"])

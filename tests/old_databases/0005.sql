@@ -128,7 +128,24 @@ CREATE TABLE job_database (
 	CONSTRAINT pk_job_database PRIMARY KEY (id)
 );
 INSERT INTO "job_database" VALUES('60c5590f72eef292',NULL,'',NULL,NULL);
-CREATE TABLE jobs (
+CREATE TABLE job_keys (
+	"key" TEXT NOT NULL, 
+	job_id BIGINT NOT NULL, 
+	CONSTRAINT pk_job_keys PRIMARY KEY ("key")
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "job_keys" VALUES('j000001',1);
+INSERT INTO "job_keys" VALUES('j000002',2);
+INSERT INTO "job_keys" VALUES('j000003',3);
+INSERT INTO "job_keys" VALUES('j000004',4);
+INSERT INTO "job_keys" VALUES('j000005',5);
+INSERT INTO "job_keys" VALUES('j000006',6);
+INSERT INTO "job_keys" VALUES('j000007',7);
+INSERT INTO "job_keys" VALUES('j000008',8);
+INSERT INTO "job_keys" VALUES('j000009',9);
+CREATE TABLE "jobs" (
 	id INTEGER NOT NULL, 
 	batch_id INTEGER NOT NULL, 
 	"key" TEXT NOT NULL, 
@@ -165,8 +182,7 @@ CREATE TABLE jobs (
 	CONSTRAINT pk_jobs PRIMARY KEY (id), 
 	CONSTRAINT uq_jobs_batch_id_row_id_variant_kind_variant UNIQUE (batch_id, row_id, variant_kind, variant), 
 	CONSTRAINT ck_jobs_state CHECK (state IN ('pending', 'submitting', 'running', 'downloading', 'succeeded', 'failed', 'cancelled', 'in_doubt', 'expired')), 
-	CONSTRAINT fk_jobs_batch_id FOREIGN KEY(batch_id) REFERENCES batches (id), 
-	CONSTRAINT uq_jobs_key UNIQUE ("key")
+	CONSTRAINT fk_jobs_batch_id FOREIGN KEY(batch_id) REFERENCES batches (id)
 );
 INSERT INTO "jobs" VALUES(1,1,'j000001','pending',1,'','',0,1,'runwayml/runway-gen-4/turbo/image-to-video','{"promptText":"pending","promptImage":"https://images.example.com/a.jpg"}','hash-pending','{"id":"pending"}',NULL,'1/pending.mp4','1/pending.mp4',0,0,250000,'pending',NULL,1,NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,'later',1000000,NULL,'{"duration":10}',0,0);
 INSERT INTO "jobs" VALUES(2,1,'j000002','submitting',1,'','',1,1,'runwayml/runway-gen-4/turbo/image-to-video','{"promptText":"submitting","promptImage":"https://images.example.com/a.jpg"}','hash-submitting','{"id":"submitting"}',NULL,'1/submitting.mp4','1/submitting.mp4',0,0,250000,'submitting','w1',1,NULL,'a000011',0,NULL,NULL,NULL,NULL,NULL,NULL,1000000,NULL,'{"duration":10}',0,0);
@@ -234,13 +250,13 @@ CREATE TABLE workers (
 );
 INSERT INTO "workers" VALUES('w1','host',1,'0','live',1000000,1000000,1030000,NULL);
 CREATE INDEX ix_events_job_id ON events (job_id);
+CREATE INDEX ix_attempts_live ON attempts (account_id, batch_id) WHERE state IN ('intent', 'accepted', 'in_doubt');
+CREATE UNIQUE INDEX ix_attempts_one_live ON attempts (job_id) WHERE state IN ('intent', 'accepted', 'in_doubt') AND NOT extra;
+CREATE INDEX ix_attempts_closed ON attempts (account_id, model, id) WHERE state IN ('succeeded', 'failed');
 CREATE INDEX ix_jobs_owned ON jobs (owner, id) WHERE state IN ('submitting', 'running', 'downloading');
 CREATE INDEX ix_jobs_in_doubt ON jobs (id) WHERE state = 'in_doubt';
 CREATE INDEX ix_jobs_pending ON jobs (priority, not_before_ms, id) WHERE state = 'pending';
 CREATE INDEX ix_jobs_position ON jobs (batch_id, position);
 CREATE INDEX ix_jobs_name ON jobs (name_folded);
-CREATE INDEX ix_attempts_live ON attempts (account_id, batch_id) WHERE state IN ('intent', 'accepted', 'in_doubt');
-CREATE UNIQUE INDEX ix_attempts_one_live ON attempts (job_id) WHERE state IN ('intent', 'accepted', 'in_doubt') AND NOT extra;
-CREATE INDEX ix_attempts_closed ON attempts (account_id, model, id) WHERE state IN ('succeeded', 'failed');
 CREATE INDEX ix_jobs_paid_inputs ON jobs (input_hash) WHERE state IN ('downloading', 'expired', 'in_doubt', 'running', 'submitting', 'succeeded');
 COMMIT;
