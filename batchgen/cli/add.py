@@ -1,5 +1,6 @@
 """`batchgen add`: store the jobs of manifests, to be run later."""
 
+import gc
 import random
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,6 +18,7 @@ from batchgen.settings import database_url
 from batchgen.store import by_hand, imports, reads, upgrade
 from batchgen.store.database import Database, chunks
 
+_GARBAGE = 500_000
 _PRUNED = 1_000  # jobs that are cancelled in one transaction
 
 
@@ -41,6 +43,7 @@ def command(
 
     Rows that are known already are not stored twice.
     """
+    gc.set_threshold(_GARBAGE)  # millions of short tuples, and none in a circle
     models = known_models()
     wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:

@@ -143,8 +143,10 @@ def job_keys(batch: str) -> KeyMaker:
         f"[{json.dumps(batch, ensure_ascii=False)}, ".encode("utf-8", "surrogatepass")
     )
 
+    is_plain = _PLAIN.fullmatch
+
     def key_of(row_id: str, variant_kind: str, variant: str, *, salt: int = 0) -> str:
-        if salt or not _PLAIN.fullmatch(row_id) or not _PLAIN.fullmatch(variant):
+        if salt or not is_plain(row_id) or (variant and not is_plain(variant)):
             return job_key(batch, row_id, variant_kind, variant, salt=salt)
         digest = begun.copy()
         digest.update(f'"{row_id}", "{variant_kind}", "{variant}", 0]'.encode())

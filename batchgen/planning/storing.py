@@ -1,6 +1,7 @@
 """Store a plan: in one transaction if it is small, else in many, hidden until the last."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ from batchgen.store.database import Database, Transaction
 
 Draw = Callable[[int, int], int]
 Step = Callable[[Transaction], None]
+
+_SWITCH_S = 0.0005
+"""How long the thread that prepares a step lets the one wait that comes back from the database."""
 
 _TOGETHER = 10
 """Steps of one transaction, while nobody else is at work: fewer commits are faster."""
@@ -75,11 +79,16 @@ def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
 
 def _ahead(steps: Iterator[Step]) -> Iterator[Step]:
     """Yield steps, the next of which is being prepared while one is done."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, steps, None)
-        while (step := following.result()) is not None:
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        with ThreadPoolExecutor(1) as pool:
             following = pool.submit(next, steps, None)
-            yield step
+            while (step := following.result()) is not None:
+                following = pool.submit(next, steps, None)
+                yield step
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def store_in(tx: Transaction, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
@@ -173,13 +182,16 @@ class _Storing:
         self._newest_id = additions.index_keys(tx, self._newest_id)
 
     def _new(self, chosen: Sequence[Choice], *, is_hidden: bool) -> Step:
-        specs = [self._placed(position, spec) for position, spec in chosen]
+        specs = [spec for _, spec in chosen]
+        if self.plan.row_ids:
+            specs = [self._placed(*one) for one in chosen]
         seeded = [self._seeded(spec) for spec in specs]
         keys = [self._keys(spec.row_id, spec.variant_kind, spec.variant) for spec in specs]
         wanted = [self._names.wanted(spec.row_id, spec.variant) for spec in specs]
+        doubtful = self._names.doubtful(wanted)
 
         def add(tx: Transaction) -> None:
-            free = self._names.reserve(tx, wanted)
+            free = self._names.reserve(tx, wanted, doubtful)
             unused = self._unused(tx, specs, keys)
             new = [
                 NewJob(spec, key, *name, position, *inputs)
@@ -252,7 +264,7 @@ class _Storing:
             old = self._names.wanted(known.row_id, known.variant)
             new = self._names.wanted(spec.row_id, spec.variant)
             if old != new:
-                [free] = self._names.reserve(tx, [new])
+                [free] = self._names.reserve(tx, [new], [new[1]])
                 found.append((known.id, *free))
         return found
 
@@ -287,7 +299,8 @@ class _Storing:
     def _version_name(self, tx: Transaction, known: Known) -> tuple[str, str]:
         base = self._names.wanted(known.row_id, known.variant)[0]
         name = names.versioned(base, known.version + 1)
-        [free] = self._names.reserve(tx, [(name, names.folded(name))])
+        folded = names.folded(name)
+        [free] = self._names.reserve(tx, [(name, folded)], [folded])
         return free
 
     def _follow(self, tx: Transaction, items: list[Item]) -> None:
@@ -338,7 +351,8 @@ class _Names:
         size = max(16, (64 * count).bit_length())
         self._bits = bytearray(1 << max(0, size - 3))
         self._mask = (1 << size) - 1
-        self._others = True
+        self._others = True  # has the folder other jobs than those of this import
+        self._numbered = False
 
     def begin(self, tx: Transaction) -> None:
         """Look whether the folder is used by anything that is stored already."""
@@ -349,13 +363,27 @@ class _Names:
         name = self._render(row_id, variant)
         return name, name.lower() if name.isascii() else names.folded(name)
 
+    def doubtful(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
+        """Return which of these names, folded, may be taken; the others surely are not."""
+        return [folded for _, folded in wanted if self._may_be_taken(folded)]
+
     def reserve(
-        self, tx: Transaction, wanted: Sequence[tuple[str, str]]
+        self, tx: Transaction, wanted: Sequence[tuple[str, str]], doubtful: Sequence[str]
     ) -> Sequence[tuple[str, str]]:
-        """Return these names, and others instead of those that are taken."""
-        doubtful = [pair[1] for pair in wanted if self._may_be_taken(pair[1])]
-        taken = self._taken(tx, doubtful)
-        found, mine = [], set()
+        """Return these names, and others instead of those that are taken.
+
+        Args:
+            tx: Sees what is stored.
+            wanted: Names, and their folded forms.
+            doubtful: Of them, in order, those that may be taken.
+        """
+        # One that was numbered may have the name of one whose step was prepared by then.
+        must_look = self._others or self._numbered
+        taken = self._taken(tx, [folded for _, folded in wanted] if must_look else doubtful)
+        if not doubtful and not taken:
+            return wanted
+        found: list[tuple[str, str]] = []
+        mine: set[str] = set()
         for name, folded in wanted:
             free, key, number = name, folded, 2
             while key in taken or key in mine:
@@ -363,7 +391,7 @@ class _Names:
                 key = names.folded(free)
                 taken |= self._taken(tx, [key])
             mine.add(key)
-            self._may_be_taken(key)
+            self._numbered = self._numbered or key != folded
             found.append((free, key))
         return found
 
@@ -375,7 +403,7 @@ class _Names:
         place, flag = bit >> 3, 1 << (bit & 7)
         was = self._bits[place] & flag
         self._bits[place] |= flag
-        return self._others or bool(was)
+        return bool(was)
 
 
 def clips_folder(root: Path, output_dir: str) -> Path:

@@ -23,7 +23,7 @@ _NETWORK = frozenset(
 
 
 _CACHE_KIB, _LOG_PAGES = 2_000, 1_000  # SQLite's own defaults
-_BULK_CACHE_KIB, _BULK_LOG_PAGES = 40_000, 16_000
+_BULK_CACHE_KIB, _BULK_LOG_PAGES = 24_000, 16_000
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a statement waits for another program's lock before it fails."""

@@ -9,6 +9,7 @@ from batchgen.domain.identity import (
     canonical,
     input_hash,
     job_key,
+    job_keys,
     settings_of,
     unsigned_url,
 )
@@ -202,3 +203,15 @@ CHOICES = {
 )
 def test_settings_are_what_decides_price_and_time(inputs: dict[str, Any], expected: str) -> None:
     assert settings_of(inputs, CHOICES, seed="seed") == expected
+
+
+_NAMES = st.text(max_size=12) | st.text(alphabet='abc0_-. "\\\n', max_size=12)
+
+
+@given(batch=_NAMES, row_id=_NAMES, variant=_NAMES, salt=st.integers(0, 2))
+def test_many_keys_are_made_as_one_is(batch: str, row_id: str, variant: str, salt: int) -> None:
+    key_of = job_keys(batch)
+
+    assert key_of(row_id, "seed", variant, salt=salt) == job_key(
+        batch, row_id, "seed", variant, salt=salt
+    )

@@ -13,6 +13,7 @@ from batchgen.downloads.names import (
     folded,
     numbered,
     render_name,
+    renderer,
     safe_component,
     safe_path,
     versioned,
@@ -147,3 +148,33 @@ def test_a_numbered_name_is_as_safe_as_the_name(text: str, number: int) -> None:
 @given(text=ANY_TEXT)
 def test_folding_twice_changes_nothing(text: str) -> None:
     assert folded(folded(text)) == folded(text)
+
+
+_PARTS = st.sampled_from(
+    ["{batch}", "{id}", "{variant}", "-", "_", ".", "/", "COM", " ", "v", "\u0301", "é", "{id}"]
+)
+_TEMPLATES = st.just(DEFAULT_TEMPLATE) | st.lists(_PARTS, min_size=1, max_size=6).map(
+    lambda parts: "".join([*parts, "{id}.{ext}"])
+)
+_IDS = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9_-]{0,60}", fullmatch=True),
+    st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    st.sampled_from(
+        ["con-", "com1", "aux-1", "nul", "a-1", "x_jpg", "lpt-9", "-a", "a--", "com-1"]
+    ),
+    st.text(min_size=1, max_size=8),
+)
+
+
+@given(
+    template=_TEMPLATES,
+    batch=_IDS,
+    row_id=_IDS,
+    variant=st.sampled_from(["", "1", "77"]),
+)
+def test_many_names_are_made_as_one_is(
+    template: str, batch: str, row_id: str, variant: str
+) -> None:
+    render = renderer(template, batch=batch)
+
+    assert render(row_id, variant) == render_name(template, batch=batch, id=row_id, variant=variant)

@@ -457,7 +457,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert len(content) == clip["size_bytes"]
 
 
-_TABLES = "accounts, batches, workers, jobs, attempts, spending, counters, sessions, events"
+_TABLES = (
+    "accounts, batches, workers, jobs, job_keys, attempts, spending, counters, sessions, events"
+)
 
 
 def _is_thorough() -> bool:
