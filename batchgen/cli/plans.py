@@ -95,12 +95,12 @@ def as_json(plan: Plan, tx: Transaction | None) -> dict[str, Any]:
         tx: Sees what it was decided by; None if there is no job database yet.
     """
     batch, wish, found = plan.batch, plan.prepared.wish, plan.estimate
-    named: dict[Verdict, list[dict[str, Any]]] = {verdict: [] for verdict in _WORDS}
+    listed: dict[Verdict, list[dict[str, Any]]] = {verdict: [] for verdict in _WORDS}
     for item in plan.items(tx, *_WORDS):
-        named[item.verdict].append(_item_json(item))
+        listed[item.verdict].append(_item_json(item))
     gone = {} if tx is None else additions.by_ids(tx, plan.gone)
     return {
-        "manifest": wish.path,
+        "manifest": named(wish.path),
         "batch": batch.name,
         "batch_is_new": batch.id == 0,
         "account": wish.account,
@@ -110,11 +110,11 @@ def as_json(plan: Plan, tx: Transaction | None) -> dict[str, Any]:
         "jobs": plan.prepared.count,
         "counts": {
             "new": plan.count(Verdict.NEW),
-            **{word(verdict): len(items) for verdict, items in named.items()},
+            **{word(verdict): len(items) for verdict, items in listed.items()},
             "unchanged": plan.count(Verdict.UNCHANGED),
             "gone": len(plan.gone),
         },
-        **{word(verdict): items for verdict, items in named.items()},
+        **{word(verdict): items for verdict, items in listed.items()},
         "gone": [
             {"key": job.key, "id": job.row_id, "variant": job.variant, "state": str(job.state)}
             for job in (gone[job_id] for job_id in plan.gone)

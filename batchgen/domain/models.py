@@ -23,7 +23,9 @@ _LONGEST_TITLE = 200
 _LONGEST_NOTE = 1000
 _ID = re.compile(r"[A-Za-z0-9._~:@+,=-]+(?:/[A-Za-z0-9._~:@+,=-]+)*")
 _MEDIA = re.compile(r"(image|video|audio)_uris?")
-_FRIENDLY = ("prompt", "image", "image_url")
+FRIENDLY = ("prompt", "image", "image_url")
+"""Names that people give to the inputs of any model."""
+
 _PROMPTS = ("promptText", "prompt_text", "text_prompt", "text")
 HOUSE_TYPES = {"float": "number", "int": "integer", "double": "number", "bool": "boolean"}
 """Types of the service's dialect, and what JSON Schema calls them."""
@@ -252,7 +254,7 @@ def aliases_of(schema: Schema, media: Mapping[str, str]) -> dict[str, str]:
     required = [name for name in images if name in _listed(schema.get("required"))]
     prompt = texts[0] if len(texts) == 1 else None
     image = required[0] if required else images[0] if len(images) == 1 else None
-    wanted = dict(zip(_FRIENDLY, (prompt, image, image), strict=True))
+    wanted = dict(zip(FRIENDLY, (prompt, image, image), strict=True))
     return {
         alias: name
         for alias, name in wanted.items()
@@ -262,7 +264,7 @@ def aliases_of(schema: Schema, media: Mapping[str, str]) -> dict[str, str]:
 
 def friendly_name(name: str, aliases: Mapping[str, str]) -> str:
     """Return the name that people use for an input: its first alias, unless its own is as good."""
-    if name in _FRIENDLY:
+    if name in FRIENDLY:
         return name
     return next((alias for alias, target in aliases.items() if target == name), name)
 

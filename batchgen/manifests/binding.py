@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from batchgen.domain.columns import RESULT_COLUMNS
-from batchgen.domain.models import friendly_name
+from batchgen.domain.models import FRIENDLY, friendly_name
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS, Row
 from batchgen.manifests.names import fold, nearly, suggestion
 from batchgen.manifests.schemas import Path
@@ -39,6 +39,7 @@ class Binding:
         pairs: The columns of a table that are inputs.
         input_columns: Their names.
         missing: Required inputs that a row may lack.
+        idle: Columns of a table that are called as an input, which this model does not have.
     """
 
     def __init__(self, form: Form) -> None:
@@ -47,6 +48,7 @@ class Binding:
         self.pairs: tuple[Pair, ...] = ()
         self.input_columns: frozenset[str] = frozenset()
         self.missing = form.required
+        self.idle: tuple[str, ...] = ()
         self._columns: dict[str, Target] = {}
         self._keys: dict[str, Target] = {}
         self._carried: dict[str, str] = {}
@@ -63,6 +65,7 @@ class Binding:
                 faults.append((column, target.problem))
             if target.pair:
                 pairs.append(target.pair)
+        self.idle = tuple(filter(self.is_idle, columns))
         present = {pair.path[0] for pair in pairs}
         for name in self.form.required:
             if name not in present:
@@ -88,6 +91,10 @@ class Binding:
         if row.defaulted or row.carried:
             pairs = self._without_overruled(row, pairs)
         return pairs, faults
+
+    def is_idle(self, column: str) -> bool:
+        """Return whether a column is called as an input that this model does not have."""
+        return column.strip() in FRIENDLY and self.of_column(column) == _CARRIED
 
     def of_column(self, column: str) -> Target:
         """Return what a table's column is for."""

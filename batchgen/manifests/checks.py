@@ -310,6 +310,7 @@ class _Checker:
         if bound is None:
             self.count += 1
             return
+        _refuse_idle(row, bound, report)
         pairs = self._pairs(row, bound, report)
         inputs = _typed(row, pairs, report)
         self._validate(inputs, bound, pairs, report, row)
@@ -621,6 +622,17 @@ def _size(row: Row) -> int:
         return len("".join(row.cells.values()))
     except TypeError:  # not all are texts
         return len(str(row.cells))
+
+
+def _refuse_idle(row: Row, bound: Binding, report: Report) -> None:
+    """Tell of a prompt or an image that would be carried along, and never sent."""
+    for name in (*bound.idle, *filter(bound.is_idle, row.carried)):
+        if not is_blank(row.cells.get(name)):
+            message = (
+                f"{bound.form.model.id} has no such input, and would not get it: leave the cell "
+                f"empty, or call the column `{META}{name.strip()}`"
+            )
+            report(name, message)
 
 
 def _typed(row: Row, pairs: Sequence[Pair], report: Report) -> dict[str, Any]:

@@ -127,6 +127,7 @@ class PlainRows:
             schema.keys() <= _WHOLE_SCHEMA | _SAYS_NOTHING
             and all(len(path) == 1 and path[0] in bound.form.properties for path in targets)
             and len(set(targets)) == len(targets)
+            and not bound.idle
         )
         return cls(bound, columns, use_keys=use_keys) if is_simple else None
 

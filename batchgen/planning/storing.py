@@ -14,6 +14,7 @@ from batchgen.domain.identity import job_keys
 from batchgen.domain.jobs import JobSpec, encoded
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
+from batchgen.failpoints import failpoint
 from batchgen.planning.plan import Choice, Item, Plan, Verdict
 from batchgen.store import accounts, additions, imports, workers
 from batchgen.store.additions import Batch, Change, Known, NewJob
@@ -72,6 +73,7 @@ def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
                 first(tx)
                 for step in islice(steps, _TOGETHER - 1 if is_alone else 0):
                     step(tx)
+            failpoint("in-import")
             if not is_alone:
                 time.sleep(imports.PAUSE_S)
     return storing.stored

@@ -17,6 +17,7 @@ from runs import Place, rows_of
 import batchgen
 from batchgen import failpoints
 from batchgen.failpoints import POINTS
+from batchgen.planning import storing
 
 TESTS = Path(__file__).parents[1]
 KILLED = -signal.SIGKILL
@@ -137,6 +138,34 @@ def test_a_death_while_jobs_are_added_stores_none(place: Place) -> None:
     place.check_books()
 
 
+def test_a_death_while_a_large_manifest_is_added_stores_none(place: Place) -> None:
+    count = 5 * storing.SMALL
+    place.write(rows_of(3))
+    assert place.start("add", "jobs.csv", "--db", str(place.db)).wait().code == 0
+    place.write(rows_of(count))
+    add = ("add", "jobs.csv", "--db", str(place.db))
+
+    killed = place.start(*add, env={"BATCHGEN_FAILPOINT": "in-import=kill"}).wait()
+    hidden = place.query("SELECT count(*) AS n FROM jobs")[0]["n"]
+    shown = [
+        place.start(*words, "--db", str(place.db)).wait()
+        for words in (
+            ("status", "--json"),
+            ("export", "-o", "out.csv"),
+            ("run", "-y", "--limit", "0"),
+        )
+    ]
+    again = place.start(*add).wait()
+
+    assert [killed.code, again.code] == [KILLED, 0], again.err
+    assert 3 < hidden < count
+    assert '"pending": 3' in shown[0].out
+    assert len(place.export()) == 3
+    assert place.states() == {"pending": count}
+    assert place.query("SELECT count(*) AS n FROM job_keys")[0]["n"] == count
+    place.check_books()
+
+
 @pytest.mark.parametrize(("nth", "action"), [(1, "kill"), (2, "kill"), (2, "raise")])
 def test_a_death_in_an_upgrade_leaves_a_whole_database(place: Place, nth: int, action: str) -> None:
     with closing(sqlite3.connect(place.db)) as connection:
@@ -183,7 +212,7 @@ def test_every_point_is_in_the_table_in_the_documents_and_crashed_at() -> None:
 
     assert passed == set(POINTS)
     assert described == list(POINTS)
-    assert {*CRASHES, "in-migration"} == set(POINTS)
+    assert {*CRASHES, "in-migration", "in-import"} == set(POINTS)
 
 
 @pytest.mark.parametrize(

@@ -334,3 +334,21 @@ def test_the_schema_of_a_manifest_agrees_with_the_checks(model: str) -> None:
                 assert not validator.is_valid({"model": model, "jobs": [row]}) or (
                     "UTF-16" in message  # the schema counts an emoji once
                 ), row
+
+
+FLUX = "blackforestlabs/flux-3/text-to-video"
+
+
+def test_an_image_for_a_model_that_takes_none_is_a_fault_where_there_is_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"prompt,image,model\na boat,{IMAGE},\na fox,,{FLUX}\na heron,{IMAGE},{FLUX}\n")
+    carried = tmp_path / "carried.csv"
+    carried.write_text(f"prompt,meta.image,model\na heron,{IMAGE},{FLUX}\n")
+
+    [fault] = faults_of(path)
+
+    assert fault.startswith("jobs.csv:4: image: ")
+    assert "meta.image" in fault
+    assert len(specs_of(carried)) == 1
