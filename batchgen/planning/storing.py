@@ -51,7 +51,14 @@ class Stored:
     outside: frozenset[int]
 
 
-def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
+def store(
+    database: Database,
+    plan: Plan,
+    *,
+    now_ms: int,
+    draw: Draw,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Stored:
     """Store a plan; the caller has shown it to the user, and holds the lock of `imports.adding`.
 
     Args:
@@ -59,6 +66,7 @@ def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
         plan: Decided under the same lock.
         now_ms: Epoch milliseconds.
         draw: Returns a random integer between two bounds, both included.
+        sleep: Waits so many seconds, for others to write.
     """
     storing = _Storing(plan, now_ms=now_ms, draw=draw)
     if storing.size <= SMALL:
@@ -75,7 +83,7 @@ def store(database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
                     step(tx)
             failpoint("in-import")
             if not is_alone:
-                time.sleep(imports.PAUSE_S)
+                sleep(imports.PAUSE_S)
     return storing.stored
 
 

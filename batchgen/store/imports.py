@@ -6,9 +6,8 @@ order and by imports only, so all jobs above a mark are hidden.
 """
 
 import contextlib
-import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import text
 
@@ -38,7 +37,7 @@ _REMOVE_BATCH = text("DELETE FROM batches WHERE id = :batch_id")
 
 
 @contextlib.contextmanager
-def adding(database: Database) -> Iterator[None]:
+def adding(database: Database, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
     """Be the only one who compares and stores manifests, and remove what a dead one left.
 
     Others wait here for as long as it takes.
@@ -47,13 +46,13 @@ def adding(database: Database) -> Iterator[None]:
         StoreError: If the job database cannot be used.
     """
     with database.translated(), database.backend.adding():
-        remove_dead(database)
+        remove_dead(database, sleep=sleep)
         yield
 
 
 def begin(tx: Transaction, batch_id: int, *, is_new: bool, now_ms: int) -> str:
     """Hide the jobs that are stored from now on, and the batch if it is new; return an id."""
-    import_id = secrets.token_hex(8)
+    import_id = f"{batch_id}-{now_ms}"
     tx.run(_BEGIN, {"id": import_id, "batch_id": batch_id, "is_new": is_new, "now_ms": now_ms})
     return import_id
 
@@ -63,7 +62,7 @@ def finish(tx: Transaction, import_id: str) -> None:
     tx.run(_FINISH, {"id": import_id})
 
 
-def remove_dead(database: Database) -> int:
+def remove_dead(database: Database, *, sleep: Callable[[float], None]) -> int:
     """Remove what imports stored that never ended, under the lock; return how many jobs."""
     removed = 0
     with database.transaction() as tx:
@@ -76,7 +75,8 @@ def remove_dead(database: Database) -> int:
                 tx.run(_REMOVE_KEYS, values)
                 gone = tx.run(_REMOVE, values)
             removed += gone
-            time.sleep(PAUSE_S if gone == _REMOVED else 0)
+            if gone == _REMOVED:
+                sleep(PAUSE_S)
         with database.transaction() as tx:
             tx.run(_FINISH, {"id": one.id})
             if one.batch_is_new:

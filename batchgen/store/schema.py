@@ -262,7 +262,7 @@ prices = Table(  # what the service's catalog said last
 imports = Table(  # a large manifest while it is stored, in many transactions
     "imports",
     metadata,
-    Column("id", Text, primary_key=True),  # random
+    Column("id", Text, primary_key=True),
     Column("batch_id", ForeignKey("batches.id"), nullable=False),
     Column("batch_is_new", Boolean, nullable=False),  # hidden too, and removed with the import
     Column("after_job_id", BigInteger, nullable=False),  # jobs above it are hidden
