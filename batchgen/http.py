@@ -474,6 +474,14 @@ def is_timeout(error: BaseException) -> bool:
     return any(isinstance(cause, TimeoutError) for cause in _causes(error))
 
 
+def resolves(host: str) -> bool:
+    """Return whether the network knows a host's name."""
+    try:
+        return bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
+
+
 def no_such_host(error: BaseException) -> bool:
     """Return whether a failure was the answer that a name does not exist."""
     return any(

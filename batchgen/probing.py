@@ -21,7 +21,7 @@ from batchgen.domain.fitness import (
 )
 from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import redact_url
-from batchgen.http import probe_client
+from batchgen.http import probe_client, resolves
 from batchgen.manifests.media import media_urls, url_problem
 from batchgen.probes.pace import POLITE, Pace, probe_all
 from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
@@ -31,6 +31,9 @@ BELIEVED_MS = 24 * 3600 * 1000
 """How long a file that answered well is believed to be what it was."""
 
 _NUMBER = re.compile(r"\.[0-9]+(?=\.|$)")  # of a part of a list
+
+CONTROL_HOST = "model-api.runcomfy.net"
+"""A name that is known wherever there is a network, and whom the files are for."""
 
 Cached = Callable[[Sequence[str]], Mapping[str, Seen]]
 """Returns what is believed, by hash."""
@@ -85,6 +88,7 @@ class Inspection:
         allow_private: Whether private and loopback addresses are meant.
         pace: How many at once, and how fast.
         probe_s: The longest that one URL may take.
+        resolves: Whether a host's name is known to the network.
     """
 
     def __init__(
@@ -94,7 +98,9 @@ class Inspection:
         allow_private: bool,
         pace: Pace = POLITE,
         probe_s: float = PROBE_S,
+        resolves: Callable[[str], bool] = resolves,
     ) -> None:
+        self._resolves = resolves
         self._models = models
         self._allow_private = allow_private
         self._pace = pace
@@ -142,6 +148,17 @@ class Inspection:
             targets.append(Target(url, any(need.needs_pixels for need in needs)))
         if targets:
             asyncio.run(self._probe(targets, tell))
+            self._doubt_the_network()
+
+    def _doubt_the_network(self) -> None:
+        """Take hosts that are unknown for a mood if no name at all is known just now."""
+        found = [self._facts[url] for url in self._fresh]
+        if any(facts.problem is not Problem.NO_HOST for facts in found):
+            return
+        if found and not self._resolves(CONTROL_HOST):
+            for url in self._fresh:
+                said = f"{self._facts[url].said}, nor any other just now: is the network up?"
+                self._facts[url] = Facts(Problem.UNREACHABLE, said)
 
     def _believe(self, cached: Cached) -> None:
         hashes = {url_hash: url for url in self._wanted if (url_hash := hash_of(url)) is not None}

@@ -1,6 +1,7 @@
 """The input files of many jobs: each URL once, each with its reason."""
 
 import random
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -185,3 +186,32 @@ def test_files_in_lists_and_in_mappings_are_looked_at_by_the_rules_of_their_plac
 
     assert [one.input for one in finding.faults] == ["images.1", "elements.1.i"]
     assert host.paths("HEAD") == Counter({"/small": 1, "/large": 1})
+
+
+@pytest.mark.parametrize(
+    ("network", "others", "is_fault"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+    ids=["network up", "network down", "another host answers"],
+)
+def test_unknown_hosts_are_a_mood_if_nothing_is_known(
+    host: Host, monkeypatch: pytest.MonkeyPatch, *, network: bool, others: bool, is_fault: bool
+) -> None:
+    """Else a night without DNS would fail every job."""
+    real = socket.getaddrinfo
+
+    def look_up(name: Any, *rest: Any, **more: Any) -> Any:
+        if str(name).endswith(".example.com"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    inspection = Inspection(MODELS, allow_private=True, pace=FAST, resolves=lambda _: network)
+    lost = job("https://images.example.com/a.jpg")
+    inspection.collect([lost, *([job(host.add("/good", Page()))] if others else [])])
+
+    inspection.look(cached=None, tell=lambda *_: None)
+
+    finding = inspection.check(*lost)
+    assert bool(finding.faults) == is_fault
+    assert bool(finding.warnings) != is_fault
+    assert "images.example.com" in str(finding.faults or finding.warnings)

@@ -130,8 +130,11 @@ class FileLock:
             try:
                 self._path.parent.mkdir(exist_ok=True)
                 return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:  # a leaving worker removed the folder
+            except FileNotFoundError:  # whoever leaves removes the folder
                 continue
+            except FileExistsError as error:
+                if self._path.parent.exists():  # else it was removed between two looks
+                    raise cannot_make(self._path, "lock file", error) from error
             except OSError as error:
                 raise cannot_make(self._path, "lock file", error) from error
 
