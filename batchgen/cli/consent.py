@@ -353,10 +353,14 @@ def price(found: Look, flags: Flags) -> list[str]:
     basis = estimate.basis(line for plan in found.plans for line in plan.list_bases)
     everything = found.to_pay + len(found.again) + found.still_in_doubt
     limited = " (--limit)" if payments < everything else ""
-    lines.append(
-        f"{plural(payments, 'job')} to pay for{limited}: about {usd(micros)}, at worst "
-        f"{usd(worst)} with retries (estimate: {basis or 'no price is known'}){known}"
-    )
+    head = f"{plural(payments, 'job')} to pay for{limited}"
+    if estimate.unpriced == payments:
+        lines.append(f"{head}: the price is unknown")
+    else:
+        lines.append(
+            f"{head}: about {usd(micros)}, at worst {usd(worst)} with retries (estimate: "
+            f"{basis}){known}"
+        )
     lines += [
         f"batch {plan.batch.name} spends at most {usd(plan.batch.budget_micros)} (budget)"
         for plan in found.plans

@@ -29,6 +29,7 @@ LEGEND = "+ new  ~ changed  ± bought again  → renamed  ! not done  - gone  = 
 
 _ABSENT = object()
 _SHOWN = 70  # characters of a value
+_BEFORE = 20  # of them, before the first difference
 
 
 def lines(plan: Plan, item: Item) -> list[str]:
@@ -119,15 +120,27 @@ def changes(plan: Plan, item: Item) -> list[tuple[str, Any, Any]]:
 
 
 def _shown_changes(plan: Plan, item: Item) -> list[tuple[str, str, str]]:
-    return [(name, _shown(old), _shown(new)) for name, old, new in changes(plan, item)]
+    return [(name, *_window(_shown(old), _shown(new))) for name, old, new in changes(plan, item)]
 
 
 def _shown(value: Any) -> str:
     if value is _ABSENT:
         return "(not set)"
-    text = json.dumps(value, ensure_ascii=False)
-    text = redact_text(text)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return redact_text(json.dumps(value, ensure_ascii=False))
+
+
+def _window(old: str, new: str) -> tuple[str, str]:
+    """Return two texts cut to where they begin to differ."""
+    same = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+    start = max(0, same - _BEFORE) if max(len(old), len(new)) > _SHOWN else 0
+    start = 0 if start < _BEFORE else start
+    return _cut(old, start), _cut(new, start)
+
+
+def _cut(text: str, start: int) -> str:
+    part = text[start : start + _SHOWN]
+    end = "…" if start + _SHOWN < len(text) else ""
+    return f"{'…' if start else ''}{part}{end}"
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import click
 from batchgen.domain.errors import OutputError, UsageError
 
 YAML = """\
-# A batch of clips. Check it, and see the cost:   batchgen add --dry-run jobs.yaml
+# A batch of clips. Check it, and see the cost:   batchgen plan jobs.yaml
 # Try it without a token or money:                batchgen run jobs.yaml --simulate
 batch: harbor-night        # clips go to a folder of this name; without it: the file's name
 model: runwayml/runway-gen-4/turbo/image-to-video

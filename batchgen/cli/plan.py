@@ -9,8 +9,11 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, diffs, plans
+from batchgen.cli.common import plural, usd
 from batchgen.cli.flags import manifest_flags
+from batchgen.cli.known_models import known_models
 from batchgen.cli.probed import Candidate, Probed, planned, probe_jobs
+from batchgen.domain.prices import Estimate, whole_cents
 from batchgen.domain.states import JobState
 from batchgen.manifests import named
 from batchgen.planning import Item, Plan, Verdict, Wish
@@ -46,7 +49,8 @@ def command(
     renamed, held back or gone, what it would cost, and why it would be paid for. Jobs that are
     at rest and stay so are counted; --all lists them too.
     """
-    wishes = [Wish(path=path, **wanted) for path in manifests]
+    models = known_models()
+    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     with closing(database):
         if database.exists():
@@ -76,8 +80,21 @@ def command(
             for plan in found:
                 for line in _lines(plan, tx, prune=prune, show_all=show_all):
                     click.echo(line)
-            for line in [] if seen is None else seen.lines():
-                click.echo(line)
+            if seen is not None:
+                for line in [*seen.lines(), _net(found, seen)]:
+                    click.echo(line)
+
+
+def _net(found: Sequence[Plan], seen: Probed) -> str:
+    """Return what is left to pay for once the input files have been looked at."""
+    left = seen.of([kind for plan in found for kind in plan.kinds])
+    estimate = Estimate()
+    for kind in left:
+        prices = found[0].prices  # of the one account
+        estimate.add(prices, kind.model, kind.settings, listed=kind.listed, jobs=kind.jobs)
+    jobs = plural(sum(plan.to_pay for plan in found), "job")
+    price = f": about {usd(whole_cents(estimate.micros))}" if estimate.micros else ""
+    return f"with these input files, {estimate.jobs:,} of {jobs} to pay for{price}"
 
 
 def _probe(
@@ -95,6 +112,7 @@ def _probe(
 def _lines(plan: Plan, tx: Transaction | None, *, prune: bool, show_all: bool) -> Iterator[str]:
     batch = plan.batch
     yield f"{named(plan.prepared.wish.path)}: batch {batch.name}{'' if batch.id else ' (new)'}"
+    yield from plans.notes(plan)
     yield f"  {diffs.LEGEND}"
     for item in plan.items(tx):
         if show_all or not _is_at_rest(item):

@@ -7,12 +7,13 @@ from typing import Any
 from batchgen.cli.common import plural, usd, usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import whole_cents
-from batchgen.manifests import named
+from batchgen.manifests import ROW_WORDS, named
 from batchgen.planning import Item, Plan, Verdict
 from batchgen.store import additions
 from batchgen.store.database import Transaction
 
 SHOWN_JOBS = 20
+SHOWN_COLUMNS = 12
 
 _WORDS = {
     Verdict.CHANGED: "waiting, with other inputs now",
@@ -39,7 +40,27 @@ def describe(plan: Plan, *, prune: bool = False) -> list[str]:
     models = _models(plan)
     lines += [f"  model {model}: {plural(count, 'job')}" for model, count in models.items()]
     lines.append(f"  clips go to {batch.output_dir}")
-    return lines + counts(plan, prune=prune, names=True)
+    return [*lines, *notes(plan), *counts(plan, prune=prune, names=True)]
+
+
+def notes(plan: Plan) -> list[str]:
+    """Return what may not be meant: another file of the batch, columns that are not sent."""
+    lines = []
+    before = plan.prepared.stored_source
+    if before and before != plan.batch.source and not plan.prepared.is_export:
+        lines.append(f"  note: until now this batch came from {before}")
+    carried = {
+        name: None
+        for items in plan.samples.values()
+        for item in items
+        for name in item.spec.cells
+        if name not in item.spec.input_columns and name.strip() not in ROW_WORDS
+    }
+    if carried:
+        shown = ", ".join(list(carried)[:SHOWN_COLUMNS])
+        more = f" and {len(carried) - SHOWN_COLUMNS} more" if len(carried) > SHOWN_COLUMNS else ""
+        lines.append(f"  carried along, not sent: {shown}{more}")
+    return lines
 
 
 def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:

@@ -26,6 +26,7 @@ from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
+from batchgen.planning import Verdict
 from batchgen.providers.interface import Provider
 from batchgen.runner.loop import steady_s, wall_ms
 from batchgen.runner.purse import Purse
@@ -64,6 +65,7 @@ def command(**given: Any) -> int:
         _check_output(database, wanted)
         look = consent.look(database, wanted, found)
         _check_limits(wanted, look.account)
+        _check_edits(wanted, look)
         if wanted.dry_run:
             _probe(database, wanted, look)
             return _show_dry_run(database, look, wanted)
@@ -105,6 +107,25 @@ def _check_output(database: Database, wanted: Flags) -> None:
     file = database.path
     if file is not None and Path(wanted.output or "").resolve() == file.resolve():
         raise UsageError(f"{wanted.output} is the job database: name another --output")
+
+
+def _check_edits(wanted: Flags, look: Look) -> None:
+    """Refuse to write the results over a manifest whose edits they would not have.
+
+    Raises:
+        UsageError: If so.
+    """
+    if wanted.output in (None, "-"):
+        return
+    for plan in look.plans:
+        left = plan.count(Verdict.LEFT) + plan.count(Verdict.BUSY)
+        path = Path(plan.prepared.wish.path)
+        if left and path.exists() and Path(wanted.output or "").resolve() == path.resolve():
+            raise UsageError(
+                f"{wanted.output} is the manifest too, and the edits of {plural(left, 'row')} in "
+                "it would be lost, for their jobs are left alone: name another --output, or buy "
+                "what has succeeded again with --replace"
+            )
 
 
 def _probe(database: Database, wanted: Flags, look: Look) -> None:

@@ -176,7 +176,8 @@ def _in_the_way(standing: Standing) -> list[str]:
         classes = ", ".join(f"{count:,} {name}" for name, count in standing.classes.items())
         lines.append(
             f"  {counts[JobState.FAILED]:,} failed ({classes or 'many'}): "
-            f"batchgen ls --state failed --batch {name}, then batchgen retry"
+            f"batchgen ls --state failed --batch {name} says why; correct the rows and add them "
+            "again, or batchgen retry"
         )
     if refused := standing.classes.get(ErrorClass.MODERATION):
         lines.append(

@@ -11,7 +11,7 @@ from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests import files, sniffing, tables, yaml_format
 from batchgen.manifests.catalog import Catalog, Folders, load_models
 from batchgen.manifests.checks import DEFAULT_MODEL, Checked, check
-from batchgen.manifests.interface import Row, Source
+from batchgen.manifests.interface import ROW_WORDS, Row, Source
 from batchgen.manifests.names import MAX_BATCH, MAX_ID, name_problem
 from batchgen.manifests.snapshots import snapshot
 
@@ -23,6 +23,7 @@ __all__ = [
     "FORMATS",
     "MAX_BATCH",
     "MAX_ID",
+    "ROW_WORDS",
     "Catalog",
     "Checked",
     "Folders",

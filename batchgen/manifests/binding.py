@@ -39,6 +39,7 @@ class Binding:
         pairs: The columns of a table that are inputs.
         input_columns: Their names.
         missing: Required inputs that a row may lack.
+        nested: Inputs that columns with dots may fill.
         idle: Columns of a table that are called as an input, which this model does not have.
     """
 
@@ -47,6 +48,11 @@ class Binding:
         self.known = (*form.properties, *form.model.aliases)
         self.pairs: tuple[Pair, ...] = ()
         self.input_columns: frozenset[str] = frozenset()
+        self.nested = tuple(
+            name
+            for name, schema in form.properties.items()
+            if schema.get("type") in ("object", "array")
+        )
         self.missing = form.required
         self.idle: tuple[str, ...] = ()
         self._columns: dict[str, Target] = {}
@@ -67,8 +73,9 @@ class Binding:
                 pairs.append(target.pair)
         self.idle = tuple(filter(self.is_idle, columns))
         present = {pair.path[0] for pair in pairs}
+        guessed = {nearly(column, self.known) for column, _ in faults}
         for name in self.form.required:
-            if name not in present:
+            if name not in present and not {name, self.friendly(name)} & guessed:
                 message = f"there is no such column, and {self.form.model.id} requires it: add it"
                 faults.append((self.friendly(name), message))
         self.pairs = tuple(pairs)
@@ -141,6 +148,10 @@ class Binding:
             return Target(problem=problem)
         if not forced:
             meant = nearly(name, self.known) or nearly(name, ROW_WORDS)
+            first, dot, rest = name.partition(".")
+            if meant is None and dot and first not in self.known:
+                guess = nearly(first, self.nested)
+                meant = f"{guess}.{rest}" if guess else None
             if meant is None:
                 return _CARRIED
             return Target(

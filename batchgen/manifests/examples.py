@@ -39,7 +39,7 @@ def yaml_example(model: Model, *, file: str) -> str:
     lines = [
         f"# A batch of clips with {_visible(model.title)}.",
         f"# Its inputs:                      batchgen models show {model.id}",
-        f"# Check it, and see the cost:      batchgen add --dry-run {file}",
+        f"# Check it, and see the cost:      batchgen plan {file}",
         f"# Try it without token or money:   batchgen run {file} --simulate",
         f"batch: {_batch(model)}".ljust(26) + " # names the folder of the clips",
         f"model: {model.id}",

@@ -20,7 +20,7 @@ from batchgen.http import (
     no_such_host,
     opened,
 )
-from batchgen.probes.picture import is_text, may_tell_more, pixels
+from batchgen.probes.picture import is_text, kind_of, may_tell_more, pixels
 
 FIRST_BYTES = 64 * 1024
 """Asked for at first: the pixels of nearly every image are there."""
@@ -171,6 +171,10 @@ def _checked(facts: Facts, head: bytes) -> Facts:
             f"it is a page or another text, though it is called {facts.content_type or 'nothing'}"
         )
         return replace(facts, problem=Problem.TEXT, said=said)
+    found = kind_of(head)
+    if found and facts.content_type.startswith("image/") and found != facts.content_type:
+        # What the fetcher makes of it is in its bytes, whatever it is called.
+        return replace(facts, content_type=found)
     return facts
 
 

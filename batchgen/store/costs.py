@@ -15,8 +15,9 @@ _NEWEST = 1000  # of each model: prices change
 
 _MODELS = text("SELECT schemas FROM batches WHERE account_id = :account_id")
 _CLOSED = text(
-    "SELECT job_id, settings, state, cost_micros FROM attempts WHERE account_id = :account_id "
-    "AND model = :model AND state IN ('succeeded', 'failed') ORDER BY id DESC LIMIT :newest"
+    "SELECT job_id, job_version, settings, state, cost_micros FROM attempts "
+    "WHERE account_id = :account_id AND model = :model AND state IN ('succeeded', 'failed') "
+    "ORDER BY id DESC LIMIT :newest"
 )
 _CATALOG = text("SELECT model, unit_micros, unit FROM prices WHERE account_id = :account_id")
 _KEEP = text(
@@ -44,11 +45,12 @@ def prices(tx: Transaction, account_id: int) -> Prices:
     """
     found = Prices()
     for model in _models(tx, account_id):
-        ended: set[int] = set()
+        ended: set[tuple[int, int]] = set()
         for row in tx.rows(_CLOSED, {"account_id": account_id, "model": model, "newest": _NEWEST}):
-            # The newest first: an older request of the same job was not its last.
-            is_end = row.job_id not in ended
-            ended.add(row.job_id)
+            # The newest first: an older request of the same clip was not its last.
+            clip = (row.job_id, row.job_version)
+            is_end = clip not in ended
+            ended.add(clip)
             if row.settings is not None and row.cost_micros is not None:
                 found.add(
                     model,

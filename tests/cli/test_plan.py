@@ -119,3 +119,72 @@ def test_a_fault_is_told_as_everywhere() -> None:
 
     assert done.code == 5
     assert "jobs.csv:2: duration" in done.err
+
+
+def test_a_long_text_is_shown_where_it_differs() -> None:
+    long = "A very long opening sentence about the harbor at dawn, with gulls and ropes, " * 2
+    ok("add", write("jobs.csv", rows("a", prompt=f"{long} in fog")))
+    write("jobs.csv", rows("a", prompt=f"{long} in rain"))
+
+    [line] = [line for line in ok("plan", "jobs.csv").out.splitlines() if " → " in line[:140]][1:]
+
+    old, new = line.split(" → ")
+    assert old.endswith('in fog"')
+    assert new.endswith('in rain"')
+
+
+def test_columns_that_are_not_sent_are_named() -> None:
+    table = [{**row, "aspect": "9:16", "client": "acme"} for row in rows("a")]
+
+    assert "carried along, not sent: aspect, client" in ok("plan", write("jobs.csv", table)).out
+    assert "not sent" not in ok("plan", write("other.csv", rows("b"))).out
+
+
+def test_another_file_of_the_same_batch_is_told() -> None:
+    ok("add", write("jobs.csv", rows("a", "b")))
+    Path("other").mkdir()
+
+    told = ok("plan", write("other/jobs.csv", rows("c"))).out
+
+    assert f"until now this batch came from {Path('jobs.csv').resolve()}" in told
+
+
+def test_a_model_of_ones_own_is_known() -> None:
+    model = "id: me/mine\nprovider: runcomfy\nschema: {properties: {words: {type: string}}}\n"
+    Path("mine.yaml").write_text(model)
+    ok("models", "add", "mine.yaml")
+
+    told = ok("plan", write("jobs.csv", [{"words": "x", "model": "me/mine"}])).out
+
+    assert "1 job to pay for: the price is unknown" in told
+
+
+def test_a_version_that_is_bought_again_makes_no_job_dearer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        buy("a")
+        for take in range(3):
+            jobs = write("jobs.csv", rows("a", prompt=f"take {take}"))
+            ok("run", jobs, "-y", "--replace", "--poll-interval", "0")
+    write("jobs.csv", [*rows("a", prompt="take 2"), *rows("b")])
+
+    assert "+ b  new  $0.25" in ok("plan", "jobs.csv").out
+
+
+def test_results_are_not_written_over_edits_that_they_would_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        buy("a")
+        ok("export", "-o", "results.csv")
+        edited = Path("results.csv").read_text().replace("scene a", "quite another scene")
+        Path("results.csv").write_text(edited)
+
+        refused = call("run", "results.csv", "-y", "-o", "results.csv")
+
+        assert refused.code == 2
+        assert "--replace" in refused.err
+        assert Path("results.csv").read_text() == edited
+        ok("run", "results.csv", "-y", "--replace", "-o", "results.csv", "--poll-interval", "0")
+    assert "quite another scene" in Path("results.csv").read_text()

@@ -297,3 +297,19 @@ def _key() -> Any:
     from aiohttp.client_reqrep import ConnectionKey
 
     return ConnectionKey("a.test", 443, True, True, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (image(form="GIF"), "image/gif"),
+        (image(form="WEBP"), "image/webp"),
+        (b"%PDF-1.7 and more", "application/pdf"),
+    ],
+)
+def test_the_bytes_say_what_an_image_is_whatever_it_is_called(
+    host: Host, body: bytes, kind: str
+) -> None:
+    facts = probe(host.add(f"/{kind}", Page(kind="image/jpeg", body=body)))
+
+    assert (facts.problem, facts.content_type) == (None, kind)
