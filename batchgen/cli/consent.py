@@ -51,6 +51,7 @@ class Look:
         catalog: What the service's catalog stated last, by model.
         is_repriced: Whether it states another price now than what is stored.
         balance_micros: What the account holds, None if that could not be read.
+        used_micros: What each batch has spent or reserved, by its id.
         probed: What was found of the input files; None if nobody looked.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
@@ -66,6 +67,7 @@ class Look:
     catalog: dict[str, UnitPrice] = field(default_factory=dict)
     is_repriced: bool = False
     balance_micros: int | None = None
+    used_micros: dict[int, int] = field(default_factory=dict)
     probed: Probed | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
@@ -167,6 +169,9 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
             found.prices = costs.prices(tx, found.account.id)
             found.catalog = costs.catalog(tx, found.account.id)
         found.newest_job_id = reads.newest_job_id(tx)
+        found.used_micros = {
+            batch.id: batch.spent_micros + batch.reserved_micros for batch in reads.batches(tx)
+        }
         if not found.plans and flags.batch is not None:
             found.batch_ids = [batch_id_of(tx, flags.batch) or 0]
         if found.account is not None:
@@ -362,7 +367,7 @@ def price(found: Look, flags: Flags) -> list[str]:
             f"{basis}){known}"
         )
     lines += [
-        f"batch {plan.batch.name} spends at most {usd(plan.batch.budget_micros)} (budget)"
+        _budget_line(plan, found.used_micros.get(plan.batch.id, 0), plan.batch.budget_micros)
         for plan in found.plans
         if plan.batch.budget_micros is not None
     ]
@@ -372,6 +377,18 @@ def price(found: Look, flags: Flags) -> list[str]:
         until = datetime.fromtimestamp(flags.until_s, UTC).astimezone()
         lines.append(f"submits until {until:%Y-%m-%d %H:%M} at most (--until)")
     return lines
+
+
+def _budget_line(plan: planning.Plan, used_micros: int, budget_micros: int) -> str:
+    """Return what a batch may cost, and how far that goes if it is not far enough."""
+    line = f"batch {plan.batch.name} spends at most {usd(budget_micros)} (budget)"
+    if used_micros:
+        line += f", {usd(used_micros)} of it is used"
+    estimate, left = plan.estimate, max(0, budget_micros - used_micros)
+    if estimate.micros <= left:
+        return line
+    bears = left * (estimate.jobs - estimate.unpriced) // estimate.micros
+    return f"{line}: enough for about {bears:,} of {plural(estimate.jobs, 'job')}; then exit 8"
 
 
 def _warn_of_token(found: Look, service: Service) -> None:

@@ -551,8 +551,9 @@ class Session:
         return claim
 
     def _warn_of_budgets(self, batches: Sequence[NearlySpent]) -> None:
+        mine = self.scope.batch_ids
         for one in batches:
-            if one.batch_id not in self._warned_of:
+            if one.batch_id not in self._warned_of and (mine is None or one.batch_id in mine):
                 self._warned_of.add(one.batch_id)
                 self.emit(
                     "budget_warning",

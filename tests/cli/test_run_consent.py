@@ -124,3 +124,19 @@ def test_a_run_that_nobody_agreed_to_writes_no_results(monkeypatch: pytest.Monke
         assert call("run", "-o", "out.csv").code == 2
 
     assert not Path("out.csv").exists()
+
+
+def test_a_budget_that_is_not_enough_is_told_before_anybody_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = ("-y", "--db", "x.db", "--poll-interval", "0")
+    with service(monkeypatch):
+        jobs = write("jobs.csv", rows("a", "b", "c", "d"))
+        ok("run", jobs, *fast, "--budget", "1.05", "--limit", "1")
+        enough = call("run", jobs, *fast)
+        scarce = call("run", write("jobs.csv", rows(*"abcdef")), *fast)
+
+    assert "spends at most $1.05 (budget), $0.25 of it is used" in enough.err
+    assert "enough for about" not in enough.err
+    assert "$1.00 of it is used: enough for about 0 of 2 jobs; then exit 8" in scarce.err
+    assert (enough.code, scarce.code) == (0, 8)
