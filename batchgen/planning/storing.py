@@ -44,11 +44,13 @@ class Stored:
         batch_id: Of the batch.
         gone: Pending jobs of the batch that are not in the manifest.
         outside: All jobs of the batch that are not in the manifest.
+        late: Jobs that were being paid for meanwhile, and so kept their old inputs.
     """
 
     batch_id: int
     gone: frozenset[int]
     outside: frozenset[int]
+    late: int = 0
 
 
 def store(
@@ -69,15 +71,20 @@ def store(
         sleep: Waits so many seconds, for others to write.
     """
     storing = _Storing(plan, now_ms=now_ms, draw=draw)
+    with database.reading() as tx:
+        storing.look(tx)
     if storing.size <= SMALL:
         with database.transaction() as tx:
-            return store_in(tx, plan, now_ms=now_ms, draw=draw)
+            for step in storing.steps(is_hidden=False):
+                step(tx)
+        return storing.stored
     steps = _ahead(storing.steps(is_hidden=True))
     with database.bulk():
         for first in steps:
             with database.reading() as tx:
                 is_alone = not workers.living(tx, database.backend)
             with database.transaction() as tx:
+                storing.check(tx)
                 first(tx)
                 for step in islice(steps, _TOGETHER - 1 if is_alone else 0):
                     step(tx)
@@ -104,6 +111,7 @@ def _ahead(steps: Iterator[Step]) -> Iterator[Step]:
 def store_in(tx: Transaction, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
     """Store a plan in a transaction of the caller's; see `store`."""
     storing = _Storing(plan, now_ms=now_ms, draw=draw)
+    storing.look(tx)
     for step in storing.steps(is_hidden=False):
         step(tx)
     return storing.stored
@@ -118,6 +126,8 @@ class _Storing:
         self.draw = draw
         self.batch = plan.batch
         self.stored = Stored(0, frozenset(), frozenset())
+        self._known: Batch | None = None
+        self._import_id = ""
         self._newest_id = 0
         self._names = _Names(plan.batch, plan.count(Verdict.NEW))
         self._keys = job_keys(plan.batch.name)
@@ -131,60 +141,75 @@ class _Storing:
         return len(plan.verdicts) - still + sum(plan.moved)
 
     def steps(self, *, is_hidden: bool) -> Iterator[Step]:
-        """Yield what is to be done, in order: a new row may take the id of a renamed one."""
-        import_id = ""
+        """Yield what is to be done, in order.
+
+        A new row may take the id of a renamed one. What is known already changes before anything
+        new is seen, so that nobody pays for what the rows were.
+        """
 
         def begin(tx: Transaction) -> None:
-            nonlocal import_id
-            self._begin(tx)
-            if is_hidden:
-                is_new = not self.plan.batch.id
-                import_id = imports.begin(tx, self.batch.id, is_new=is_new, now_ms=self.now_ms)
-
-        def finish(tx: Transaction) -> None:
-            imports.finish(tx, import_id)
-            tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))
+            self._begin(tx, is_hidden=is_hidden)
 
         yield begin
         for chosen in self.plan.chosen(Verdict.RENAMED):
             yield self._step(chosen, self._rename)
-        for number, chosen in enumerate(self.plan.chosen(Verdict.NEW), 1):
-            yield self._new(chosen, is_hidden=is_hidden)
-            if is_hidden and number % _KEYS_AFTER == 0:
-                yield self._index_keys
-        if is_hidden:
-            yield self._index_keys
-            yield finish
         changed = (Verdict.CHANGED, Verdict.REOPENED, Verdict.REPLACED)
         for chosen in self.plan.chosen(*changed):
             yield self._step(chosen, self._change)
         followed = (Verdict.UNCHANGED, Verdict.LEFT, Verdict.BUSY)
         for chosen in self.plan.chosen(*followed, moved=True):
             yield self._step(chosen, self._follow)
+        for number, chosen in enumerate(self.plan.chosen(Verdict.NEW), 1):
+            yield self._new(chosen, is_hidden=is_hidden)
+            if is_hidden and number % _KEYS_AFTER == 0:
+                yield self._index_keys
+        if is_hidden:
+            yield self._index_keys
+            yield self._finish
 
     def _step(
         self, chosen: Sequence[Choice], do: Callable[[Transaction, list[Item]], None]
     ) -> Step:
         return lambda tx: do(tx, self.plan.resolved(tx, chosen))
 
-    def _begin(self, tx: Transaction) -> None:
-        plan, wish = self.plan, self.plan.prepared.wish
-        account = accounts.ensure(tx, wish.provider, wish.account)
-        batch = replace(plan.batch, account_id=account.id)
+    def look(self, tx: Transaction) -> None:
+        """Look at what is stored; nobody else adds to it meanwhile."""
+        plan = self.plan
         outside: frozenset[int] = frozenset()
-        if batch.id:
-            ids = additions.ids_of_batch(tx, batch.id)
+        if self.batch.id:
+            ids = additions.ids_of_batch(tx, self.batch.id)
             outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
-            stored = additions.batch_by_id(tx, batch.id)
-            if stored is not None and outside:
+            self._known = additions.batch_by_id(tx, self.batch.id)
+            if self._known is not None and outside:
                 # Jobs that are not in the file any more keep their columns in every export.
-                columns = tuple(dict.fromkeys([*batch.columns, *stored.columns]))
-                batch = replace(batch, columns=columns)
-        batch_id = additions.save_batch(tx, batch, now_ms=self.now_ms)
-        self.batch = replace(batch, id=batch_id)
-        self.stored = Stored(batch_id, frozenset(plan.gone), outside)
+                self.batch = replace(self.batch, columns=_union(self.batch, self._known))
+        self.stored = Stored(self.batch.id, frozenset(plan.gone), outside)
         self._names.begin(tx)
         self._newest_id = additions.newest_id(tx)
+
+    def check(self, tx: Transaction) -> None:
+        """Check that the import, if one has begun, is still ours."""
+        if self._import_id:
+            imports.check(tx, self._import_id)
+
+    def _begin(self, tx: Transaction, *, is_hidden: bool) -> None:
+        wish = self.plan.prepared.wish
+        account = accounts.ensure(tx, wish.provider, wish.account)
+        self.batch = replace(self.batch, account_id=account.id)
+        batch, is_new = self.batch, not self.batch.id
+        if is_hidden and self._known is not None:
+            # Until the end it is what it was, with room for the new columns.
+            batch = replace(self._known, columns=_union(self.batch, self._known))
+        batch_id = additions.save_batch(tx, batch, now_ms=self.now_ms)
+        self.batch = replace(self.batch, id=batch_id)
+        self.stored = replace(self.stored, batch_id=batch_id)
+        if is_hidden:
+            self._import_id = imports.begin(tx, batch_id, is_new=is_new, now_ms=self.now_ms)
+
+    def _finish(self, tx: Transaction) -> None:
+        imports.finish(tx, self._import_id)
+        additions.save_batch(tx, self.batch, now_ms=self.now_ms)
+        tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))
 
     # New jobs.
 
@@ -283,7 +308,8 @@ class _Storing:
             [item for item in items if item.verdict is verdict]
             for verdict in (Verdict.CHANGED, Verdict.REOPENED, Verdict.REPLACED)
         )
-        additions.change_pending(tx, self._changes(changed), now_ms=self.now_ms)
+        done = additions.change_pending(tx, self._changes(changed), now_ms=self.now_ms)
+        self.stored = replace(self.stored, late=self.stored.late + len(changed) - done)
         additions.reopen(tx, self._changes(reopened), now_ms=self.now_ms)
         versions = []
         for change in self._changes(replaced):
@@ -322,6 +348,10 @@ class _Storing:
                 if item.known is not None
             ],
         )
+
+
+def _union(one: Batch, other: Batch) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*one.columns, *other.columns]))
 
 
 def _followed(item: Item, known: Known) -> str:

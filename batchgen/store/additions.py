@@ -429,9 +429,9 @@ class Change:
     name_folded: str = ""
 
 
-def change_pending(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
-    """Give pending jobs the inputs of the newest manifest."""
-    for change in changes:
+def change_pending(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> int:
+    """Give pending jobs the inputs of the newest manifest; return how many were still pending."""
+    return sum(
         tx.run(
             _CHANGE,
             {
@@ -441,6 +441,8 @@ def change_pending(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -
                 **_of_spec(change.spec, change.inputs_json, change.seed),
             },
         )
+        for change in changes
+    )
 
 
 def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:

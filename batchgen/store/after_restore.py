@@ -17,6 +17,7 @@ from batchgen.domain.states import JobState
 from batchgen.store import jobs, step_back
 from batchgen.store.database import Transaction, chunks, locking
 from batchgen.store.events import note
+from batchgen.store.imports import SHOWN
 from batchgen.store.journal import Entry
 from batchgen.store.step_back import Witness
 
@@ -72,11 +73,11 @@ _JOB = (
 # Workers go on with what is paid for meanwhile.
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _BY_ID = text(_JOB + "j.id = :job_id")
-_BY_KEY = text(_JOB + "j.id IN (SELECT k.job_id FROM job_keys k WHERE k.key = :key)")
+_BY_KEY = text(f"{_JOB}{SHOWN} AND j.id IN (SELECT k.job_id FROM job_keys k WHERE k.key = :key)")
 _NEVER_BOUGHT = text(
     "SELECT j.id, j.input_hash, b.account_id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.job_id = j.id) "
-    "ORDER BY j.id DESC"
+    f"WHERE {SHOWN} AND j.state = 'pending' "
+    "AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.job_id = j.id) ORDER BY j.id DESC"
 )
 _LATER = text(
     "SELECT 1 FROM attempts WHERE job_id = :job_id "

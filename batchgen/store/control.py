@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction, locking
+from batchgen.store.imports import SHOWN_ID
 
 FIRST = -1001
 """`jobs.priority` of what a person has resubmitted: before all that `set_priority` can give."""
@@ -183,7 +184,7 @@ def record_cancel(tx: Transaction, attempt_ids: Sequence[str], *, now_ms: int) -
     return tx.run_many(_ASKED, values)
 
 
-_WAITS = "WHERE state = 'pending' AND batch_id = :batch_id"
+_WAITS = f"WHERE state = 'pending' AND batch_id = :batch_id AND {SHOWN_ID}"
 _NOTE = "INSERT INTO events (job_id, at_ms, kind) SELECT id, CAST(:now_ms AS bigint), 'cancelled'"
 _CANCEL = (
     f"UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms {_WAITS}"

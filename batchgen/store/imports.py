@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 
 from sqlalchemy import text
 
-from batchgen.store.database import Database, Transaction
+from batchgen.domain.errors import StoreError
+from batchgen.store.database import Database, Transaction, locking
 
 SHOWN = "j.id <= (SELECT coalesce(min(after_job_id), 9223372036854775807) FROM imports)"
 """Of jobs `j`: not hidden by an import."""
+
+SHOWN_ID = SHOWN.removeprefix("j.")
+"""The same where the table has no other name."""
 
 BATCH_SHOWN = "b.id NOT IN (SELECT batch_id FROM imports WHERE batch_is_new)"
 """Of batches `b`: not hidden by an import."""
@@ -29,6 +33,8 @@ _BEGIN = text(
     "SELECT :id, :batch_id, :is_new, coalesce(max(id), 0), :now_ms FROM jobs"
 )
 _FINISH = text("DELETE FROM imports WHERE id = :id")
+_CHECK = locking("SELECT 1 FROM imports WHERE id = :id")
+_TAKE_OVER = text("UPDATE imports SET id = 'dead ' || id WHERE id NOT LIKE 'dead %'")
 _OPEN = text("SELECT id, batch_id, batch_is_new, after_job_id FROM imports")
 _LAST = "FROM jobs WHERE batch_id = :batch_id AND id > :after_job_id ORDER BY id DESC LIMIT :count"
 _REMOVE_KEYS = text(f"DELETE FROM job_keys WHERE key IN (SELECT key {_LAST})")
@@ -57,15 +63,38 @@ def begin(tx: Transaction, batch_id: int, *, is_new: bool, now_ms: int) -> str:
     return import_id
 
 
+def check(tx: Transaction, import_id: str) -> None:
+    """Check that nobody has taken an import for dead; until the transaction ends, nobody can.
+
+    Raises:
+        StoreError: If somebody has: the lock was lost, with a connection for one.
+    """
+    if tx.row(_CHECK, {"id": import_id}) is None:
+        raise StoreError(
+            "the lock on adding to the job database was lost, and another program has taken over: "
+            "nothing of this manifest is stored; run the command again"
+        )
+
+
 def finish(tx: Transaction, import_id: str) -> None:
-    """Show everything that an import stored."""
+    """Show everything that an import stored.
+
+    Raises:
+        StoreError: As `check`.
+    """
+    check(tx, import_id)
     tx.run(_FINISH, {"id": import_id})
 
 
 def remove_dead(database: Database, *, sleep: Callable[[float], None]) -> int:
     """Remove what imports stored that never ended, under the lock; return how many jobs."""
     removed = 0
+    with database.reading() as tx:
+        if not tx.rows(_OPEN):
+            return 0
     with database.transaction() as tx:
+        # From here on, who stored it and lives after all can store no more.
+        tx.run(_TAKE_OVER)
         dead = tx.rows(_OPEN)
     for one in dead:
         values = {"batch_id": one.batch_id, "after_job_id": one.after_job_id, "count": _REMOVED}

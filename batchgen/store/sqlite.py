@@ -193,6 +193,7 @@ def forget(database: Path, worker_id: str) -> None:
 
 
 def _lock_path(database: Path, worker_id: str) -> Path:
+    database = database.resolve()  # whatever links lead to it
     return database.with_name(database.name + "-workers") / f"{worker_id}.lock"
 
 

@@ -17,6 +17,7 @@ from batchgen.domain.errors import StoreError
 from batchgen.failpoints import failpoint
 from batchgen.store import step_back, workers
 from batchgen.store.database import ByDialect, Database, Transaction
+from batchgen.store.imports import SHOWN
 from batchgen.store.revision import REVISION
 
 if TYPE_CHECKING:
@@ -195,11 +196,23 @@ def refuse_newer(database: Database, found: str) -> None:
         )
 
 
+_WITHOUT_KEY = text(
+    f"SELECT count(*) FROM jobs j WHERE {SHOWN} AND NOT EXISTS "
+    "(SELECT 1 FROM job_keys k WHERE k.key = j.key AND k.job_id = j.id)"
+)
+
+
 def integrity(database: Database) -> list[str]:
-    """Return what SQLite finds wrong with the file; a PostgreSQL server looks after its own."""
+    """Return what is wrong with the tables of keys, and what SQLite finds wrong with the file.
+
+    A PostgreSQL server looks after its own.
+    """
     with database.reading() as tx:
+        lost = int(tx.value(_WITHOUT_KEY))
+        found = [f"keys: {lost:,} jobs cannot be found by theirs"] if lost else []
         if tx.is_postgresql:
-            return []
+            return found
         said = [str(row[0]) for row in tx.rows(text("PRAGMA integrity_check"))]
         keys = tx.rows(text("PRAGMA foreign_key_check"))
-        return [line for line in said if line != "ok"] + [f"foreign key: {row}" for row in keys]
+        found += [line for line in said if line != "ok"]
+        return found + [f"foreign key: {row}" for row in keys]

@@ -95,6 +95,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # What an import had hidden would be seen, and paid for.
+    op.execute(
+        "DELETE FROM jobs WHERE id > "
+        "(SELECT coalesce(min(after_job_id), 9223372036854775807) FROM imports)"
+    )
+    op.execute("CREATE TEMPORARY TABLE hidden AS SELECT batch_id FROM imports WHERE batch_is_new")
+    op.execute("DELETE FROM imports")
+    op.execute("DELETE FROM batches WHERE id IN (SELECT batch_id FROM hidden)")
+    op.execute("DROP TABLE hidden")
     op.drop_index("ix_jobs_paid_inputs", "jobs")
     op.create_index("ix_jobs_input_hash", "jobs", ["input_hash"])
     op.drop_table("probes")

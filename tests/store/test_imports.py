@@ -1,5 +1,7 @@
 """A large manifest in many transactions: hidden until the last, removed if it dies."""
 
+import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +13,10 @@ import pytest
 from store.stored_jobs import NOW, Store, spec_of
 
 from batchgen import planning
+from batchgen.domain.errors import StoreError
 from batchgen.domain.states import JobState
 from batchgen.planning import Verdict, storing
-from batchgen.store import additions, imports, jobs, reads
+from batchgen.store import additions, control, imports, jobs, reads, sqlite
 from batchgen.store.database import Database, Transaction
 
 
@@ -73,8 +76,11 @@ class Looks:
 def steps_of(store: Store, plan: planning.Plan) -> Iterator[None]:
     """Store a plan step by step, as `store` does with a large one."""
     work = storing._Storing(plan, now_ms=NOW, draw=lambda low, _: low)
+    with store.database.reading() as tx:
+        work.look(tx)
     for step in work.steps(is_hidden=True):
         with store.database.transaction() as tx:
+            work.check(tx)
             step(tx)
         yield
 
@@ -205,3 +211,88 @@ def test_names_of_one_import_are_unique_over_its_steps(
 
     folded = [row[0] for row in store.query("SELECT name_folded FROM jobs")]
     assert len(set(folded)) == len(ids)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_what_is_hidden_is_not_cancelled(store: Store, tmp_path: Path) -> None:
+    add(store, manifest(tmp_path, 2))
+    [batch_id] = {row[0] for row in store.query("SELECT batch_id FROM jobs")}
+
+    for number, _ in enumerate(steps_of(store, plan_of(store, manifest(tmp_path, 7)))):
+        if number == 2:
+            assert open_imports(store)
+            with store.database.transaction() as tx:
+                assert control.cancel_pending(tx, batch_id, now_ms=NOW) == 2
+
+    states = [row[0] for row in store.query("SELECT state FROM jobs ORDER BY id")]
+    assert states == ["cancelled"] * 2 + ["pending"] * 5
+    store.check()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("steps", [1, 3])
+def test_who_has_lost_the_lock_stores_no_more(store: Store, tmp_path: Path, steps: int) -> None:
+    store.add(store.batch("old"), [spec_of("old")])
+    before = Looks(store).seen
+    work = steps_of(store, plan_of(store, manifest(tmp_path, 7)))
+    for _ in islice(work, steps):
+        pass
+
+    with imports.adding(store.database):  # as if the first one had lost its lock unnoticed
+        with pytest.raises(StoreError, match="another program has taken over"):
+            list(work)
+        assert Looks(store).seen == before
+    assert open_imports(store) == 0
+    store.check()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_dead_import_leaves_the_batch_as_it_was(store: Store, tmp_path: Path) -> None:
+    path = manifest(tmp_path, 2)
+    add(store, path)
+    table = Path(manifest(tmp_path, 7)).read_text().splitlines()
+    Path(path).write_text("\n".join([f"{table[0]},client", *(f"{row},acme" for row in table[1:])]))
+    plan = plan_of(store, path, budget_micros=7, output_dir="elsewhere")
+
+    for _ in islice(steps_of(store, plan), 3):
+        pass
+    with imports.adding(store.database), store.database.reading() as tx:
+        batch = additions.find_batch(tx, "large")
+
+    assert batch is not None
+    assert {"id", "prompt", "image"} <= set(batch.columns)
+    assert (batch.budget_micros, batch.output_dir) == (None, "clips")
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_edits_are_stored_before_anything_new_is_seen(store: Store, tmp_path: Path) -> None:
+    path = manifest(tmp_path, 4)
+    add(store, path)
+    edited = (
+        Path(manifest(tmp_path, 9))
+        .read_text()
+        .replace("prompt 0", "edited")
+        .replace("prompt 3", "edited")
+    )
+    Path(path).write_text(edited)
+
+    for _ in steps_of(store, plan_of(store, path)):
+        with store.database.reading() as tx:
+            shown = [row.inputs["promptText"] for row in reads.job_rows(tx)]
+        if len(shown) > 4:
+            assert shown.count("edited") == 2
+
+
+def test_a_link_to_a_job_database_has_its_lock(tmp_path: Path) -> None:
+    made = Store(tmp_path)
+    link = tmp_path / "link.db"
+    link.symlink_to(made.path)
+
+    with imports.adding(made.database):
+        with closing(Database(str(link))) as other, pytest.raises(BlockingIOError):
+            fcntl.flock(
+                os.open(sqlite._lock_path(link, "adding").with_suffix(""), os.O_RDWR),
+                fcntl.LOCK_EX | fcntl.LOCK_NB,
+            )
+        assert other.path == link
+    made.close()
