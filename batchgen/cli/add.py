@@ -12,11 +12,11 @@ from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.cli.flags import manifest_flags
 from batchgen.cli.known_models import known_models
-from batchgen.planning import Draft, Plan, Wish
+from batchgen.planning import Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
 from batchgen.store import by_hand, imports, reads, upgrade
-from batchgen.store.database import Database, chunks
+from batchgen.store.database import Database, Transaction, chunks
 
 _GARBAGE = 500_000
 _PRUNED = 1_000  # jobs that are cancelled in one transaction
@@ -58,10 +58,9 @@ def command(
             with imports.adding(database):
                 if not is_new or _has_batches(database):
                     found = _look(database, wishes, as_json=as_json)
-                for number, one in enumerate(found):
-                    if number:  # the one before may have stored some of its jobs
-                        found[number] = _decide(database, one.draft, as_json=as_json)
-                    _store(database, found[number].plan, prune=prune)
+                found = _store(database, found, as_json=as_json)
+                if prune:
+                    _prune(database, [one.plan for one in found])
     if as_json:
         common.print_json(
             {
@@ -83,26 +82,24 @@ def command(
 
 
 class _Looked(NamedTuple):
-    """A manifest, what storing it would do, and that as data if it is asked for."""
+    """What storing a manifest would do, and that as data if it is asked for."""
 
-    draft: Draft
     plan: Plan
     shown: dict[str, Any] | None
 
 
 def _look(database: Database, wishes: Sequence[Wish], *, as_json: bool) -> list[_Looked]:
+    """Check and compare all manifests, before the first of them is stored."""
     with common.looking(database) as tx:
         drafts = planning.draft(tx, wishes)
-    return [_decide(database, draft, as_json=as_json) for draft in drafts]
+        found = [planning.decide(tx, draft.prepared) for draft in drafts]
+        for plan in found:
+            planning.check_budget(plan)
+        return [_looked(plan, tx, as_json=as_json) for plan in found]
 
 
-def _decide(database: Database, draft: Draft, *, as_json: bool) -> _Looked:
-    with common.looking(database) as tx:
-        plan = (
-            planning.decide(None, draft.prepared) if tx is None else planning.decide_anew(tx, draft)
-        )
-        planning.check_budget(plan)
-        return _Looked(draft, plan, plans.as_json(plan, tx) if as_json else None)
+def _looked(plan: Plan, tx: Transaction | None, *, as_json: bool) -> _Looked:
+    return _Looked(plan, plans.as_json(plan, tx) if as_json else None)
 
 
 def _has_batches(database: Database) -> bool:
@@ -111,11 +108,32 @@ def _has_batches(database: Database) -> bool:
         return bool(reads.batches(tx))
 
 
-def _store(database: Database, plan: Plan, *, prune: bool) -> None:
+def _store(database: Database, found: Sequence[_Looked], *, as_json: bool) -> list[_Looked]:
     draw = random.SystemRandom().randint
-    planning.store(database, plan, now_ms=wall_ms(), draw=draw)
-    if prune:
-        _cancel(database, plan.gone)
+    done: list[_Looked] = []
+    for one in found:
+        if done:  # the one before may have stored some of its jobs
+            with database.reading() as tx:
+                one = _looked(planning.decide_after(tx, one.plan), tx, as_json=as_json)
+        stored = planning.store(database, one.plan, now_ms=wall_ms(), draw=draw)
+        if stored.late:
+            click.echo(
+                f"note: {common.plural(stored.late, 'job')} of {one.plan.batch.name} were being "
+                "paid for meanwhile, and keep their old inputs",
+                err=True,
+            )
+        done.append(one)
+    return done
+
+
+def _prune(database: Database, found: Sequence[Plan]) -> None:
+    """Cancel what is gone from every manifest of its batch."""
+    gone: dict[str, set[int]] = {}
+    for plan in found:
+        here = set(plan.gone)
+        gone[plan.batch.name] = gone.get(plan.batch.name, here) & here
+    for job_ids in gone.values():
+        _cancel(database, sorted(job_ids))
 
 
 def _cancel(database: Database, job_ids: Sequence[int]) -> None:

@@ -314,17 +314,22 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     with imports.adding(database):
         with database.reading() as tx:
             found = [planning.decide_anew(tx, draft) for draft in look.drafts]
-        if sum(plan.to_pay for plan in found) > look.planned:
+        shown, wanted_now = (
+            sum((plan.bought for plan in some), Counter[tuple[str, str, int | None]]())
+            for some in (look.plans, found)
+        )
+        if wanted_now - shown:  # more of anything: another model, other settings or prices too
             raise UsageError(
                 "the manifest or the job database has changed since you were asked: nothing was "
                 "stored or spent; run again"
             )
-        for number, draft in enumerate(look.drafts):
-            plan = found[number]
+        for plan in found:
+            planning.check_budget(plan)
+        for number, decided in enumerate(found):
+            plan = decided
             if number:  # the one before may have stored some of its jobs
                 with database.reading() as tx:
-                    plan = planning.decide_anew(tx, draft)
-            planning.check_budget(plan)
+                    plan = planning.decide_after(tx, plan)
             stored = planning.store(
                 database, plan, now_ms=now_ms, draw=random.SystemRandom().randint
             )

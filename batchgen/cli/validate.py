@@ -105,11 +105,10 @@ class _Found:
 
 def _check_all(tx: Transaction | None, wishes: Sequence[Wish]) -> _Found:
     found = _Found()
-    earlier: dict[str, str] = {}
+    siblings = planning.Siblings()
     for wish in wishes:
         try:
-            prepared = planning.prepare(tx, wish)
-            planning.refuse_same_batch(prepared, earlier)
+            prepared = planning.prepare(tx, wish, siblings)
             plan = planning.decide(tx, prepared)
             planning.check_budget(plan)
         except ManifestError as error:

@@ -5,16 +5,16 @@ decision down. Nothing is stored before the user has seen the plan. All of it st
 holds a byte and a number for each of the manifest's jobs, and samples to show.
 """
 
-from batchgen.planning.matching import decide, decide_anew
+from batchgen.planning.matching import decide, decide_after, decide_anew
 from batchgen.planning.plan import Item, Plan, Verdict, check_budget
 from batchgen.planning.storing import Stored, clips_folder, store, store_in
 from batchgen.planning.wishes import (
     Draft,
     Prepared,
+    Siblings,
     Wish,
     draft,
     prepare,
-    refuse_same_batch,
     repriced,
 )
 
@@ -23,16 +23,17 @@ __all__ = [
     "Item",
     "Plan",
     "Prepared",
+    "Siblings",
     "Stored",
     "Verdict",
     "Wish",
     "check_budget",
     "clips_folder",
     "decide",
+    "decide_after",
     "decide_anew",
     "draft",
     "prepare",
-    "refuse_same_batch",
     "repriced",
     "store",
     "store_in",

@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count, islice
 
 from batchgen.domain.errors import Fault, ManifestError
@@ -32,6 +33,24 @@ def decide_anew(tx: Transaction, draft: Draft) -> Plan:
     prepared = draft.prepared
     if additions.find_batch(tx, prepared.batch.name) != draft.seen:
         prepared = prepare(tx, prepared.wish)
+    return decide(tx, prepared)
+
+
+def decide_after(tx: Transaction, plan: Plan) -> Plan:
+    """Decide again, after manifests before it in the same command have been stored.
+
+    What was checked stays, whatever they have made of the batch.
+    """
+    prepared = plan.prepared
+    stored = additions.find_batch(tx, prepared.batch.name)
+    if stored is not None:
+        batch = replace(
+            prepared.batch,
+            id=stored.id,
+            account_id=stored.account_id,
+            schemas={**stored.schemas, **prepared.batch.schemas},
+        )
+        prepared = replace(prepared, batch=batch)
     return decide(tx, prepared)
 
 

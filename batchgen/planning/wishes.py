@@ -126,12 +126,69 @@ class Draft:
     seen: Batch | None
 
 
-def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
+class Siblings:
+    """The manifests of one command, as far as they have been checked."""
+
+    def __init__(self) -> None:
+        self._earlier: dict[str, list[Prepared]] = {}
+        self._places: dict[str, dict[str, str]] = {}
+
+    def model_of(self, batch: str) -> str | None:
+        """Return the model that an earlier manifest gives to a new batch."""
+        earlier = self._earlier.get(batch)
+        return earlier[0].batch.model if earlier else None
+
+    def take(self, prepared: Prepared) -> None:
+        """Take one more in.
+
+        Raises:
+            ManifestError: If an earlier one has the same batch and nobody said so, since its rows
+                would be gone from this one; or if both have a row of the same id.
+        """
+        name, file = prepared.batch.name, manifests.named(prepared.wish.path)
+        earlier = self._earlier.setdefault(name, [])
+        if earlier and prepared.wish.batch is None:
+            message = (
+                f"its batch is {name}, as that of {manifests.named(earlier[0].wish.path)}: rename "
+                "a file, or say --batch NAME if all rows belong together"
+            )
+            raise ManifestError([Fault(file, 0, "batch", message)])
+        if earlier:
+            self._refuse_duplicates(prepared, earlier)
+        earlier.append(prepared)
+
+    def _refuse_duplicates(self, prepared: Prepared, earlier: Sequence[Prepared]) -> None:
+        places = self._places.setdefault(prepared.batch.name, {})
+        if not places:
+            for other in earlier:
+                places.update(_named_rows(other))
+        mine = _named_rows(prepared)
+        faults = []
+        for row_id in mine.keys() & places.keys():
+            place, _, line = mine[row_id].rpartition(":")
+            message = f"{row_id} is already in {places[row_id]}: ids must be unique in a batch"
+            faults.append(Fault(place, int(line), "id", message))
+        if faults:
+            raise ManifestError(sorted(faults))
+        places.update(mine)
+
+
+def _named_rows(prepared: Prepared) -> dict[str, str]:
+    """Return where each row stands that has an id, or the key of a job."""
+    found: dict[str, str] = {}
+    for spec in prepared.specs():
+        if spec.result_key or spec.has_id:
+            found.setdefault(spec.result_key or spec.row_id, spec.place)
+    return found
+
+
+def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None) -> Prepared:
     """Read and check a manifest against the batch it belongs to.
 
     Args:
         tx: A transaction of the job database, None if there is none yet.
         wish: What the user asks for.
+        siblings: The manifests before it in the same command; this one is taken in.
 
     Raises:
         ManifestError: With every fault of every row; nothing is stored.
@@ -148,11 +205,13 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         name = _unused_name(tx, name)
     stored = stored or (additions.find_batch(tx, name) if tx is not None else None)
     _check_account(tx, stored, wish)
+    begun = siblings.model_of(name) if siblings is not None else None
+    fallback = stored.model if stored else begun
     checked = manifests.check(
         source,
         models=priced(wish.models or manifests.load_models(), _catalog(tx, wish)),
         model=wish.model,
-        fallback_model=stored.model if stored else None,
+        fallback_model=fallback,
         schemas=stored.schemas if stored else None,
         max_expand=wish.max_expand,
         allow_private_inputs=wish.allow_private_inputs,
@@ -167,7 +226,7 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         id=stored.id if stored else 0,
         name=name,
         account_id=stored.account_id if stored else 0,
-        model=wish.model or source.model or (stored.model if stored else manifests.DEFAULT_MODEL),
+        model=wish.model or source.model or fallback or manifests.DEFAULT_MODEL,
         source=os.path.realpath(wish.path),
         columns=_columns(stored, checked.columns, is_export=is_export),
         schemas=schemas,
@@ -176,9 +235,12 @@ def prepare(tx: Transaction | None, wish: Wish) -> Prepared:
         or (stored.name_template if stored else names.DEFAULT_TEMPLATE),
         budget_micros=budget_micros or (stored.budget_micros if stored else None),
     )
-    return Prepared(
+    prepared = Prepared(
         wish, batch, checked, checked.models, is_export, stored.source if stored else ""
     )
+    if siblings is not None:
+        siblings.take(prepared)
+    return prepared
 
 
 def _catalog(tx: Transaction | None, wish: Wish) -> Mapping[str, UnitPrice]:
@@ -205,12 +267,11 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
     """
     drafts: list[Draft] = []
     faults: list[Fault] = []
-    earlier: dict[str, str] = {}
+    siblings = Siblings()
     total = 0
     for wish in wishes:
         try:
-            prepared = prepare(tx, wish)
-            refuse_same_batch(prepared, earlier)
+            prepared = prepare(tx, wish, siblings)
         except ManifestError as error:
             if not error.faults:
                 raise
@@ -222,26 +283,6 @@ def draft(tx: Transaction | None, wishes: Iterable[Wish]) -> list[Draft]:
     if faults:
         raise ManifestError(faults, total=total)
     return drafts
-
-
-def refuse_same_batch(prepared: Prepared, earlier: dict[str, str]) -> None:
-    """Refuse a manifest whose batch an earlier one of the command has, unless it was named.
-
-    Args:
-        prepared: The manifest.
-        earlier: The batches of those before it, and their files; this one is added.
-
-    Raises:
-        ManifestError: If so: the rows of the one would be gone from the other.
-    """
-    name, file = prepared.batch.name, manifests.named(prepared.wish.path)
-    if name in earlier and prepared.wish.batch is None:
-        message = (
-            f"its batch is {name}, as that of {earlier[name]}: rename a file, or say --batch NAME "
-            "if all rows belong together"
-        )
-        raise ManifestError([Fault(file, 0, "batch", message)])
-    earlier[name] = file
 
 
 def _check_names(wish: Wish) -> None:
