@@ -1,5 +1,6 @@
 """What a kind of database must offer beside SQL; one module a kind implements it."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -72,8 +73,12 @@ class Backend(Protocol):
     def bulk(self, engine: Engine) -> AbstractContextManager[None]:
         """Let many large transactions of a writing engine follow each other."""
 
-    def adding(self) -> AbstractContextManager[None]:
-        """Hold the lock of those who add manifests; one at a time, others wait."""
+    def adding(self, wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the lock of those who add manifests, one at a time.
+
+        Args:
+            wait: Called while another one holds it, before the next try.
+        """
 
     def enter(self, worker_id: str) -> Presence:
         """Show that a worker lives, from now on."""

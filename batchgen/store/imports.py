@@ -6,6 +6,7 @@ order and by imports only, so all jobs above a mark are hidden.
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -23,6 +24,9 @@ SHOWN_ID = SHOWN.removeprefix("j.")
 BATCH_SHOWN = "b.id NOT IN (SELECT batch_id FROM imports WHERE batch_is_new)"
 """Of batches `b`: not hidden by an import."""
 
+logger = logging.getLogger(__name__)
+
+_TRY_S = 0.2
 PAUSE_S = 0.12
 """How long an import lets others write, after each of its transactions: SQLite looks for a lock
 that is free at least every 100 ms."""
@@ -51,7 +55,16 @@ def adding(database: Database, *, sleep: Callable[[float], None] = time.sleep) -
     Raises:
         StoreError: If the job database cannot be used.
     """
-    with database.translated(), database.backend.adding():
+    told = False
+
+    def wait() -> None:
+        nonlocal told
+        if not told:
+            logger.warning("waiting for another program that adds to this job database")
+            told = True
+        sleep(_TRY_S)
+
+    with database.translated(), database.backend.adding(wait):
         remove_dead(database, sleep=sleep)
         yield
 

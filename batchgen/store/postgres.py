@@ -8,7 +8,7 @@ database is ever shown.
 import contextlib
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,9 @@ _BEGIN_READING = (
 # one does not grow.
 _ADDING = (
     "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; "
-    "SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(7238461204)"
+    "SET LOCAL idle_in_transaction_session_timeout = 0"
 )
+_TRY_ADDING = "SELECT pg_try_advisory_xact_lock(7238461204)"
 
 _PASSING_CLASSES = ("08", "40", "53", "55", "57")
 """Connections, deadlocks, want of space or memory, locks, shutdowns and cancelled statements."""
@@ -254,14 +255,21 @@ class PostgresServer:
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def adding(self) -> Iterator[None]:
+    def adding(self, wait: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of those who add manifests, in a transaction that does nothing else.
 
-        A lock of the session would be left on a stranger's connection by pgbouncer.
+        A lock of the session would be left on a stranger's connection by pgbouncer, and who waits
+        for it inside the server would keep a connection from the one who has it.
         """
-        with contextlib.closing(self._connect()) as connection, connection.transaction():
-            connection.execute(_ADDING)
-            yield
+        with contextlib.closing(self._connect()) as connection:
+            while True:
+                with connection.transaction():
+                    connection.execute(_ADDING)
+                    row = connection.execute(_TRY_ADDING).fetchone()
+                    if row is not None and row[0]:
+                        yield
+                        return
+                wait()
 
     def enter(self, worker_id: str) -> "Leased":
         """Do nothing: its lease in the job database shows that a worker lives."""

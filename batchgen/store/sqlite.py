@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -114,16 +114,22 @@ class FileLock:
 
     Raises:
         StoreError: If it cannot be made.
+        BlockingIOError: If another holds it, and nobody wants to wait.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, waits: bool = True) -> None:
         self._path = path
-        self._file = self._open()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        while not os.fstat(self._file).st_nlink:  # taken for a dead worker's, and removed
-            os.close(self._file)
+        mode = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
+        while True:
             self._file = self._open()
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._file, mode)
+            except BlockingIOError:
+                os.close(self._file)
+                raise
+            if os.fstat(self._file).st_nlink:
+                return
+            os.close(self._file)  # taken for a dead worker's, and removed
 
     def _open(self) -> int:
         while True:
@@ -144,6 +150,13 @@ class FileLock:
         os.close(self._file)
         with contextlib.suppress(OSError):  # other workers' locks lie there too
             self._path.parent.rmdir()
+
+
+def _try_lock(path: Path) -> FileLock | None:
+    try:
+        return FileLock(path, waits=False)
+    except BlockingIOError:
+        return None
 
 
 class WorkerLock(FileLock):
@@ -350,9 +363,10 @@ class SqliteFile:
             _tune(engine, cache_kib=_CACHE_KIB, log_pages=_LOG_PAGES)
 
     @contextlib.contextmanager
-    def adding(self) -> Iterator[None]:
+    def adding(self, wait: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of those who add manifests."""
-        lock = FileLock(_lock_path(self.path, "adding").with_suffix(""))
+        while (lock := _try_lock(_lock_path(self.path, "adding").with_suffix(""))) is None:
+            wait()
         try:
             yield
         finally:

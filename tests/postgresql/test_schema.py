@@ -263,7 +263,7 @@ def test_of_two_upgrades_one_waits_however_long_and_both_end_well(
 def test_two_processes_that_store_the_same_manifest_store_it_once(
     postgres_url: str, tmp_path: Path, first: bool
 ) -> None:
-    lock = upgrade._SCHEMA_LOCK if first else text(product._ADDING)
+    lock = upgrade._SCHEMA_LOCK if first else text(product._TRY_ADDING)
     with simulator.start_in_thread(simulator.Settings()) as service:
         place = Place(tmp_path, service, url=postgres_url)
         place.write(rows("a", "b", "c"))
@@ -271,7 +271,11 @@ def test_two_processes_that_store_the_same_manifest_store_it_once(
             ok("add", write("other.csv", rows("x")), "--db", postgres_url)
         with held(postgres_url, lock) as connection:
             started = [place.start("add", "jobs.csv", "--db", postgres_url) for _ in range(2)]
-            wait_until_wait(connection, 2)
+            if first:
+                wait_until_wait(connection, 2)
+            else:
+                for one in started:
+                    one.wait_said("waiting for another program")
         done = [one.wait() for one in started]
 
     assert [one.code for one in done] == [0, 0], [one.err for one in done]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from store.stored_jobs import NOW, Store, spec_of
 
 from batchgen import planning
 from batchgen.domain.errors import StoreError
 from batchgen.domain.states import JobState
 from batchgen.planning import Verdict, storing
-from batchgen.store import additions, control, imports, jobs, reads, sqlite
+from batchgen.store import additions, control, imports, jobs, reads, sqlite, upgrade
 from batchgen.store.database import Database, Transaction
 
 
@@ -296,3 +297,13 @@ def test_a_link_to_a_job_database_has_its_lock(tmp_path: Path) -> None:
             )
         assert other.path == link
     made.close()
+
+
+def test_a_job_that_its_key_does_not_find_is_told(store: Store) -> None:
+    store.fill(3)
+    assert upgrade.integrity(store.database) == []
+
+    with store.database.transaction() as tx:
+        tx.run(text("DELETE FROM job_keys WHERE job_id = 2"))
+
+    assert upgrade.integrity(store.database) == ["keys: 1 jobs cannot be found by theirs"]
