@@ -740,7 +740,7 @@ def _edits(draw: Callable[[Any], Any]) -> list[tuple[str, Any]]:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(first=_ROWS, edits=_edits(), paid=st.sets(st.integers(0, 9)))
 def test_no_edit_of_a_file_buys_its_clips_again(
     tmp_path_factory: pytest.TempPathFactory,
@@ -872,7 +872,7 @@ def _content(name: str) -> _Row:
     return {"prompt": f"prompt {name}", "image": IMAGE.format(name)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps=_STEPS)
 def test_no_clip_is_paid_for_twice_whatever_becomes_of_its_file(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]

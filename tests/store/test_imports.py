@@ -123,16 +123,15 @@ def test_nothing_of_an_import_is_seen_before_its_end(
 
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("is_new", [True, False], ids=["new batch", "known batch"])
-@pytest.mark.parametrize("steps", [1, 3])
 def test_what_a_dead_import_stored_is_removed_by_the_next(
-    store: Store, tmp_path: Path, is_new: bool, steps: int
+    store: Store, tmp_path: Path, is_new: bool
 ) -> None:
     store.add(store.batch("old"), [spec_of("old")])
     if not is_new:
         add(store, manifest(tmp_path, 2))
     before = Looks(store).seen
     plan = plan_of(store, manifest(tmp_path, 7))
-    for _ in islice(steps_of(store, plan), steps):
+    for _ in islice(steps_of(store, plan), 3):
         pass
     assert open_imports(store) == 1
 
@@ -231,12 +230,11 @@ def test_what_is_hidden_is_not_cancelled(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("steps", [1, 3])
-def test_who_has_lost_the_lock_stores_no_more(store: Store, tmp_path: Path, steps: int) -> None:
+def test_who_has_lost_the_lock_stores_no_more(store: Store, tmp_path: Path) -> None:
     store.add(store.batch("old"), [spec_of("old")])
     before = Looks(store).seen
     work = steps_of(store, plan_of(store, manifest(tmp_path, 7)))
-    for _ in islice(work, steps):
+    for _ in islice(work, 3):
         pass
 
     with imports.adding(store.database):  # as if the first one had lost its lock unnoticed
