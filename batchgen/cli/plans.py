@@ -51,7 +51,7 @@ def notes(plan: Plan) -> list[str]:
         lines.append(f"  note: until now this batch came from {before}")
     carried = {
         name: None
-        for items in plan.samples.values()
+        for items in (plan.samples.values() if plan.prepared.is_table else ())
         for item in items
         for name in item.spec.cells
         if name not in item.spec.input_columns and name.strip() not in ROW_WORDS

@@ -71,6 +71,7 @@ class Prepared:
         models: The models they use, at today's list prices.
         is_export: Whether rows are matched by their `result_key`.
         stored_source: The file that the batch's newest manifest came from.
+        is_table: Whether it is a table, whose columns may be taken for inputs.
         listed: Their list prices, where they are others than when they were checked.
     """
 
@@ -80,6 +81,7 @@ class Prepared:
     models: Mapping[str, Model]
     is_export: bool
     stored_source: str = ""
+    is_table: bool = False
     listed: dict[tuple[str, str], int | None] | None = None
 
     @property
@@ -236,7 +238,13 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         budget_micros=budget_micros or (stored.budget_micros if stored else None),
     )
     prepared = Prepared(
-        wish, batch, checked, checked.models, is_export, stored.source if stored else ""
+        wish,
+        batch,
+        checked,
+        checked.models,
+        is_export,
+        stored.source if stored else "",
+        is_table=source.is_table,
     )
     if siblings is not None:
         siblings.take(prepared)
