@@ -76,7 +76,8 @@ def why(plan: Plan, item: Item) -> str:
     known = item.known
     if known is None:
         return "new"
-    batch = f" of batch {known.batch}"
+    is_earlier = known.batch_id == plan.batch.id and known.input_hash != item.spec.input_hash
+    twin = f"{'an earlier version of ' * is_earlier}{known.label} of batch {known.batch}"
     words = {
         Verdict.NEW: "new",
         Verdict.CHANGED: "waits, and takes the new inputs",
@@ -90,7 +91,7 @@ def why(plan: Plan, item: Item) -> str:
         ),
         Verdict.BUSY: f"{known.state} with other inputs: never touched",
         Verdict.RENAMED: f"was {known.label}: the same job, {_standing(known)}",
-        Verdict.HELD: f"has the inputs of {known.label}{batch}, which is paid for: held back, "
+        Verdict.HELD: f"has the inputs of {twin}, which is paid for: held back, "
         "--new-batch buys it again",
         Verdict.UNCHANGED: _standing(known),
     }

@@ -43,7 +43,7 @@ class Verdict(IntEnum):
     RENAMED = 6
     """Paid or pending, and its row has another id now."""
     HELD = 7
-    """Its inputs are those of a paid job of another batch: not stored."""
+    """Its inputs are those of a paid job of another batch, or of an earlier version: not stored."""
     UNCHANGED = 8
     """As it was."""
 

@@ -264,7 +264,10 @@ def test_a_row_that_is_put_back_after_a_replacement_failed_is_not_bought_again(
     assert call("run", *RUN).code == 4
     Path(jobs).write_text(original)
 
+    planned = ok("plan", jobs, "--allow-private-inputs").out
     done = ok("run", jobs, *RUN)
+
+    assert "! a  has the inputs of an earlier version of a of batch jobs, which is paid" in planned
 
     assert "1 job held back: paid for already; --new-batch buys them again" in done.err
     assert bought(handle) == ["a"]
