@@ -482,6 +482,18 @@ def resolves(host: str) -> bool:
         return False
 
 
+def is_genuine(host: str, port: int = 443, *, timeout_s: float = 5.0) -> bool:
+    """Return whether who answers for a host has a certificate of its name that is valid now."""
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout_s) as connection,
+            _ssl_context().wrap_socket(connection, server_hostname=host),
+        ):
+            return True
+    except OSError:
+        return False
+
+
 def no_such_host(error: BaseException) -> bool:
     """Return whether a failure was the answer that a name does not exist."""
     return any(

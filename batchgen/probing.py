@@ -21,7 +21,7 @@ from batchgen.domain.fitness import (
 )
 from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import redact_url
-from batchgen.http import probe_client, resolves
+from batchgen.http import is_genuine, probe_client, resolves
 from batchgen.manifests.media import media_urls, url_problem
 from batchgen.probes.pace import POLITE, Pace, probe_all
 from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
@@ -31,6 +31,9 @@ BELIEVED_MS = 24 * 3600 * 1000
 """How long a file that answered well is believed to be what it was."""
 
 _NUMBER = re.compile(r"\.[0-9]+(?=\.|$)")  # of a part of a list
+
+_ANSWERED = (None, Problem.STATUS, Problem.EMPTY, Problem.TEXT)
+"""What a host has said itself; a busy proxy or the log-in page of a network may say the rest."""
 
 CONTROL_HOST = "model-api.runcomfy.net"
 """A name that is known wherever there is a network, and whom the files are for."""
@@ -89,6 +92,7 @@ class Inspection:
         pace: How many at once, and how fast.
         probe_s: The longest that one URL may take.
         resolves: Whether a host's name is known to the network.
+        is_genuine: Whether who answers for a host has its certificate.
     """
 
     def __init__(
@@ -99,7 +103,9 @@ class Inspection:
         pace: Pace = POLITE,
         probe_s: float = PROBE_S,
         resolves: Callable[[str], bool] = resolves,
+        is_genuine: Callable[[str], bool] = is_genuine,
     ) -> None:
+        self._is_genuine = is_genuine
         self._resolves = resolves
         self._models = models
         self._allow_private = allow_private
@@ -151,13 +157,26 @@ class Inspection:
             self._doubt_the_network()
 
     def _doubt_the_network(self) -> None:
-        """Take hosts that are unknown for a mood if no name at all is known just now."""
-        found = [self._facts[url] for url in self._fresh]
-        if any(facts.problem is not Problem.NO_HOST for facts in found):
+        """Take what only a network may be to blame for as a mood, if no host at all answered.
+
+        Without DNS no name is known; the log-in page of a hotel shows its own certificate for
+        every host.
+        """
+        if any(self._facts[url].problem in _ANSWERED for url in self._fresh):
             return
-        if found and not self._resolves(CONTROL_HOST):
-            for url in self._fresh:
-                said = f"{self._facts[url].said}, nor any other just now: is the network up?"
+        if self._have(Problem.NO_HOST) and not self._resolves(CONTROL_HOST):
+            self._excuse(Problem.NO_HOST, "nor any other just now: is the network up?")
+        if self._have(Problem.CERTIFICATE) and not self._is_genuine(CONTROL_HOST):
+            words = "and no other host answered just now: does the network ask for a log-in?"
+            self._excuse(Problem.CERTIFICATE, words)
+
+    def _have(self, problem: Problem) -> bool:
+        return any(self._facts[url].problem is problem for url in self._fresh)
+
+    def _excuse(self, problem: Problem, words: str) -> None:
+        for url in self._fresh:
+            if self._facts[url].problem is problem:
+                said = f"{self._facts[url].said}, {words}"
                 self._facts[url] = Facts(Problem.UNREACHABLE, said)
 
     def _believe(self, cached: Cached) -> None:

@@ -915,6 +915,48 @@ def test_a_clip_that_was_replaced_is_not_bought_again_for_its_old_inputs(
     assert desk.add(again)["held"][0] == "a-again"
 
 
+@pytest.mark.parametrize("state", ["pending", "failed", "cancelled", "expired"])
+@pytest.mark.parametrize("replace_again", [False, True])
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_a_row_that_is_put_back_is_not_bought_again_if_its_clip_was_paid_for(
+    desk: Desk, state: str, names: str, *, replace_again: bool
+) -> None:
+    original = rows(*names)
+    path = desk.write("jobs.csv", original)
+    desk.add(path)
+    desk.buy()
+    desk.write("jobs.csv", [{**original[0], "prompt": "another prompt"}, *original[1:]])
+    desk.add(path, replace=True)
+    desk.move(state, "a")
+    desk.write("jobs.csv", original)
+
+    plan = desk.plan(path, replace=replace_again)
+
+    assert plan.to_pay == 0
+    assert desk.add(path, replace=replace_again)["held"] == ["a"]
+    assert desk.row("a").inputs["promptText"] == "another prompt"
+    desk.write("jobs.csv", [{**original[0], "prompt": "a third one"}, *original[1:]])
+    assert desk.plan(path).to_pay == 1
+
+
+def test_finished_jobs_can_be_taken_out_of_a_plan(desk: Desk) -> None:
+    path = desk.write("jobs.csv", rows("a", "b", "c"))
+    desk.add(path)
+    desk.buy()
+    desk.write("jobs.csv", [{**row, "prompt": "p"} for row in rows("a", "b", "c")])
+    plan = desk.plan(path, replace=True)
+
+    with desk.database.reading() as tx:
+        plan.leave(list(plan.items(tx, planning.Verdict.REPLACED))[:2])
+
+    assert plan.to_pay == 1
+    assert desk.labels(plan) == {"left": ["a", "b"], "replaced": ["c"]}
+    samples = {
+        verdict: [item.spec.row_id for item in found] for verdict, found in plan.samples.items()
+    }
+    assert samples == {planning.Verdict.LEFT: ["a", "b"], planning.Verdict.REPLACED: ["c"]}
+
+
 # -- checked once ----------------------------------------------------------------------------------
 
 

@@ -2,18 +2,24 @@
 
 import random
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
+import httpx
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from images import Host, Page, image, serving
 
 from batchgen.domain.fitness import Facts, Problem
 from batchgen.domain.jobs import Model
+from batchgen.http import is_genuine
 from batchgen.manifests import load_models
 from batchgen.probes.pace import Pace
+from batchgen.probes.prober import Prober, Target
 from batchgen.probing import Inspection
 from batchgen.store.probes import Seen, hash_of
 
@@ -215,3 +221,61 @@ def test_unknown_hosts_are_a_mood_if_nothing_is_known(
     assert bool(finding.faults) == is_fault
     assert bool(finding.warnings) != is_fault
     assert "images.example.com" in str(finding.faults or finding.warnings)
+
+
+def bad_certificate(name: str) -> aiohttp.ClientConnectorCertificateError:
+    refused = ssl.SSLCertVerificationError("no")
+    refused.verify_code = 62  # of another host
+    key = ConnectionKey(name, 443, True, True, None, None, None)
+    return aiohttp.ClientConnectorCertificateError(key, refused)
+
+
+@pytest.mark.parametrize(
+    ("genuine", "other", "is_fault"),
+    [
+        (True, None, True),
+        (False, None, False),
+        (False, Page(), True),
+        (False, Page(404), True),
+        (False, Page(503), False),
+        (False, Page(302, headers={"Location": "/log-in"}), False),
+    ],
+    ids=["one bad host", "log-in page", "file", "no file", "busy", "redirect"],
+)
+def test_a_strange_certificate_is_a_mood_if_every_host_may_show_it(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    genuine: bool,
+    other: Page | None,
+    is_fault: bool,
+) -> None:
+    """Else a run in a hotel would fail every job."""
+    real = Prober._look
+
+    async def look(prober: Prober, target: Target) -> Facts:
+        name = httpx.URL(target.url).host
+        if name.endswith(".example.com"):
+            raise bad_certificate(name)
+        return await real(prober, target)
+
+    monkeypatch.setattr(Prober, "_look", look)
+    names = ("one", "two")
+    odd = [job(f"https://{name}.example.com/a.jpg") for name in names]
+    inspection = Inspection(MODELS, allow_private=True, pace=FAST, is_genuine=lambda _: genuine)
+    inspection.collect([*odd, *([] if other is None else [job(host.add("/x", other))])])
+
+    inspection.look(cached=None, tell=lambda *_: None)
+
+    for one in odd:
+        finding = inspection.check(*one)
+        assert bool(finding.faults) == is_fault
+        assert bool(finding.warnings) != is_fault
+        assert "belongs to another host" in str(finding.faults or finding.warnings)
+
+
+def test_nobody_is_genuine_without_a_certificate() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not is_genuine("127.0.0.1", port, timeout_s=0.1)  # says nothing
+    assert not is_genuine("127.0.0.1", port)

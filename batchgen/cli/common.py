@@ -89,6 +89,24 @@ def account_option(command: Command) -> Command:
     )(command)
 
 
+def new_batch_option(command: Command) -> Command:
+    """Add `--new-batch`."""
+    return click.option(
+        "--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble."
+    )(command)
+
+
+def max_expand_option(command: Command) -> Command:
+    """Add `--max-expand`."""
+    return click.option(
+        "--max-expand",
+        type=click.IntRange(min=1, max=10**9),
+        default=100_000,
+        show_default=True,
+        help="Refuse a manifest that expands beyond this.",
+    )(command)
+
+
 def unknown_inputs_option(command: Command) -> Command:
     """Add `--allow-unknown-inputs`."""
     return click.option(

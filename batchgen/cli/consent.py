@@ -211,6 +211,7 @@ def candidates(database: Database, found: Look) -> Iterator[Candidate]:
                 job.settings,
                 job.est_micros,
                 job.is_unfit,
+                columns=job.columns,
             )
 
 

@@ -37,7 +37,7 @@ def lines(plan: Plan, item: Item) -> list[str]:
     spec = item.spec
     label = job_label(spec.row_id, spec.variant)
     cost = f"  {_price(plan, item)}" if item.is_bought else ""
-    head = f"{MARKS[item.verdict]} {label}  {why(item)}{cost}  ({spec.place})"
+    head = f"{MARKS[item.verdict]} {label}  {why(plan, item)}{cost}  ({spec.place})"
     return [head, *(f"    {name}: {old} → {new}" for name, old, new in _shown_changes(plan, item))]
 
 
@@ -63,7 +63,7 @@ def as_json(plan: Plan, item: Item) -> dict[str, Any]:
         "line": spec.line,
         "is_bought": item.is_bought,
         "cost_usd": usd_number(_micros(plan, item)) if item.is_bought else None,
-        "why": why(item),
+        "why": why(plan, item),
         "changes": [
             {"input": name, "old": _plain(old), "new": _plain(new)}
             for name, old, new in changes(plan, item)
@@ -71,21 +71,27 @@ def as_json(plan: Plan, item: Item) -> dict[str, Any]:
     }
 
 
-def why(item: Item) -> str:
+def why(plan: Plan, item: Item) -> str:
     """Return in words what becomes of a job, and why it would be paid for or not."""
     known = item.known
     if known is None:
         return "new"
-    batch = f" of batch {known.batch}"
+    is_earlier = known.batch_id == plan.batch.id and known.input_hash != item.spec.input_hash
+    twin = f"{'an earlier version of ' * is_earlier}{known.label} of batch {known.batch}"
     words = {
         Verdict.NEW: "new",
         Verdict.CHANGED: "waits, and takes the new inputs",
         Verdict.REOPENED: f"{known.state}, and its inputs have changed: it is bought again",
         Verdict.REPLACED: f"{known.state}, and --replace buys version {known.version + 1}",
-        Verdict.LEFT: "succeeded with other inputs: left alone, --replace buys it again",
+        Verdict.LEFT: "succeeded with other inputs: left alone, "
+        + (
+            "the new input file cannot be used"
+            if plan.prepared.wish.replace
+            else "--replace buys it again"
+        ),
         Verdict.BUSY: f"{known.state} with other inputs: never touched",
         Verdict.RENAMED: f"was {known.label}: the same job, {_standing(known)}",
-        Verdict.HELD: f"has the inputs of {known.label}{batch}, which is paid for: held back, "
+        Verdict.HELD: f"has the inputs of {twin}, which is paid for: held back, "
         "--new-batch buys it again",
         Verdict.UNCHANGED: _standing(known),
     }

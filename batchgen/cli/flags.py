@@ -172,16 +172,8 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         help="Submit nothing that would lift the batch above this, over its life.",
     ),
     click.option("--replace", is_flag=True, help="Buy finished clips again whose inputs changed."),
-    click.option(
-        "--new-batch", is_flag=True, help="The rows are new jobs, whatever they resemble."
-    ),
-    click.option(
-        "--max-expand",
-        type=_POSITIVE,
-        default=100_000,
-        show_default=True,
-        help="Refuse a manifest that expands beyond this.",
-    ),
+    common.new_batch_option,
+    common.max_expand_option,
     click.option(
         "--allow-private-inputs",
         is_flag=True,

@@ -62,6 +62,9 @@ def command(
                 planning.check_budget(plan)
         seen = _probe(database, found, wanted, quiet=as_json) if probe else None
         with common.looking(database) as tx:
+            if seen is not None:
+                for plan in found:
+                    seen.spare(plan, tx)
             if as_json:
                 common.print_json(
                     {

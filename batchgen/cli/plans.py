@@ -26,6 +26,9 @@ _WORDS = {
 }
 """The verdicts whose jobs are named one by one, with what each means."""
 
+# With --replace only this is a reason to leave a finished job alone.
+_UNFIT = "left alone: paid for with other inputs, and the new input file cannot be used"
+
 
 def describe(plan: Plan, *, prune: bool = False) -> list[str]:
     """Return a plan as lines for people.
@@ -74,7 +77,8 @@ def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:
     lines = []
     if plan.count(Verdict.NEW):
         lines.append(f"  {plural(plan.count(Verdict.NEW), 'job')} new")
-    for verdict, words in _WORDS.items():
+    words_of = {**_WORDS, Verdict.LEFT: _UNFIT} if plan.prepared.wish.replace else _WORDS
+    for verdict, words in words_of.items():
         count = plan.count(verdict)
         if count:
             lines.append(f"  {plural(count, 'job')} {words}")

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,9 +18,9 @@ from batchgen.probing import BELIEVED_MS, Finding, Inspection, Said
 from batchgen.runner.deadline import in_words
 from batchgen.runner.loop import steady_s, wall_ms
 from batchgen.store import probes
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database, Transaction, chunks
 from batchgen.store.jobs import Scope
-from batchgen.store.probes import Seen
+from batchgen.store.probes import Seen, Waiting
 from batchgen.store.reads import Kind
 
 SHOWN = 10
@@ -33,10 +33,17 @@ _LOOKED_AT = tuple(
 )
 _KINDS = 1000  # of warnings that are told apart
 _TELL_S = 0.2
+_TOGETHER = 1000  # changes of one transaction
 
 
 class Candidate(NamedTuple):
-    """A job that the run would pay for if its input files can be used."""
+    """A job that the run would pay for if its input files can be used.
+
+    Attributes:
+        is_unfit: Whether an earlier probe found that they cannot.
+        has_clip: Whether it is finished, and would be bought again as a new version.
+        columns: What the user called its inputs.
+    """
 
     place: str
     model: str
@@ -44,6 +51,8 @@ class Candidate(NamedTuple):
     settings: str | None
     listed: int | None
     is_unfit: bool
+    has_clip: bool = False
+    columns: Collection[str] = ()
 
 
 @dataclass
@@ -105,8 +114,9 @@ class Probed:
         if again := sum(kind.jobs for kind in self.fit_again):
             found.append(f"  {plural(again, 'job')} to be paid for now: the input files are fine")
         if self.warnings:
+            have = "has" if self.warnings == 1 else "have"
             found.append(
-                f"  warning: {plural(self.warnings, 'job')} have an input file that may not do, "
+                f"  warning: {plural(self.warnings, 'job')} {have} an input file that may not do, "
                 "and will be paid for"
             )
             for (name, words), (jobs, place) in list(self.warned.items())[:SHOWN]:
@@ -125,23 +135,51 @@ class Probed:
             "warnings": self.warnings,
         }
 
-    def sift(self, tx: Transaction, account_id: int, scope: Scope, *, now_ms: int) -> None:
-        """Fail the jobs of a scope that cannot be paid for, let wait those that can again."""
-        probes.keep(tx, self.inspection.to_keep(self.found_ms))
-        chosen = []
+    def spare(self, plan: planning.Plan, tx: Transaction | None) -> None:
+        """Leave those finished jobs of a plan alone whose new input files cannot be used.
+
+        Else a clip that was paid for would be given up for a version that is never bought.
+        """
+        plan.leave(
+            item
+            for item in plan.items(tx, Verdict.REPLACED)
+            if self.inspection.check(item.spec.model, item.spec.inputs).faults
+        )
+
+    def sift(self, database: Database, account_id: int, scope: Scope, *, now_ms: int) -> None:
+        """Fail the jobs of a scope that cannot be paid for, let wait those that can again.
+
+        They are judged without the lock of writers, and written a few at a time: each change
+        holds only for a job that is still as it was.
+        """
+        for kept in chunks(self.inspection.to_keep(self.found_ms), _TOGETHER):
+            with database.transaction() as tx:
+                probes.keep(tx, kept)
+        with database.reading() as tx:
+            chosen = list(self._judged(tx, account_id, scope))
+        for part in chunks(chosen, _TOGETHER):
+            with database.transaction() as tx:
+                for job, reason in part:
+                    if reason is None:
+                        probes.revive(tx, job, now_ms=now_ms)
+                    else:
+                        probes.fail(tx, job, reason, now_ms=now_ms)
+
+    def _judged(
+        self, tx: Transaction, account_id: int, scope: Scope
+    ) -> Iterator[tuple[Waiting, str | None]]:
+        """Yield the jobs to be changed: why each cannot be paid for, None if it can again."""
+        models = known_models()
         outside = scope.excluded | scope.outside
         for job in probes.waiting(tx, account_id, scope.batch_ids, max_job_id=scope.max_job_id):
             if job.id in outside:
                 continue
             finding = self.inspection.check(job.model, job.inputs)
-            if job.is_unfit or finding.reason is not None:
-                chosen.append((job, finding))
-        # Only now: a change under an open query may or may not be seen by it.
-        for job, finding in chosen:
-            if job.is_unfit and finding.is_fit:
-                probes.revive(tx, job, now_ms=now_ms)
-            else:
-                probes.fail(tx, job, finding.reason or job.error or "", now_ms=now_ms)
+            slim = replace(job, inputs={}, columns=())  # many of them are held
+            if finding.faults:
+                yield slim, _in_words(finding.faults, job.columns, models.get(job.model))
+            elif job.is_unfit:
+                yield slim, None if finding.is_fit else job.error or ""
 
 
 def probe_jobs(
@@ -159,7 +197,8 @@ def probe_jobs(
         allow_private: `--allow-private-inputs`.
         quiet: Show no progress.
     """
-    probed = Probed(_inspection(allow_private=allow_private))
+    models = known_models()
+    probed = Probed(Inspection(models, allow_private=allow_private))
     inspection = probed.inspection
     inspection.collect((one.model, one.inputs) for one in candidates())
     began_s = steady_s()
@@ -167,26 +206,29 @@ def probe_jobs(
     probed.seconds = steady_s() - began_s
     probed.found_ms = wall_ms()
     for one in candidates():
-        _sort(probed, one, inspection.check(one.model, one.inputs))
+        _sort(probed, one, models.get(one.model), inspection.check(one.model, one.inputs))
     return probed
 
 
-def _sort(probed: Probed, one: Candidate, finding: Finding) -> None:
+def _sort(probed: Probed, one: Candidate, model: Model | None, finding: Finding) -> None:
     if finding.reason is not None or (one.is_unfit and not finding.is_fit):
         probed.unfit += 1
-        if not one.is_unfit:
+        if not (one.is_unfit or one.has_clip):  # those with a clip are taken out of their plan
             probed.less[one.model, one.settings] += 1
         if len(probed.faults) < SHOWN:
-            words = finding.reason or "; ".join(map(str, finding.warnings))
+            words = _in_words(finding.faults or finding.warnings, one.columns, model)
+            if one.has_clip:
+                words += "; its clip is kept"
             probed.faults.append((one.place, words))
         return
     if one.is_unfit:
         probed.fit_again.append(Kind(one.model, one.settings, one.listed, 1))
     probed.warnings += bool(finding.warnings)
     for said in finding.warnings:
-        jobs, first = probed.warned.get(said[:2], (0, one.place))
+        kind = (_column(one.columns, model, said.input), said.words)
+        jobs, first = probed.warned.get(kind, (0, one.place))
         if jobs or len(probed.warned) < _KINDS:
-            probed.warned[said[:2]] = jobs + 1, first
+            probed.warned[kind] = jobs + 1, first
 
 
 def _rest(count: int) -> list[str]:
@@ -201,7 +243,14 @@ def planned(plans: Iterable[planning.Plan], tx: Transaction | None) -> Iterator[
             is_unfit = not item.is_bought
             inputs = known.inputs if is_unfit and known is not None else spec.inputs
             yield Candidate(
-                spec.place, spec.model, inputs, spec.settings, spec.est_micros, is_unfit
+                spec.place,
+                spec.model,
+                inputs,
+                spec.settings,
+                spec.est_micros,
+                is_unfit,
+                item.verdict is Verdict.REPLACED,
+                spec.input_columns,
             )
 
 
@@ -253,21 +302,24 @@ def check_plans(
 
 
 def _fault(spec: JobSpec, model: Model, said: Said) -> Fault:
-    return Fault(spec.file, spec.line, _column(spec, model, said.input), said.message)
+    column = _column(spec.input_columns, model, said.input)
+    return Fault(spec.file, spec.line, column, said.message)
 
 
-def _column(spec: JobSpec, model: Model, name: str) -> str:
+def _in_words(found: Iterable[Said], columns: Collection[str], model: Model | None) -> str:
+    return "; ".join(f"{_column(columns, model, said.input)}: {said.message}" for said in found)
+
+
+def _column(columns: Collection[str], model: Model | None, name: str) -> str:
     """Return what the user called an input."""
+    aliases = {} if model is None else model.aliases
     for wanted in (name, name.partition(".")[0]):  # the very place, else all of the input
-        for column in sorted(spec.input_columns):
+        # The cells of a stored job are not all inputs: one that says so is meant.
+        for column in sorted(columns, key=lambda one: (not one.startswith("input."), one)):
             bare = column.removeprefix("input.")
-            if wanted in (bare, model.aliases.get(bare)):
+            if wanted in (bare, aliases.get(bare)):
                 return column
     return name
-
-
-def _inspection(*, allow_private: bool) -> Inspection:
-    return Inspection(known_models(), allow_private=allow_private)
 
 
 def _look(inspection: Inspection, database: Database | None, *, quiet: bool) -> None:

@@ -121,10 +121,11 @@ def _check_edits(wanted: Flags, look: Look) -> None:
         left = plan.count(Verdict.LEFT) + plan.count(Verdict.BUSY)
         path = Path(plan.prepared.wish.path)
         if left and path.exists() and Path(wanted.output or "").resolve() == path.resolve():
+            instead = "buy what has succeeded again with --replace"
             raise UsageError(
                 f"{wanted.output} is the manifest too, and the edits of {plural(left, 'row')} in "
-                "it would be lost, for their jobs are left alone: name another --output, or buy "
-                "what has succeeded again with --replace"
+                "it would be lost, for their jobs are left alone: name another --output"
+                + ("" if wanted.replace else f", or {instead}")
             )
 
 
@@ -136,6 +137,10 @@ def _probe(database: Database, wanted: Flags, look: Look) -> None:
             allow_private=wanted.allow_private_inputs,
             quiet=wanted.quiet or wanted.as_json,
         )
+        with looking(database) as tx:
+            for plan in look.plans:
+                look.probed.spare(plan, tx)
+        _check_edits(wanted, look)
 
 
 def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
@@ -208,8 +213,6 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         scope = _store(database, wanted, look, began_ms)
         with database.transaction() as tx:
             account = accounts.ensure(tx, wanted.provider, wanted.account)
-            if look.probed is not None:
-                look.probed.sift(tx, account.id, scope, now_ms=began_ms)
             for row in look.again:
                 by_hand.resubmit(tx, row.id, now_ms=began_ms, attempt_id=row.attempt_id)
             # Last: from here on every claim of the account waits for the commit.
@@ -219,6 +222,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 costs.keep_catalog(tx, account.id, look.catalog, now_ms=began_ms)
                 costs.relist(tx, account.id, _repriced(look))
             share = _limit(tx, database, account, wanted)
+        if look.probed is not None:
+            look.probed.sift(database, account.id, scope, now_ms=began_ms)
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
@@ -304,6 +309,13 @@ def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any
         return reads.kept_schema(tx, batch_id, model)
 
 
+def _spared(tx: Transaction, look: Look, plan: planning.Plan) -> planning.Plan:
+    """Return a plan that gives up no clip for an input file that cannot be used."""
+    if look.probed is not None:
+        look.probed.spare(plan, tx)
+    return plan
+
+
 def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     """Store the manifests and fix the scope; what was not shown is not stored or paid for."""
     if not wanted.manifests:
@@ -313,7 +325,7 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     outside: dict[int, frozenset[int]] = {}
     with imports.adding(database):
         with database.reading() as tx:
-            found = [planning.decide_anew(tx, draft) for draft in look.drafts]
+            found = [_spared(tx, look, planning.decide_anew(tx, draft)) for draft in look.drafts]
         shown, wanted_now = (
             sum((plan.bought for plan in some), Counter[tuple[str, str, int | None]]())
             for some in (look.plans, found)
@@ -329,7 +341,7 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
             plan = decided
             if number:  # the one before may have stored some of its jobs
                 with database.reading() as tx:
-                    plan = planning.decide_after(tx, plan)
+                    plan = _spared(tx, look, planning.decide_after(tx, plan))
             stored = planning.store(
                 database, plan, now_ms=now_ms, draw=random.SystemRandom().randint
             )

@@ -26,7 +26,8 @@ _SHOWN = 50  # warnings
 @click.option("--model", metavar="ID", help="Check every row against this model.")
 @click.option("--batch", metavar="NAME", help="The batch; else the manifest's, else its file name.")
 @common.account_option
-@click.option("--max-expand", type=click.IntRange(min=1), default=100_000, show_default=True)
+@common.new_batch_option
+@common.max_expand_option
 @click.option(
     "--allow-private-inputs",
     is_flag=True,

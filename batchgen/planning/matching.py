@@ -111,6 +111,7 @@ class _Matching:
         plan.moved = bytearray(size)
         self.keyed = Ids()  # jobs that rows of an export have by their keys
         self.row_ids: set[str] = set()  # of the whole manifest, where a new one is looked for
+        self.paid_before: set[tuple[int, str]] | None = None  # jobs, and what they once were
         self.unmatched = 0
         self.with_id = self.edited = 0
 
@@ -206,13 +207,24 @@ class _Matching:
                 return Verdict.UNCHANGED
             # The old link may be why a probe found the job unfit.
             return Verdict.CHANGED if waits else Verdict.REOPENED
-        if known.state is JobState.PENDING:
-            return Verdict.CHANGED
-        if known.state in _REOPENED:
-            return Verdict.REOPENED
+        if known.state is JobState.PENDING or known.state in _REOPENED:
+            if self._is_paid_before(spec, known):
+                return Verdict.HELD
+            return Verdict.REOPENED if known.state in _REOPENED else Verdict.CHANGED
         if known.state is not JobState.SUCCEEDED:
             return Verdict.BUSY
         return Verdict.REPLACED if self.prepared.wish.replace else Verdict.LEFT
+
+    def _is_paid_before(self, spec: JobSpec, known: Known) -> bool:
+        """Return whether an earlier version of the job had a clip of these very inputs."""
+        if known.version == 1:
+            return False
+        if self.paid_before is None:
+            wish = self.prepared.wish
+            account = accounts.find(self.tx, wish.provider, wish.account)
+            found = () if account is None else additions.paid_earlier(self.tx, account.id)
+            self.paid_before = {(job.id, paid_hash) for paid_hash, job in found}
+        return (known.id, spec.input_hash) in self.paid_before
 
     def _is_signed_anew(self, spec: JobSpec, known: Known) -> bool:
         if spec.inputs_json == known.inputs_json:
@@ -226,7 +238,8 @@ class _Matching:
         self.plan.moved[position] = (
             known.position != position or known.cells_json != spec.cells_json
         )
-        # A job of another batch is not this manifest's, though it holds the row back.
+        # A job of another batch, or of other inputs by now, is not this manifest's, though it
+        # holds the row back.
         if verdict is not Verdict.HELD:
             self.plan.claimed.add(known.id)
 
@@ -306,7 +319,15 @@ class _Matching:
         if not held or held < self.prepared.count:
             return
         samples = self.plan.samples[Verdict.HELD]
-        batches = sorted({item.known.batch for item in samples if item.known is not None})
+        batches = sorted(
+            {
+                item.known.batch
+                for item in samples
+                if item.known is not None and item.known.batch_id != self.prepared.batch.id
+            }
+        )
+        if not batches:  # rows that were put back as they were: no file was renamed
+            return
         raise ManifestError(
             f"{named(self.prepared.wish.path)}: every row has the inputs of a job that has been "
             f"paid for in batch {', '.join(batches)}. Nothing was stored or spent. If the file was "

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
@@ -43,7 +43,7 @@ class Verdict(IntEnum):
     RENAMED = 6
     """Paid or pending, and its row has another id now."""
     HELD = 7
-    """Its inputs are those of a paid job of another batch: not stored."""
+    """Its inputs are those of a paid job of another batch, or of an earlier version: not stored."""
     UNCHANGED = 8
     """As it was."""
 
@@ -162,6 +162,18 @@ class Plan:
         """Where the list prices of what would be paid for come from."""
         models = self.prepared.models
         return [models[name].price_basis for name in {model: None for model, _, _ in self.bought}]
+
+    def leave(self, items: Iterable[Item]) -> None:
+        """Leave finished jobs alone that would have been bought again."""
+        samples = self.samples.setdefault(Verdict.LEFT, [])
+        replaced = self.samples.get(Verdict.REPLACED, [])
+        for item in items:
+            left = item._replace(verdict=Verdict.LEFT)
+            self.verdicts[item.position] = Verdict.LEFT
+            self.bought -= Counter({(item.spec.model, item.spec.settings, item.spec.est_micros): 1})
+            replaced[:] = [one for one in replaced if one.position != item.position]
+            if len(samples) < SAMPLES:
+                samples.append(left)
 
     def chosen(self, *verdicts: Verdict, moved: bool = False) -> Iterator[list[Choice]]:
         """Yield the jobs with these verdicts in manifest order, some at a time.

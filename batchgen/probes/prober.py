@@ -31,7 +31,8 @@ PROBE_S = 10.0
 """The longest that one URL may take in all."""
 
 _LEAST_BYTES = 32  # that show what kind of file it is
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+# Whatever is wrong with a server just now; only 501 says what it will never do.
+_BUSY = frozenset({408, 420, 423, 425, 429, *range(500, 600)}) - {501}
 # Those that the file's own address answers, and not its program with HEAD: no second request.
 _BUSY_AT_ONCE = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -26,13 +26,14 @@ _KEEP = text(
     "ON CONFLICT (account_id, model) DO UPDATE SET unit_micros = excluded.unit_micros, "
     "unit = excluded.unit, seen_ms = excluded.seen_ms"
 )
+_UNPAID = "(j.state = 'pending' OR (j.state = 'failed' AND j.unfit))"  # a probe may revive those
 _LISTED = text(
     "SELECT DISTINCT j.settings, j.est_micros FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND b.account_id = :account_id AND j.model = :model "
+    f"WHERE {_UNPAID} AND b.account_id = :account_id AND j.model = :model "
     "AND j.settings IS NOT NULL"
 )
 _RELIST = text(
-    "UPDATE jobs SET est_micros = :est_micros WHERE state = 'pending' AND model = :model "
+    f"UPDATE jobs AS j SET est_micros = :est_micros WHERE {_UNPAID} AND model = :model "
     "AND settings = :settings AND batch_id IN "
     "(SELECT id FROM batches WHERE account_id = :account_id)"
 )
@@ -93,7 +94,7 @@ def keep_catalog(
 
 
 def relist(tx: Transaction, account_id: int, models: Mapping[str, Model]) -> None:
-    """Give pending jobs the list price of their model as it is now."""
+    """Give jobs that wait, or may wait again, the list price of their model as it is now."""
     for model in models.values():
         key = {"account_id": account_id, "model": model.id}
         for row in tx.rows(_LISTED, key):

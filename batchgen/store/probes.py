@@ -1,7 +1,7 @@
 """What input URLs answered, and the jobs that fail unpaid for it."""
 
 import json
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -31,7 +31,8 @@ _KEEP = text(
 )
 _WAITING = text(
     "SELECT j.id, j.batch_id, b.name AS batch, j.row_id, j.variant, j.state, j.model, j.inputs, "
-    "j.settings, j.est_micros, j.unfit, j.error FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "j.settings, j.est_micros, j.unfit, j.error, j.cells "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     f"WHERE {SHOWN} AND b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (j.state = 'pending' OR (j.state = 'failed' AND j.unfit)) "
@@ -40,7 +41,7 @@ _WAITING = text(
 _FAIL = text(
     "UPDATE jobs SET state = 'failed', error_class = 'invalid_input', error = :error, "
     "unfit = true, finished_ms = :now_ms, updated_ms = :now_ms "
-    "WHERE id = :job_id AND (state = 'pending' OR (state = 'failed' AND unfit))"
+    "WHERE id = :job_id AND state = :state AND unfit = :unfit"
 )
 _REVIVE = text(
     "UPDATE jobs SET state = 'pending', unfit = false, error_class = NULL, error = NULL, "
@@ -66,6 +67,7 @@ class Waiting:
         est_micros: Its list price in micro-dollars, None if there is none.
         is_unfit: Whether an earlier probe found that its input cannot be used.
         error: Why.
+        columns: Its row's own columns, its inputs among them.
     """
 
     id: int
@@ -79,6 +81,7 @@ class Waiting:
     est_micros: int | None
     is_unfit: bool
     error: str | None
+    columns: Collection[str] = ()
 
 
 def hash_of(url: str) -> str | None:
@@ -158,12 +161,15 @@ def waiting(
                 est_micros=row.est_micros,
                 is_unfit=bool(row.unfit),
                 error=row.error,
+                columns=tuple(json.loads(row.cells)),
             )
 
 
 def fail(tx: Transaction, job: Waiting, reason: str, *, now_ms: int) -> bool:
-    """Let a job fail unpaid since its input cannot be used; return whether it was still unpaid."""
-    done = bool(tx.run(_FAIL, {"job_id": job.id, "error": reason, "now_ms": now_ms}))
+    """Let a job fail unpaid since its input cannot be used; return whether it was as seen."""
+    # As it was seen, or two that look at once would both count it.
+    seen_as = {"job_id": job.id, "state": str(job.state), "unfit": job.is_unfit}
+    done = bool(tx.run(_FAIL, {**seen_as, "error": reason, "now_ms": now_ms}))
     if done and job.state is JobState.PENDING:
         tx.moved(job.batch_id, "pending", "failed")
         note(tx, "unfit", job.id, None, now_ms, error=reason)

@@ -3,15 +3,19 @@
 import csv
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.bought import service
 from cli.commands import call, ok, states, write
 from images import Host, Page, image, serving
 
+from batchgen.cli import probed
 from batchgen.providers.simulator import Handle
+from batchgen.store import probes
+from batchgen.store.database import Database, Transaction
 
 RUN = ("--allow-private-inputs", "--poll-interval", "0", "-y", "--db", "batchgen.db")
 
@@ -68,13 +72,14 @@ def test_only_jobs_whose_files_can_be_used_are_paid_for(host: Host, handle: Hand
         "page": "failed",
     }
     assert "3 jobs not paid for: an input file cannot be used; each run looks again" in done.err
-    assert "    jobs.csv:3: promptImage: HTTP 404: there is no such file <http://127" in done.err
-    assert "1 job, the first jobs.csv:5: promptImage: HTTP 503" in done.err
+    assert "    jobs.csv:3: image: HTTP 404: there is no such file <http://127" in done.err
+    assert "warning: 1 job has an input file that may not do" in done.err
+    assert "1 job, the first jobs.csv:5: image: HTTP 503" in done.err
     assert "2 jobs to pay for: about $0.50" in done.err
     with Path("out.csv").open(newline="", encoding="utf-8") as file:
         [gone] = [row for row in csv.DictReader(file) if row["id"] == "gone"]
     assert gone["result_error_class"] == "invalid_input"
-    assert gone["result_error"].startswith("promptImage: HTTP 404: there is no such file <")
+    assert gone["result_error"].startswith("image: HTTP 404: there is no such file <")
     assert gone["result_attempts"] == "0"
     assert query("SELECT count(*) FROM jobs WHERE unfit") == [(3,)]
 
@@ -126,7 +131,7 @@ def test_stored_jobs_are_looked_at_too(host: Host, handle: Handle) -> None:
     done = call("run", *RUN)
 
     assert done.code == 3, done.err
-    assert "    jobs/gone: promptImage: HTTP 404" in done.err
+    assert "    jobs/gone: image: HTTP 404" in done.err
     assert bought(handle) == ["good"]
 
 
@@ -187,6 +192,120 @@ def test_a_row_that_names_another_file_is_looked_at_and_paid_for(
 
     assert bought(handle) == ["a"]
     assert query("SELECT unfit FROM jobs") == [(0,)]
+
+
+def edited(path: str, host: Host, page: Page) -> str:
+    """Give the row of `a` another image; return the manifest as it was."""
+    text = Path(path).read_text()
+    Path(path).write_text(text.replace("/a.png", "/new.png"))
+    host.add("/new.png", page)
+    return text
+
+
+def exported(result: str, row_id: str = "a") -> str:
+    ok("export", "-o", "all.csv", "--overwrite")
+    with Path("all.csv").open(newline="", encoding="utf-8") as file:
+        [row] = [row for row in csv.DictReader(file) if row["id"] == row_id]
+    return row[result]
+
+
+def test_a_finished_clip_is_not_given_up_for_a_file_that_cannot_be_used(
+    host: Host, handle: Handle
+) -> None:
+    jobs = manifest(host, a=Page(), b=Page())
+    ok("run", jobs, *RUN)
+    clip = exported("result_file")
+    assert clip
+    original = edited(jobs, host, Page(404))
+    Path(jobs).write_text(Path(jobs).read_text() + f"c,c,{host.add('/c.png', Page())}\n")
+
+    planned = ok("plan", jobs, "--replace", "--probe", "--allow-private-inputs").out
+    said = ok("run", jobs, *RUN, "--replace", "-n", "--probe", "--json").said
+    done = ok("run", jobs, *RUN, "--replace")
+
+    assert "! a  succeeded with other inputs: left alone, the new input file cannot" in planned
+    assert "with these input files, 1 of 1 job to pay for" in planned
+    assert said["to_pay"] == 1
+    assert "1 job left alone: paid for with other inputs, and the new input file" in done.err
+    assert "jobs.csv:2: image: HTTP 404: there is no such file <" in done.err
+    assert "/new.png>; its clip is kept" in done.err
+    assert "1 job to pay for: about $0.25" in done.err
+    assert bought(handle) == ["a", "b", "c"]
+    assert set(states().values()) == {"succeeded"}
+    assert exported("result_file") == clip
+    Path(jobs).write_text(original)
+    ok("run", jobs, *RUN, "--replace")
+    assert bought(handle) == ["a", "b", "c"]
+    edited(jobs, host, Page())
+    ok("run", jobs, *RUN, "--replace")
+    assert bought(handle) == ["a", "a", "b", "c"]
+
+
+def test_an_edit_that_is_left_alone_for_its_file_is_not_written_over(
+    host: Host, handle: Handle
+) -> None:
+    ok("run", manifest(host, a=Page()), *RUN, "-o", "all.csv")
+    edited("all.csv", host, Page(404))
+
+    refused = call("run", "all.csv", *RUN, "--replace", "-o", "all.csv")
+
+    assert refused.code == 2, refused.err
+    assert "the edits of 1 row in it would be lost" in refused.err
+    assert "/new.png" in Path("all.csv").read_text()
+
+
+def test_a_row_that_is_put_back_after_a_replacement_failed_is_not_bought_again(
+    host: Host, handle: Handle
+) -> None:
+    jobs = manifest(host, a=Page())
+    ok("run", jobs, *RUN)
+    original = edited(jobs, host, Page(404))
+    ok("add", jobs, "--replace", "--allow-private-inputs")  # which does not look
+    assert call("run", *RUN).code == 4
+    Path(jobs).write_text(original)
+
+    planned = ok("plan", jobs, "--allow-private-inputs").out
+    done = ok("run", jobs, *RUN)
+
+    assert "! a  has the inputs of an earlier version of a of batch jobs, which is paid" in planned
+
+    assert "1 job held back: paid for already; --new-batch buys them again" in done.err
+    assert bought(handle) == ["a"]
+
+
+def test_what_changes_is_written_in_short_transactions(
+    host: Host, handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probed, "_TOGETHER", 2)
+    changes: list[int] = []
+    real = Database.transaction
+
+    @contextmanager
+    def transaction(database: Database) -> Iterator[Transaction]:
+        changes.append(0)
+        with real(database) as tx:
+            yield tx
+
+    def fail(*given: Any, **more: Any) -> bool:
+        changes[-1] += 1
+        return failing(*given, **more)
+
+    def waiting(*given: Any, **more: Any) -> Any:
+        writing.append(len(changes))
+        yield from looking(*given, **more)
+        writing.append(len(changes))
+
+    writing: list[int] = []
+    failing, looking = probes.fail, probes.waiting
+    jobs = manifest(host, **{name: Page(404) for name in "abcde"})
+    monkeypatch.setattr(Database, "transaction", transaction)
+    monkeypatch.setattr(probes, "fail", fail)
+    monkeypatch.setattr(probes, "waiting", waiting)
+
+    assert call("run", jobs, *RUN).code == 4
+
+    assert [count for count in changes if count] == [2, 2, 1]
+    assert len(set(writing)) == 1
 
 
 def test_a_link_that_is_signed_anew_is_taken(host: Host, handle: Handle) -> None:
@@ -276,7 +395,7 @@ def test_plan_looks_only_if_it_is_asked_to(host: Host) -> None:
     said = ok("plan", jobs, "--allow-private-inputs", "--probe", "--json").said
 
     assert "1 job not paid for: an input file cannot be used" in done.out
-    assert "jobs.csv:3: promptImage: HTTP 404" in done.out
+    assert "jobs.csv:3: image: HTTP 404" in done.out
     assert said["probed"]["unfit"] == 1
 
 
@@ -319,3 +438,15 @@ def test_warnings_alone_leave_a_manifest_valid(host: Host) -> None:
 
     assert "no faults, 1 job" in done.out
     assert "warning: jobs.csv:2: image: HTTP 503" in done.err
+
+
+def test_validate_takes_the_flag_that_its_fault_advises(host: Host, handle: Handle) -> None:
+    jobs = manifest(host, a=Page())
+    ok("run", jobs, *RUN)
+    Path(jobs).rename("renamed.csv")
+
+    refused = call("validate", "renamed.csv", "--allow-private-inputs")
+
+    assert refused.code == 5
+    assert "pass --new-batch" in refused.err
+    ok("validate", "renamed.csv", "--allow-private-inputs", "--new-batch")

@@ -65,3 +65,13 @@ def test_private_inputs_need_the_flag() -> None:
 
     assert call("validate", private).code == 5
     assert call("validate", private, "--allow-private-inputs").code == 0
+
+
+def test_too_much_to_expand_is_bounded_as_in_a_run() -> None:
+    one = write("one.csv", rows("a"))
+
+    refused = call("validate", one, "--max-expand", "1000000001")
+
+    assert refused.code == 2
+    assert "1<=x<=1000000000" in refused.err
+    assert "Refuse a manifest that expands beyond this." in ok("validate", "--help").out

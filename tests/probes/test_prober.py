@@ -103,7 +103,15 @@ FINE = (None, "image/png", len(SMALL), "64x36")
         ),
         *(
             pytest.param(Page(status), (Problem.BUSY, "", None, None), id=f"busy-{status}")
-            for status in (408, 429, 500, 502, 503, 504)
+            for status in (408, 420, 423, 425, 429, 500, 502, 503, 504)
+        ),
+        *(
+            pytest.param(Page(status), (Problem.BUSY, "", None, None), id=f"busy-{status}")
+            for status in (505, 507, 508, 509, 520, 527, 530, 540, 598)
+        ),
+        *(
+            pytest.param(Page(status), (Problem.STATUS, "", None, None), id=f"never-{status}")
+            for status in (501,)
         ),
         *(
             pytest.param(

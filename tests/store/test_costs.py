@@ -6,7 +6,7 @@ from store.stored_jobs import EST, MODEL, NOW, Store, accepted, ended, generated
 
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Prices, UnitPrice
-from batchgen.store import accounts, additions, costs, jobs, reads
+from batchgen.store import accounts, additions, costs, jobs, probes, reads
 
 TEN = '{"duration":10}'
 SCHEMA = {"properties": {"duration": {"type": "integer", "default": 5}}}
@@ -114,6 +114,9 @@ def test_a_warning_comes_at_four_fifths_of_a_budget(store: Store) -> None:
 def test_the_catalog_is_kept_and_waiting_jobs_take_its_price(store: Store) -> None:
     batch_of(store, settings=("{}", TEN, TEN))
     claimed = store.claim(1)[0]
+    with store.database.transaction() as tx:
+        unfit, _ = probes.waiting(tx, store.account.id, None, max_job_id=10**9)
+        probes.fail(tx, unfit, "gone", now_ms=NOW)
     stated = {MODEL: UnitPrice(70_000, "second")}
     model = Model(MODEL, "Turbo", "runcomfy", SCHEMA, price_micros=70_000, price_unit="second")
 
@@ -121,6 +124,7 @@ def test_the_catalog_is_kept_and_waiting_jobs_take_its_price(store: Store) -> No
         costs.keep_catalog(tx, store.account.id, {MODEL: UnitPrice(1, "output")}, now_ms=NOW)
         costs.keep_catalog(tx, store.account.id, stated, now_ms=NOW)
         costs.relist(tx, store.account.id, {MODEL: model})
+        probes.revive(tx, unfit, now_ms=NOW)
 
     with store.database.reading() as tx:
         assert costs.catalog(tx, store.account.id) == stated

@@ -70,6 +70,16 @@ def test_a_job_fails_unpaid_and_waits_again(store: Store) -> None:
     store.check()
 
 
+def test_two_that_find_a_job_unfit_at_once_count_it_once(store: Store) -> None:
+    store.fill(1)
+    [job] = waiting(store)
+
+    assert fail(store, job)
+    assert not fail(store, job)
+
+    store.check()
+
+
 def test_a_job_that_another_worker_took_meanwhile_is_left_alone(store: Store) -> None:
     store.fill(1)
     job = waiting(store)[0]
