@@ -27,7 +27,7 @@ Choose = Callable[[int, list[Any]], Any]
 
 MAX_OUTPUT = 100_000  # characters; prompts have a thousand
 MAX_STEPS = 10_000  # turns of all loops of one template together
-MAX_WORK = 500_000  # characters and elements that all filters of one template look at
+MAX_WORK = 500_000  # characters and elements looked at, and what is in loops by their turns
 MOST_BITS = 1024  # of a whole number; schemas have 64
 MOST_DIGITS = 20  # that `round` keeps or takes away; a float has 17
 
@@ -277,18 +277,22 @@ class Renderer:
             kept.append(part)
         return "".join(kept)
 
-    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
+    def _counted(self, values: Iterable[Any], size: int) -> Iterator[Any]:
         for value in values:
             self._steps += 1
+            self._add_work(size)
             if self._steps > MAX_STEPS:
                 raise TemplateFault(f"template: loops turn more than {MAX_STEPS:,} times")
             yield value
 
     def _weigh(self, value: Any) -> Any:
-        self._work += _weight(value, most=MAX_WORK - self._work)
+        self._add_work(_weight(value, most=MAX_WORK - self._work))
+        return value
+
+    def _add_work(self, size: int) -> None:
+        self._work += size
         if self._work > MAX_WORK:
             raise TemplateFault(f"template: works on more than {MAX_WORK:,} characters or elements")
-        return value
 
     def _weighing(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a filter or a test that counts what it is given as work."""
@@ -507,7 +511,9 @@ def _bound(tree: Any, nodes: Any) -> None:
     kinds = (nodes.For, nodes.Compare, nodes.Operand, nodes.Concat, nodes.Getitem)
     for node in list(tree.find_all(kinds)):
         if isinstance(node, nodes.For):
-            node.iter = through("counted", node.iter)
+            # A turn of a loop takes as long as what is in it.
+            size = nodes.Const(sum(1 for _ in node.find_all(nodes.Node)))
+            node.iter = nodes.Filter(node.iter, "counted", [size], [], None, None)
         elif isinstance(node, nodes.Concat):
             node.nodes = [through("weighed", part) for part in node.nodes]
         elif isinstance(node, nodes.Compare | nodes.Operand):
@@ -570,8 +576,9 @@ def _refuse_growth(operator: str, left: Any, right: Any) -> Any:
             size = (len(value) if isinstance(value, str) else _weight(value)) * times
             _refuse_size(size)
             return range(max(0, size))
-    if isinstance(left, int) and isinstance(right, int):
-        _refuse_size(left.bit_length() + right.bit_length())
+    bits = sum(number.bit_length() for number in (left, right) if isinstance(number, int))
+    if bits > 4 * MOST_BITS:
+        raise TemplateFault("template: makes a number that is too large")
     return None
 
 

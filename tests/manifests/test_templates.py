@@ -154,6 +154,12 @@ _NINES = "[0]*9000"
             "works on more",
             id="sorted-in-a-loop",
         ),
+        pytest.param(
+            "{% for a in range(9999) %}" + "{{ a + a }}" * 200 + "{% endfor %}",
+            "works on more",
+            id="much-in-a-loop",
+        ),
+        pytest.param("{{ " + " * ".join(["9" * 300] * 50) + " }}", "too large", id="product"),
         pytest.param("{{ t | trim(t) }}", "`trim` takes at most", id="trim"),
     ],
 )
