@@ -36,7 +36,7 @@ from batchgen.manifests.model_files import (
     store_model,
     text_of,
 )
-from batchgen.manifests.names import fold, suggestion
+from batchgen.manifests.names import fold, ids_with
 from batchgen.providers import names as provider_names
 from batchgen.providers.interface import CatalogReader
 from batchgen.settings import find_token
@@ -215,7 +215,7 @@ def known(catalog: Catalog, model_id: str) -> Model:
     model = catalog.get(model_id)
     if model is None:
         raise UsageError(
-            f"no model {model_id} is known: {suggestion(model_id, catalog)}`batchgen models list` "
+            f"no model {model_id} is known: {ids_with(model_id, catalog)}`batchgen models list` "
             f"shows those that are, `batchgen models fetch {model_id}` asks the service for it"
         )
     return model

@@ -25,8 +25,8 @@ from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
 from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
-from batchgen.manifests.interface import Row, Source
-from batchgen.manifests.names import MAX_ID, name_problem, suggestion
+from batchgen.manifests.interface import NOTHING, ROW_WORDS, Row, Source
+from batchgen.manifests.names import MAX_ID, ids_with, name_problem
 from batchgen.manifests.plain_rows import PlainRows, plain_groups
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.seeds import parse_repeat, parse_seeds
@@ -501,6 +501,7 @@ class _Checker:
 
     def _look_at_the_whole(self) -> None:
         path = self.source.path
+        self._look_at_header()
         if self.count == 0 and not self.faults:
             message = "has no rows below its header: it needs at least one job"
             self.faults.add(Fault(path, 0, "", message))
@@ -520,6 +521,12 @@ class _Checker:
                 self._name_duplicates(ids, keys)
             except ManifestError as error:  # the file is another one now
                 self.faults.update(error.faults)
+
+    def _look_at_header(self) -> None:
+        """Bind the columns of a table none of whose rows can be read: they may be the reason."""
+        columns = map(str.strip, self.source.columns)
+        if self.count and self.source.is_table and not self.bound and "model" not in columns:
+            self._bind(Row(self.source.header_line, NOTHING))
 
     def _name_duplicates(self, ids: frozenset[int], keys: frozenset[int]) -> None:
         first_ids: dict[str, tuple[int, str, int, bool]] = {}
@@ -581,9 +588,23 @@ class _Checker:
         bound = Binding(form)
         if self.source.is_table:
             file, line = self.table or self.source.path, self.source.header_line
-            for column, problem in bound.bind(self.source.columns):
-                self.faults.add(Fault(file, line, column, problem))
+            faults = bound.bind(self.source.columns)
+            doubt = self._doubt_header(bound)
+            for column, problem in faults:
+                self.faults.add(Fault(file, line, column, problem + doubt))
+                doubt = ""
         return bound
+
+    def _doubt_header(self, bound: Binding) -> str:
+        """Return what is said of a header without any known column, else ""."""
+        columns = self.source.columns
+        if bound.pairs or any(column.strip() in ROW_WORDS for column in columns):
+            return ""
+        if any(bound.of_column(column).problem for column in columns):
+            return ""  # it is known what was meant
+        others = ", ".join(self.source.other_sheets)
+        sheets = f" Other sheets of the workbook are {others}" if others else ""
+        return f". Line {self.source.header_line} is taken for the header: is it one?{sheets}"
 
     def _names_model(self, row: Row) -> bool:
         return self.flag is None and _text_or_none(row.model) is not None
@@ -595,7 +616,7 @@ class _Checker:
         elif self._names_model(row):
             file, line = row.file or file, row.lines.get("model", row.line)
         message = (
-            f"unknown model {shown(name)}: {suggestion(name, self.models)}"
+            f"unknown model {shown(name)}: {ids_with(name, self.models)}"
             "`batchgen models list` shows those that are known"
         )
         if id_problem(name) is None:

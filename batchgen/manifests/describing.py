@@ -7,6 +7,7 @@ from typing import Any
 from batchgen.domain.jobs import Model
 from batchgen.domain.models import friendly_name, types_of
 from batchgen.domain.redaction import printable
+from batchgen.manifests import schemas
 from batchgen.manifests.values import shown
 
 _MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
@@ -77,7 +78,9 @@ def _described(model: Model, name: str, said: Mapping[str, Any], *, is_required:
         name=name,
         aliases=tuple(alias for alias, target in model.aliases.items() if target == name),
         is_required=is_required,
-        kind=printable(_kind(said, media=media, is_list=is_list)),
+        kind=printable(
+            _kind(said, media=media, is_list=is_list) + _keys(said, model, is_list=is_list)
+        ),
         default=printable(shown(said["default"])) if "default" in said else "",
         about=printable(". ".join(part.rstrip(".") for part in about if part)),
         media=media,
@@ -104,6 +107,13 @@ def _kind(said: Mapping[str, Any], *, media: str, is_list: bool) -> str:
         return f"list{of}{_bounds(said)}"
     types = [_NAMES.get(one, one) for one in types_of(said)]
     return f"{' or '.join(types) or 'anything'}{_bounds(said)}"
+
+
+def _keys(said: Mapping[str, Any], model: Model, *, is_list: bool) -> str:
+    """Return what is said of the keys that a mapping, or each mapping of a list, has."""
+    of = schemas.below(said, model.schema, 0) if is_list else said
+    keys = schemas.keys_of(of, model.schema) if of else []
+    return f", keys: {', '.join(keys)}" if keys else ""
 
 
 def _bounds(said: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ empty from `defaults`. Values are filled in with the variables of `vars`, then t
 row, then the combination of its matrix; the later win.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.identity import canonical
 from batchgen.domain.jobs import encoded
-from batchgen.manifests import matrix, tables
+from batchgen.manifests import files, matrix, tables
 from batchgen.manifests.interface import ENTRY_WORDS, NOTHING, ROW_WORDS, Expansion, Row, Source
 from batchgen.manifests.positions import Node
 from batchgen.manifests.templates import (
@@ -30,6 +31,7 @@ from batchgen.manifests.values import is_blank, shown
 ROW = "row"
 """The variable that holds all columns of a table's row."""
 
+_INSIDE = re.compile(r"[.\[].*", re.DOTALL)  # of a value: `[0].text` of `elements[0].text`
 _Place = tuple[str, Node, int]  # a key of an entry: what to call it, its value, its line
 _Text = tuple[str, int, str]
 
@@ -167,6 +169,10 @@ class Entry:
             self._about("from", "must be the path of a table, such as rows.csv")
             return None
         path = str(Path(self._scope.path).parent / name.strip())
+        if not Path(files.without_sheet(path)[0]).exists():
+            folder = Path(path).parent.absolute()
+            self._about("from", f"{path}: no such file: it was looked for in {folder}")
+            return None
         try:
             table = tables.read(path)
         except ManifestError as error:
@@ -410,10 +416,13 @@ class Entry:
         """Return what a pick hangs on: never on where the row stands, or on other rows.
 
         Nothing that could change without making the row another job anyway; so of a table's row
-        only its id will do, because here nobody knows which of its columns are inputs.
+        only its id will do, because here nobody knows which of its columns are inputs, and the
+        key does not count, because an input has several names.
         """
+        part = _INSIDE.search(place)
+        text = [part[0] if part else "", template.literal]
         if origin.row_id:
-            return encoded(["id", origin.row_id, place])
+            return encoded(["id", origin.row_id, *text])
         if origin.table_row is not None:
             raise TemplateFault(
                 "template: `choice` needs an id in rows of a table, so that what it picks stays: "
@@ -421,7 +430,7 @@ class Entry:
             )
         used = {name: origin.combination.get(name) for name in sorted(template.names)}
         own = {name: value for name, value in used.items() if name in origin.combination}
-        return encoded(["content", place, template.literal, own, origin.urls])
+        return encoded(["content", *text, own, origin.urls])
 
     # Faults.
 

@@ -26,6 +26,23 @@ _ADVICE = "save it as UTF-8 (in Excel: “CSV UTF-8”)"
 _HEAD_BYTES = 4096
 _BLOCK_BYTES = 1024**2
 _SHEET = re.compile(r"(.+\.[^./\[\]]+)\[([^\[\]]+)\]")
+_KINDS = {
+    b"%PDF-": "a PDF",
+    b"\x89PNG": "an image (PNG)",
+    b"\xff\xd8\xff": "an image (JPEG)",
+    b"GIF87a": "an image (GIF)",
+    b"GIF89a": "an image (GIF)",
+    b"RIFF": "an image or a sound",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"7z\xbc\xaf": "an archive (7z)",
+    b"Rar!\x1a": "an archive (RAR)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    b"SQLite format 3\0": "a database (SQLite)",
+    b"PAR1": "a table in Parquet",
+    b"{\\rtf": "a text document (RTF)",
+}
+"""What files begin with that are named as a manifest now and then."""
+
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -166,12 +183,34 @@ def encoding_of(path: str) -> str:
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         message = "is a spreadsheet or an archive, not text: export it as CSV, or name it .xlsx"
         raise _refused(path, message)
+    what = _kind_of(head)
+    if what:
+        message = f"is {what}, not text: save the manifest as CSV, JSON Lines, YAML or .xlsx"
+        raise _refused(path, message)
     if head.startswith(_MARKS):
         return "utf-16"
     # Every other byte of Latin text in UTF-16 without a mark is zero.
     if re.match(rb"(?:[^\0]\0){4}", head):
         return "utf-16-le"
     return "utf-16-be" if re.match(rb"(?:\0[^\0]){4}", head) else "utf-8-sig"
+
+
+def is_text(head: bytes) -> bool:
+    """Return whether the first bytes of a file are those of a text."""
+    if head.startswith(_MARKS):
+        return True
+    if b"\0" in head or _kind_of(head):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _kind_of(head: bytes) -> str | None:
+    found = (what for start, what in _KINDS.items() if head.startswith(start))
+    return next(found, "a video or a photo" if head[4:8] == b"ftyp" else None)
 
 
 def head_of(path: str, *, size: int = _HEAD_BYTES) -> bytes:

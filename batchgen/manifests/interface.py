@@ -96,6 +96,7 @@ class Source:
         key_lines: Lines of the manifest's own keys (`batch`, `model`, …).
         faults: What is wrong with the manifest's own keys; `check` raises them with the rows'.
         expansions: What `matrix` and `zip` make, counted before any row is read.
+        other_sheets: Of a workbook, the visible ones that are not read.
     """
 
     path: str
@@ -111,6 +112,7 @@ class Source:
     key_lines: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     expansions: tuple[Expansion, ...] = ()
+    other_sheets: tuple[str, ...] = ()
 
     def excess(self, most: int) -> Fault | None:
         """Return what is wrong if the manifest would expand to more than `most` jobs."""

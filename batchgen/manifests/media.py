@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from batchgen.domain.jobs import Model
 from batchgen.manifests import schemas
+from batchgen.manifests.names import quotes_hint
 from batchgen.manifests.schemas import Path, Schema
 
 MAX_URL = 2048
@@ -99,6 +100,12 @@ class PublicUrls:
 
 
 def _form_problem(url: str) -> str | None:
+    quoted = quotes_hint(url)
+    if quoted:
+        return f"{_short(url)} is not a URL: {quoted}"
+    bare = url.removeprefix("//")
+    if ("/" in bare or bare.startswith("www.")) and _PUBLIC.fullmatch(f"https://{bare}"):
+        return f"{_short(url)} is not a whole URL: add https:// in front of {_short(bare)}"
     scheme = _SCHEME.match(url)
     if scheme and scheme[1].lower() == "data":
         return "data: URLs are not supported: put the file on the web and give its https URL"

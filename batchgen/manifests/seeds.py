@@ -19,6 +19,8 @@ def parse_seeds(written: Any, *, most: int) -> list[int]:
     if isinstance(written, str):
         text = written.strip()
         values = _parsed(text) if text.startswith("[") else re.split(r"[\s,;]+", text)
+    if "" in values:
+        raise ValueError("a seed is missing beside a comma: write whole numbers, as 1, 2, 3")
     seeds: list[int] = []
     for value in values:
         if isinstance(value, bool) or not _SEED.fullmatch(str(value).strip()):

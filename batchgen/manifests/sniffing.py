@@ -28,7 +28,9 @@ def suffix(path: str) -> str:
     text = head.decode(files.encoding_of(path), "replace").removeprefix("\ufeff")
     lines = (line.strip() for line in text.splitlines())
     first = next((line for line in lines if line and not _ASIDE.match(line)), "")
-    if first.startswith(("{", "[")):
+    if first.startswith("["):
+        return ".jsonl"  # its reader says how an array becomes lines
+    if first.startswith("{"):
         return ".jsonl" if _is_object_of_a_row(first) else ".yaml"
     if first.startswith("- ") or first == "-":
         return ".yaml"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from batchgen.domain.jobs import encoded
@@ -27,7 +27,9 @@ Choose = Callable[[int, list[Any]], Any]
 
 MAX_OUTPUT = 100_000  # characters; prompts have a thousand
 MAX_STEPS = 10_000  # turns of all loops of one template together
+MAX_WORK = 500_000  # characters and elements looked at, and what is in loops by their turns
 MOST_BITS = 1024  # of a whole number; schemas have 64
+MOST_DIGITS = 20  # that `round` keeps or takes away; a float has 17
 
 _MARKS = ("{{", "{%", "{#")
 _WORDS = frozenset({"loop", "self", "true", "false", "none", "True", "False", "None"})
@@ -95,6 +97,7 @@ _FILTERS = frozenset(
         "upper",
     }
 )
+_QUICK = frozenset({"d", "default", "first", "last", "length"})  # however large the value is
 _TESTS = frozenset(
     {
         "boolean",
@@ -191,6 +194,7 @@ class Renderer:
         self._environment: Any = None
         self._steps = 0
         self._calls = 0
+        self._work = 0
         self._choose: Choose | None = None
         self._captured: Any = None
 
@@ -235,7 +239,7 @@ class Renderer:
                 if name in absent:
                     raise TemplateFault(_no_value(name))
             refuse_unknown(template, variables)
-        self._steps = self._calls = 0
+        self._steps = self._calls = self._work = 0
         self._choose, self._captured = choose, None
         with _told_as_fault():
             filled = self._bounded(template.code.generate(variables))
@@ -254,8 +258,7 @@ class Renderer:
         is_guarded = _guarded(tree, nodes)
         chooses = any(node.node.name == "choice" for node in tree.find_all(nodes.Call))
         literal = "\0".join(node.data for node in tree.find_all(nodes.TemplateData))
-        for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None)
+        _bound(tree, nodes)
         match tree.body:
             case [nodes.Output(nodes=[nodes.Expr() as only])] if not isinstance(
                 only, nodes.TemplateData
@@ -274,12 +277,34 @@ class Renderer:
             kept.append(part)
         return "".join(kept)
 
-    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
+    def _counted(self, values: Iterable[Any], size: int) -> Iterator[Any]:
         for value in values:
             self._steps += 1
+            self._add_work(size)
             if self._steps > MAX_STEPS:
                 raise TemplateFault(f"template: loops turn more than {MAX_STEPS:,} times")
             yield value
+
+    def _weigh(self, value: Any) -> Any:
+        self._add_work(_weight(value, most=MAX_WORK - self._work))
+        return value
+
+    def _add_work(self, size: int) -> None:
+        self._work += size
+        if self._work > MAX_WORK:
+            raise TemplateFault(f"template: works on more than {MAX_WORK:,} characters or elements")
+
+    def _weighing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a filter or a test that counts what it is given as work."""
+        first = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @wraps(function)
+        def weighing(*arguments: Any, **named: Any) -> Any:
+            for value in (*arguments[first:], *named.values()):
+                self._weigh(value)
+            return function(*arguments, **named)
+
+        return weighing
 
     def _capture(self, _context: Any, value: Any) -> str:
         from jinja2 import Undefined
@@ -304,11 +329,13 @@ class Renderer:
         from jinja2 import StrictUndefined, pass_context
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+        weigh = self._weigh
+
         class Sandbox(ImmutableSandboxedEnvironment):
-            intercepted_binops = frozenset({"*", "%"})
+            intercepted_binops = frozenset({"*", "%", "+"})
 
             def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-                _refuse_growth(operator, left, right)
+                weigh(_refuse_growth(operator, left, right))
                 return super().call_binop(context, operator, left, right)
 
             def getattr(self, obj: Any, attribute: str) -> Any:
@@ -325,21 +352,34 @@ class Renderer:
                 return super().getitem(obj, argument)
 
         environment = Sandbox(
-            undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=False,
+            # With a context it keeps constant expressions from being run while compiling.
+            finalize=pass_context(lambda _context, value: weigh(value)),
         )
         # Texts are short and most are used once; Jinja's optimizer would run constant
         # expressions while compiling, outside the bounds.
         environment.optimized = False
-        replace, join = _bounded_replace, _bounded_join
+        own: dict[str, Callable[..., Any]] = {
+            "replace": _bounded_replace,
+            "join": _bounded_join,
+            "round": _bounded_round(environment.filters["round"]),
+            "sum": _bounded_sum(environment.filters["sum"]),
+            "trim": _bounded_trim,
+        }
         environment.filters = {
-            name: function for name, function in environment.filters.items() if name in _FILTERS
+            name: function if name in _QUICK else self._weighing(own.get(name, function))
+            for name, function in environment.filters.items()
+            if name in _FILTERS
         } | {
-            "replace": replace,
-            "join": join,
+            "weighed": self._weigh,
             "counted": self._counted,
             # A filter with a context is never run while compiling.
             "captured": pass_context(partial(self._capture)),
         }
+        tests: Any = environment.tests
+        environment.tests = {name: self._weighing(tests[name]) for name in sorted(_TESTS)}
         environment.globals = {"range": _bounded_range, "choice": self._choice}
         return environment
 
@@ -398,12 +438,25 @@ def _sendable(value: Any) -> Any:
     Raises:
         TemplateFault: If it cannot, or is too large.
     """
-    value = _jsonable(value)
+    value = _jsonable(value, _Room())
     _refuse_size(len(encoded(value)))
     return value
 
 
-def _jsonable(value: Any) -> Any:
+class _Room:
+    """What a value may still hold."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Count what is added; refuse what is too much."""
+        self.taken += size
+        _refuse_size(self.taken)
+
+
+def _jsonable(value: Any, room: _Room) -> Any:
+    room.take(len(value) if isinstance(value, str) else 1)
     match value:
         case None | bool() | str():
             return value
@@ -412,13 +465,61 @@ def _jsonable(value: Any) -> Any:
         case float() if math.isfinite(value):
             return value
         case Mapping():
-            return {str(name): _jsonable(part) for name, part in value.items()}
+            return {
+                _jsonable(str(name), room): _jsonable(part, room) for name, part in value.items()
+            }
         case int() | float():
             raise TemplateFault("template: gives a number that is too large")
         case Iterable():
-            return [_jsonable(part) for part in value]
+            return [_jsonable(part, room) for part in value]
         case _:
             raise TemplateFault("template: gives nothing that can be sent")
+
+
+def _weight(value: Any, *, most: int = MAX_OUTPUT) -> int:
+    """Return how many characters and elements a value has, those of its parts included.
+
+    A part that is there twice counts twice: it would be written twice. Beyond `most` it stops.
+    """
+    if isinstance(value, str):
+        return len(value) + 1
+    weight, waiting = 1, [value]
+    while waiting and weight <= most:
+        part = waiting.pop()
+        if isinstance(part, str):
+            weight += len(part)
+        elif isinstance(part, list | tuple):
+            weight += len(part)
+            waiting += part
+        elif isinstance(part, dict):
+            weight += 2 * len(part)
+            waiting += part.keys()
+            waiting += part.values()
+        elif isinstance(part, range):
+            weight += len(part)
+        elif isinstance(part, int):
+            weight += part.bit_length() // 64
+    return weight
+
+
+def _bound(tree: Any, nodes: Any) -> None:
+    """Have what no filter sees counted all the same: loops, comparisons, `~`, slices."""
+
+    def through(name: str, node: Any) -> Any:
+        return nodes.Filter(node, name, [], [], None, None)
+
+    kinds = (nodes.For, nodes.Compare, nodes.Operand, nodes.Concat, nodes.Getitem)
+    for node in list(tree.find_all(kinds)):
+        if isinstance(node, nodes.For):
+            # A turn of a loop takes as long as what is in it.
+            size = nodes.Const(sum(1 for _ in node.find_all(nodes.Node)))
+            node.iter = nodes.Filter(node.iter, "counted", [size], [], None, None)
+        elif isinstance(node, nodes.Concat):
+            node.nodes = [through("weighed", part) for part in node.nodes]
+        elif isinstance(node, nodes.Compare | nodes.Operand):
+            node.expr = through("weighed", node.expr)
+        elif isinstance(node.arg, nodes.Slice):
+            node.node = through("weighed", node.node)
 
 
 def _refuse_others(tree: Any, nodes: Any) -> None:
@@ -461,16 +562,24 @@ def _refuse_size(size: int) -> None:
         raise TemplateFault(f"template: gives more than {MAX_OUTPUT:,} characters")
 
 
-def _refuse_growth(operator: str, left: Any, right: Any) -> None:
-    if operator == "%":
-        if isinstance(left, str):
-            raise TemplateFault("template: `%` is for numbers; join text with ~")
-        return
+def _refuse_growth(operator: str, left: Any, right: Any) -> Any:
+    """Return what the operator copies; refuse it if that is too much."""
+    if operator == "%" and isinstance(left, str):
+        raise TemplateFault("template: `%` is for numbers; join text with ~")
+    if operator == "+" and isinstance(left, str | list | tuple):
+        _refuse_size(_weight(left) + _weight(right))
+        return (left, right)
+    if operator != "*":
+        return None
     for value, times in ((left, right), (right, left)):
         if isinstance(value, str | list | tuple) and isinstance(times, int):
-            _refuse_size(len(value) * times)
-    if isinstance(left, int) and isinstance(right, int):
-        _refuse_size(left.bit_length() + right.bit_length())
+            size = (len(value) if isinstance(value, str) else _weight(value)) * times
+            _refuse_size(size)
+            return range(max(0, size))
+    bits = sum(number.bit_length() for number in (left, right) if isinstance(number, int))
+    if bits > 4 * MOST_BITS:
+        raise TemplateFault("template: makes a number that is too large")
+    return None
 
 
 def _bounded_range(*bounds: int) -> range:
@@ -487,6 +596,39 @@ def _bounded_replace(text: Any, old: Any, new: Any) -> str:
 
 
 def _bounded_join(values: Iterable[Any], separator: Any = "") -> str:
-    parts = [str(value) for value in values]
-    _refuse_size(sum(map(len, parts)) + len(parts) * len(str(separator)))
-    return str(separator).join(parts)
+    between, size = str(separator), 0
+    parts: list[str] = []
+    for value in values:
+        _refuse_size(size + _weight(value) - 1)
+        parts.append(str(value))
+        size += len(between) + len(parts[-1])
+        _refuse_size(size)
+    return between.join(parts)
+
+
+def _bounded_trim(text: Any, characters: str | None = None) -> str:
+    if characters is not None and len(characters) > MOST_DIGITS:
+        raise TemplateFault(f"template: `trim` takes at most {MOST_DIGITS} characters away")
+    return str(text).strip(characters)
+
+
+def _bounded_round(function: Callable[..., Any]) -> Callable[..., Any]:
+    def rounded(value: Any, precision: int = 0, method: Any = "common") -> Any:
+        if abs(precision) > MOST_DIGITS:
+            raise TemplateFault(f"template: `round` has a precision of at most {MOST_DIGITS}")
+        return function(value, precision, method)
+
+    return rounded
+
+
+def _bounded_sum(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def summed(
+        environment: Any, values: Iterable[Any], attribute: Any = None, start: Any = 0
+    ) -> Any:
+        # Lists would be copied anew for each that is added.
+        if not isinstance(start, int | float):
+            raise TemplateFault("template: `sum` is for numbers")
+        return function(environment, values, attribute, start)
+
+    return summed

@@ -10,7 +10,7 @@ import jsonschema_rs
 
 from batchgen.domain.jobs import Model
 from batchgen.manifests import media, schemas
-from batchgen.manifests.names import suggestion
+from batchgen.manifests.names import quotes_hint, suggestion
 from batchgen.manifests.schemas import ANYTHING, HOUSE_TYPES, Path, Schema, Step, types_of
 
 Convert = Callable[[Any], Any]
@@ -18,6 +18,7 @@ Convert = Callable[[Any], Any]
 _NUMBER = re.compile(
     r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?"
 )
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::00)?")
 _WHOLE = re.compile(r"([-+]?[0-9]{1,40})(?:\.0*)?")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _NAMES = {
@@ -451,7 +452,7 @@ def _to_integer(value: Any) -> Any:
         return value
     whole = _WHOLE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not whole:
-        raise ValueError(f"{shown(value)} is not a whole number")
+        raise ValueError(f"{shown(value)} is not a whole number{_quotes(value)}")
     return int(whole[1])
 
 
@@ -460,7 +461,7 @@ def _to_number(value: Any) -> Any:
         return int(value) if isinstance(value, float) and value.is_integer() else value
     text = value.strip() if isinstance(value, str) else ""
     if not _NUMBER.fullmatch(text):
-        hint = ": write a point, not a comma" if re.fullmatch(r"-?\d+,\d+", text) else ""
+        hint = ": write a point, not a comma" if re.fullmatch(r"-?\d+,\d+", text) else _quotes(text)
         raise ValueError(f"{shown(value)} is not a number{hint}")
     whole = _WHOLE.fullmatch(text)
     if whole:
@@ -476,8 +477,23 @@ def _to_boolean(value: Any) -> bool:
         return value
     word = _WORDS.get(value.strip().casefold()) if isinstance(value, str) else None
     if word is None:
-        raise ValueError(f"{shown(value)} is not true or false")
+        raise ValueError(f"{shown(value)} is not true or false{_quotes(value)}")
     return word
+
+
+def _quotes(value: Any) -> str:
+    hint = quotes_hint(value.strip()) if isinstance(value, str) else ""
+    return f": {hint}" if hint else ""
+
+
+def _json_problem(text: str, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if "“" in text or "”" in text:
+        return 'its quotes are typographic (“ ”): write plain ones (")'
+    return f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
 
 
 def _parsed(text: str, kind: Any) -> Any:
@@ -485,7 +501,7 @@ def _parsed(text: str, kind: Any) -> Any:
         value = json.loads(text, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be sent
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = _json_problem(text, error)
         raise ValueError(f"{shown(text)} is not valid JSON: {reason}") from None
     if not isinstance(value, kind):
         raise ValueError(f"{shown(text)} is not the JSON that is wanted here")  # noqa: TRY004 - one kind
@@ -522,6 +538,13 @@ def _enum_message(rule: Any, value: Any) -> str:
     message = f"{shown(value)} is not one of {_choices(rule)}"
     if not isinstance(value, str) or value.isdigit():
         return message  # which number is near says little
+    quoted = _quotes(value)
+    if quoted:
+        return message + quoted
+    time = _TIME.fullmatch(value)
+    if time and f"{int(time[1])}:{int(time[2])}" in rule:
+        meant = f"{int(time[1])}:{int(time[2])}"
+        return f"{message}: Excel took it for a time; format the column as text, then write {meant}"
     words = [choice for choice in rule if isinstance(choice, str)]
     hint = suggestion(value, words).rstrip()
     return f"{message}: {hint}" if hint else message

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from batchgen.domain.errors import Fault, ManifestError
-from batchgen.manifests import files
+from batchgen.manifests import files, sniffing
 from batchgen.manifests.grid import Grid, index_of, letters_of
 from batchgen.manifests.interface import Row, Source
 
@@ -50,6 +50,7 @@ def read(path: str) -> Source:
         columns=sheet.grid.columns,
         header_line=sheet.grid.header_line,
         has_result_keys=sheet.grid.has_result_keys,
+        other_sheets=sheet.others,
     )
 
 
@@ -57,12 +58,16 @@ class _Sheet:
     def __init__(self, path: str) -> None:
         self.path, self.name = files.without_sheet(path)
         self.shown = path
+        self.others: tuple[str, ...] = ()
         self.stamp = files.stamp(self.path)
         head = files.head_of(self.path)
         if head.startswith(b"\xd0\xcf\x11\xe0"):
             message = "is locked with a password, or an old .xls by another name: save it as .xlsx"
             raise self._fault(0, f"{message} without a password")
         if not head.startswith(b"PK"):
+            if files.is_text(head):
+                suffix = sniffing.suffix(self.path)
+                raise self._fault(0, f"is text, not a workbook of Excel: name it {suffix}")
             raise self._fault(0, "is not a workbook of Excel: save it as .xlsx or CSV")
         problems: Problems = {}
         first = next(self._records(problems), None)
@@ -130,6 +135,7 @@ class _Sheet:
                     look = _Look(problems, self._refuse_size)
                     look.through(parts.open_sheet(name))
                     if self.name is not None or not look.is_empty:
+                        self.others = _visible(workbook, but=name)
                         return workbook.get_sheet_by_name(name)
         except (
             *(python_calamine.CalamineError, zipfile.BadZipFile, zlib.error, OSError, EOFError),
@@ -158,6 +164,15 @@ class _Sheet:
 
     def _fault(self, line: int, message: str) -> ManifestError:
         return ManifestError([Fault(self.shown, line, "", message)])
+
+
+def _visible(workbook: "CalamineWorkbook", *, but: str) -> tuple[str, ...]:
+    from python_calamine import SheetVisibleEnum
+
+    sheets = workbook.sheets_metadata
+    return tuple(
+        one.name for one in sheets if one.visible == SheetVisibleEnum.Visible and one.name != but
+    )
 
 
 _USE_CSV = "a workbook is held in memory, so save it as CSV, which is not"

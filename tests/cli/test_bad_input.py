@@ -123,9 +123,13 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "nul": ("m.csv", b"image\na\0b\n", ["m.csv:2: contains a NUL byte", "save it as text"]),
     "nul-yaml": ("m.yaml", b"jobs:\n  - a\0\n", ["m.yaml:2: contains", "U+0000", "remove it"]),
     "spreadsheet": ("m.csv", b"PK\x03\x04rest", ["m.csv: is a spreadsheet", "export it as CSV"]),
+    "pdf": ("m.csv", b"%PDF-1.4\n%\xe2\xe3", ["m.csv: is a PDF, not text", "as CSV"]),
+    "png-yaml": ("m.yaml", b"\x89PNG\r\n", ["m.yaml: is an image (PNG), not text"]),
+    "video": ("m.csv", b"\0\0\0\x20ftypisom", ["m.csv: is a video or a photo, not text"]),
+    "csv-as-xlsx": ("m.xlsx", "image\na\n", ["m.xlsx: is text, not a workbook", "it .csv"]),
     "xlsx": ("m.xlsx", b"PK\x03\x04rest", ["m.xlsx: cannot be read as a workbook", "as CSV"]),
     "xlsx-locked": ("m.xlsx", b"\xd0\xcf\x11\xe0rest", ["m.xlsx: is locked", "save it as .xlsx"]),
-    "xlsx-renamed": ("m.xlsx", JOB, ["m.xlsx: is not a workbook", "save it as .xlsx or CSV"]),
+    "xlsx-renamed": ("m.xlsx", JOB, ["m.xlsx: is text, not a workbook", "name it .yaml"]),
     "xls": ("m.xls", b"\xd0\xcf\x11\xe0rest", ["m.xls: a manifest cannot be read from .xls"]),
     "jsonl": ("m.jsonl", "5\n", ["m.jsonl:1: 5 is not an object", "write one object a line"]),
     "json": ("m.json", "{}\n", ["m.json: a manifest ends in .csv", "rename it"]),
@@ -180,7 +184,7 @@ FORMS: dict[str, tuple[str, str | bytes, Sequence[str]]] = {
     "from": (
         "m.yaml",
         "jobs:\n  - from: rows.csv\n",
-        ["m.yaml:2: from: rows.csv: no such file", "check the name"],
+        ["m.yaml:2: from: rows.csv: no such file", "was looked for in /"],
     ),
 }
 

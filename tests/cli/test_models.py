@@ -384,3 +384,37 @@ def test_a_token_travels_in_clear_on_loopback_only(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RUNCOMFY_TOKEN", TOKEN)
 
     assert call("models", "fetch", "--all").code == 2
+
+
+# -- what is meant -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("word", "most"), [("kling", 4), ("image-to-video", 5)])
+def test_an_unknown_id_names_those_that_contain_it(tmp_path: Path, word: str, most: int) -> None:
+    (tmp_path / "m.csv").write_text("image,prompt\nhttps://images.example.com/a.jpg,x\n")
+    known = sorted(name for name in load_models() if word in name)
+    more = ", …" if len(known) > most else ""
+    expected = f"ids with it are {', '.join(known[:most])}{more}; `batchgen models list`"
+
+    shown = call("models", "show", word)
+    checked = call("validate", str(tmp_path / "m.csv"), "--model", word)
+
+    assert expected in shown.err
+    assert expected in checked.err
+
+
+def test_the_keys_of_mappings_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        MINE.replace(
+            "    seed:",
+            "    camera: {type: object, properties: {zoom: {type: number}, pan: {}}}\n"
+            "    shots: {type: array, items: {type: object, properties: {text: {}, time: {}}}}\n"
+            "    seed:",
+        )
+    )
+    ok("models", "add", str(tmp_path / "mine.yaml"))
+
+    said = ok("models", "show", "me/mine").out
+
+    assert "mapping, keys: zoom, pan" in said
+    assert "list of mapping, keys: text, time" in said

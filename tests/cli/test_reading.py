@@ -66,6 +66,14 @@ def test_a_manifest_comes_from_standard_input(text: str, batch: str | None) -> N
     assert plan["counts"]["new"] == len(states()) > 0
 
 
+def test_an_array_is_told_how_to_become_lines() -> None:
+    for text in ('[{"image": "x"}]', '[\n{"image": "x"}\n]', "[\n"):
+        done = call("validate", "-", "--batch", "b", stdin=text)
+
+        assert "stdin:1: is a JSON array, not JSON Lines" in done.err
+        assert "jq -c '.[]'" in done.err
+
+
 def test_its_faults_are_told_as_those_of_stdin() -> None:
     done = call("validate", "-", "--batch", "b", stdin=f"{TABLE}a,y,{IMAGE}\nb,y,\n")
 

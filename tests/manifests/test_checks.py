@@ -80,6 +80,17 @@ def other_model(**properties: Any) -> dict[str, Model]:
             "seeds: 1-5 is not a seed: write whole numbers, as 1, 2, 3",
             id="seed-range",
         ),
+        pytest.param(
+            {"duration": "“5”"},
+            "duration: “5” is not a whole number: the quotes “ ” around it are typographic: remove "
+            "them: write one of 5, 10",
+            id="curly-quotes",
+        ),
+        pytest.param(
+            {"seeds": "1,"},
+            "seeds: a seed is missing beside a comma: write whole numbers, as 1, 2, 3",
+            id="seed-missing",
+        ),
         pytest.param({"seeds": "-3"}, "seeds: -3 is too small: at least 0", id="seed-negative"),
         pytest.param(
             {"id": "a/b"},

@@ -329,3 +329,17 @@ def test_any_cells_come_back_from_an_export(
     (row,) = manifests.read(path).rows()
 
     assert (dict(row.cells), row.result_key) == (table, "j01")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("Plan of May\nimage,prompt\na,b\n", id="title"),
+        pytest.param("https://images.example.com/a.jpg,x\nc,d\n", id="no-header"),
+    ],
+)
+def test_a_header_without_a_known_column_is_doubted(tmp_path: Path, text: str) -> None:
+    faults = faults_of(write(tmp_path, "m.csv", text))
+
+    doubted = [it for it in faults if it.endswith("Line 1 is taken for the header: is it one?")]
+    assert doubted == faults[:1]

@@ -249,8 +249,7 @@ ADVICE = "(--allow-unknown-inputs sends it as it is)"
         ),
         pytest.param(
             {"images": '["a'},
-            '2: images: ["a is not valid JSON: Unterminated string starting at: line 1 column 2 '
-            "(char 1)",
+            '2: images: ["a is not valid JSON: Unterminated string starting at character 2',
             id="broken-json",
         ),
         pytest.param(

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from batchgen.manifests.templates import Renderer, TemplateFault
@@ -91,3 +93,114 @@ def test_a_text_is_compiled_once_and_filled_with_what_is_given_each_time() -> No
 def test_what_templates_must_not_do_is_refused(text: str, expected: str) -> None:
     with pytest.raises(TemplateFault, match=expected):
         Renderer().render(text, {"x": "fox"})
+
+
+_DEEP = "([[0]*9000]*9000)"
+_NINES = "[0]*9000"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("{{ [[0]*1000]*90000 }}", "more than 100,000", id="nested-list"),
+        pytest.param("{{ [[[0]*99]*99]*99 }}", "more than 100,000", id="deeper-list"),
+        pytest.param("{{ [['a'*9999]]*9999 }}", "more than 100,000", id="list-of-texts"),
+        pytest.param("{{ [{'a': 'b'*9999}]*9999 }}", "more than 100,000", id="list-of-mappings"),
+        pytest.param("{{ [range(9999)]*9999 }}", "more than 100,000", id="list-of-ranges"),
+        pytest.param("{{ (([0]*900,)*900) | string }}", "more than 100,000", id="tuple"),
+        pytest.param("{{ " + _DEEP + " | string | length }}", "more than 100,000", id="string"),
+        pytest.param("{{ (" + _DEEP + " ~ '') | length }}", "more than 100,000", id="tilde"),
+        pytest.param("a {{ " + _DEEP + " }}", "more than 100,000", id="in-text"),
+        pytest.param("{{ " + _DEEP + " | join | length }}", "more than 100,000", id="join"),
+        pytest.param(
+            "{{ ([l, l, l, l, l, l, l, l, l, l, l, l] | join) | length }}",
+            "more than 100,000",
+            id="join-of-lists",
+        ),
+        pytest.param(
+            "{{ (" + " ~ ".join(["l"] * 100) + ") | length }}", "works on more", id="lists-as-text"
+        ),
+        pytest.param(
+            "{{ [" + ", ".join(["l"] * 100) + "] | upper | length }}", "works on more", id="upper"
+        ),
+        pytest.param("{{ [" + ", ".join(["l"] * 100) + "] }}", "more than 100,000", id="literal"),
+        pytest.param("{{ [t]*1000 }}", "more than 100,000", id="times-a-variable"),
+        pytest.param("{{ t + t + t }}", "more than 100,000", id="plus"),
+        pytest.param("{{ 5 | round(3000000, 'ceil') }}", "precision of at most 20", id="ceil"),
+        pytest.param("a {{ 5 | round(-3000000) }}", "precision of at most 20", id="round"),
+        pytest.param("{{ ([[0]]*9000) | sum(start=[]) }}", "`sum` is for numbers", id="sum"),
+        pytest.param(
+            "{% for a in range(9999) %}{% if (" + _NINES + ") | length %}{% endif %}{% endfor %}",
+            "works on more",
+            id="made-in-a-loop",
+        ),
+        pytest.param(
+            "{% for a in range(9999) %}{% if -1 in l %}{% endif %}{% endfor %}",
+            "works on more",
+            id="sought-in-a-loop",
+        ),
+        pytest.param(
+            "{% for a in range(9999) %}{% if -1 is in l %}{% endif %}{% endfor %}",
+            "works on more",
+            id="tested-in-a-loop",
+        ),
+        pytest.param(
+            "{% for a in range(9999) %}{% if l == l[:] %}{% endif %}{% endfor %}",
+            "works on more",
+            id="compared-in-a-loop",
+        ),
+        pytest.param(
+            "{% for a in range(9999) %}{% if l | sort %}{% endif %}{% endfor %}",
+            "works on more",
+            id="sorted-in-a-loop",
+        ),
+        pytest.param(
+            "{% for a in range(9999) %}" + "{{ a + a }}" * 200 + "{% endfor %}",
+            "works on more",
+            id="much-in-a-loop",
+        ),
+        pytest.param("{{ " + " * ".join(["9" * 300] * 50) + " }}", "too large", id="product"),
+        pytest.param("{{ t | trim(t) }}", "`trim` takes at most", id="trim"),
+    ],
+)
+def test_a_template_is_refused_before_it_grows(
+    text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchgen.manifests.templates.MAX_WORK", 100_000)  # counted slowly here
+    renderer = Renderer()
+    renderer.render("{{ x }}", {"x": 1})
+    given = {"l": list(range(1, 10_001)), "t": "abcdefgh" * 4500}
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateFault, match=expected):
+            renderer.render(text, given)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 1024**2
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        pytest.param("{{ [l[0]]*1000 }}", 0, id="times"),
+        pytest.param("{{ l | join }}", 101, id="join"),
+    ],
+)
+def test_no_more_than_the_limit_is_looked_at(
+    text: str, bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = 0
+
+    class Seen:
+        def __str__(self) -> str:
+            nonlocal turned
+            turned += 1
+            return "1"
+
+    monkeypatch.setattr("batchgen.manifests.templates.MAX_OUTPUT", 100)
+
+    with pytest.raises(TemplateFault, match="more than 100 "):
+        Renderer().render(text, {"l": [Seen() for _ in range(5000)]})
+
+    assert turned <= bound

@@ -1,6 +1,7 @@
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from manifests.manifest_files import IMAGE, faults_of, specs_of, write
 
 from batchgen import manifests
 from batchgen.domain.errors import ManifestError
+from batchgen.domain.jobs import Model
 from batchgen.manifests import xlsx_format
 from batchgen.manifests.grid import index_of, letters_of
+from batchgen.manifests.values import Form
 
 
 def save(folder: Path, *sheets: Sequence[Sequence[Any]], name: str = "m.xlsx") -> Path:
@@ -138,6 +141,40 @@ def test_a_fault_names_sheet_and_row(
     text = "\n".join(faults).replace(": #N/A: the cell shows", ": the cell shows")
     assert all(part in text for part in expected), text
     assert len(faults) == len(expected), faults
+
+
+def test_a_choice_that_excel_took_for_a_time_is_told(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [["image", "prompt", "ratio"], [IMAGE, "x", time(16, 9)]]
+    schema = {"properties": {"ratio": {"type": "string", "enum": ["16:9", "9:16"]}}}
+
+    [problem] = Form(model(schema)).problems({"ratio": specs_cell(save(tmp_path, rows), "ratio")})
+
+    assert problem[1] == (
+        "16:09:00 is not one of 16:9, 9:16: Excel took it for a time; format the column as text, "
+        "then write 16:9"
+    )
+
+
+def specs_cell(path: Path, name: str) -> Any:
+    [row] = manifests.read(path).rows()
+    return row.cells[name]
+
+
+def model(schema: dict[str, Any]) -> Model:
+    return replace(manifests.load_models()[manifests.DEFAULT_MODEL], schema=schema)
+
+
+def test_a_header_without_a_known_column_is_doubted_and_other_sheets_are_named(
+    tmp_path: Path,
+) -> None:
+    path = save(tmp_path, [["Plan of May"], *FINE], [["image"]])
+
+    faults = faults_of(path)
+
+    told = ". Line 1 is taken for the header: is it one? Other sheets of the workbook are Two"
+    assert told in faults[0]
+    assert sum(told in fault for fault in faults) == 1
+    assert "is it one" not in faults_of(save(tmp_path, [["id"], [1]], name="n.xlsx"))[0]
 
 
 def test_a_formula_counts_with_its_stored_result(tmp_path: Path) -> None:
