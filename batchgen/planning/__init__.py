@@ -7,7 +7,7 @@ holds a byte and a number for each of the manifest's jobs, and samples to show.
 
 from batchgen.planning.matching import decide, decide_after, decide_anew
 from batchgen.planning.plan import Item, Plan, Verdict, check_budget
-from batchgen.planning.storing import Stored, clips_folder, store, store_in
+from batchgen.planning.storing import Stored, clips_folder, store
 from batchgen.planning.wishes import (
     Draft,
     Prepared,
@@ -36,5 +36,4 @@ __all__ = [
     "prepare",
     "repriced",
     "store",
-    "store_in",
 ]

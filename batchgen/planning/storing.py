@@ -108,15 +108,6 @@ def _ahead(steps: Iterator[Step]) -> Iterator[Step]:
         sys.setswitchinterval(before_s)
 
 
-def store_in(tx: Transaction, plan: Plan, *, now_ms: int, draw: Draw) -> Stored:
-    """Store a plan in a transaction of the caller's; see `store`."""
-    storing = _Storing(plan, now_ms=now_ms, draw=draw)
-    storing.look(tx)
-    for step in storing.steps(is_hidden=False):
-        step(tx)
-    return storing.stored
-
-
 class _Storing:
     """The steps of one plan; each is a transaction of its own, or all are one."""
 

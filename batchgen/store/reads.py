@@ -248,8 +248,7 @@ def has_estimates(tx: Transaction, batch: BatchSummary) -> bool:
 
 
 _MAX_JOB = text(
-    "SELECT least_of FROM (SELECT coalesce((SELECT min(after_job_id) FROM imports), max(id), 0) "
-    "AS least_of FROM jobs) newest"
+    "SELECT coalesce((SELECT min(after_job_id) FROM imports), (SELECT max(id) FROM jobs), 0)"
 )
 _TALLY = text(
     "SELECT j.state, j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "

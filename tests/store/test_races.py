@@ -28,7 +28,7 @@ from store.test_step_back import told
 from batchgen import planning
 from batchgen.domain import adapting
 from batchgen.domain.states import JobState
-from batchgen.planning import Verdict
+from batchgen.planning import Verdict, storing
 from batchgen.store import accounts, after_restore, by_hand, imports, jobs, workers
 from batchgen.store.after_restore import Became
 from batchgen.store.database import Database, Transaction
@@ -554,7 +554,10 @@ def adding(store: Store, path: str, **wish: Any) -> Step[planning.Plan]:
         plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
 
     def step(tx: Transaction) -> planning.Plan:
-        planning.store_in(tx, plan, now_ms=NOW, draw=lambda low, _: low)
+        work = storing._Storing(plan, now_ms=NOW, draw=lambda low, _: low)
+        work.look(tx)
+        for one in work.steps(is_hidden=False):
+            one(tx)
         return plan
 
     return step
