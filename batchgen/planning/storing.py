@@ -91,6 +91,8 @@ def store(
             failpoint("in-import")
             if not is_alone:
                 sleep(imports.PAUSE_S)
+    with database.transaction() as tx:  # its sync makes all of them durable
+        storing.finish(tx)
     return storing.stored
 
 
@@ -135,7 +137,8 @@ class _Storing:
         """Yield what is to be done, in order.
 
         A new row may take the id of a renamed one. What is known already changes before anything
-        new is seen, so that nobody pays for what the rows were.
+        new is seen, so that nobody pays for what the rows were. What is hidden is shown by
+        `finish`.
         """
 
         def begin(tx: Transaction) -> None:
@@ -156,7 +159,6 @@ class _Storing:
                 yield self._index_keys
         if is_hidden:
             yield self._index_keys
-            yield self._finish
 
     def _step(
         self, chosen: Sequence[Choice], do: Callable[[Transaction, list[Item]], None]
@@ -197,7 +199,8 @@ class _Storing:
         if is_hidden:
             self._import_id = imports.begin(tx, batch_id, is_new=is_new, now_ms=self.now_ms)
 
-    def _finish(self, tx: Transaction) -> None:
+    def finish(self, tx: Transaction) -> None:
+        """Show what was hidden: the last step, in a transaction of its own."""
         imports.finish(tx, self._import_id)
         additions.save_batch(tx, self.batch, now_ms=self.now_ms)
         tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))

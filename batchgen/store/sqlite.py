@@ -210,12 +210,13 @@ def _lock_path(database: Path, worker_id: str) -> Path:
     return database.with_name(database.name + "-workers") / f"{worker_id}.lock"
 
 
-def _tune(engine: Engine, *, cache_kib: int, log_pages: int) -> None:
+def _tune(engine: Engine, *, cache_kib: int, log_pages: int, sync: str) -> None:
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA cache_size = -{cache_kib}")
         cursor.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+        cursor.execute(f"PRAGMA synchronous = {sync}")
     finally:
         connection.close()
 
@@ -355,12 +356,15 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def bulk(self, engine: Engine) -> Iterator[None]:
-        """Keep what is written over and over in memory, and check out the log less often."""
-        _tune(engine, cache_kib=_BULK_CACHE_KIB, log_pages=_BULK_LOG_PAGES)
+        """Keep what is written over and over in memory, check out the log less often.
+
+        Commits are not synced: the next one that is, after it, makes all of them durable.
+        """
+        _tune(engine, cache_kib=_BULK_CACHE_KIB, log_pages=_BULK_LOG_PAGES, sync="NORMAL")
         try:
             yield
         finally:
-            _tune(engine, cache_kib=_CACHE_KIB, log_pages=_LOG_PAGES)
+            _tune(engine, cache_kib=_CACHE_KIB, log_pages=_LOG_PAGES, sync="FULL")
 
     @contextlib.contextmanager
     def adding(self, wait: Callable[[], None]) -> Iterator[None]:

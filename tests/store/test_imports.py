@@ -84,6 +84,9 @@ def steps_of(store: Store, plan: planning.Plan) -> Iterator[None]:
             work.check(tx)
             step(tx)
         yield
+    with store.database.transaction() as tx:
+        work.finish(tx)
+    yield
 
 
 def open_imports(store: Store) -> int:
@@ -305,3 +308,24 @@ def test_a_job_that_its_key_does_not_find_is_told(store: Store) -> None:
         tx.run(text("DELETE FROM job_keys WHERE job_id = 2"))
 
     assert upgrade.integrity(store.database) == ["keys: 1 jobs cannot be found by theirs"]
+
+
+def test_commits_are_synced_again_after_a_large_manifest(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost intent is a lost purchase."""
+    monkeypatch.setattr(storing, "SMALL", 3)
+    seen: list[int] = []
+    finish = imports.finish
+
+    def look(tx: Transaction, import_id: str) -> None:
+        seen.append(int(tx.value(text("PRAGMA synchronous"))))
+        finish(tx, import_id)
+
+    monkeypatch.setattr(imports, "finish", look)
+
+    add(sqlite_store, manifest(tmp_path, 9))
+
+    with sqlite_store.database.transaction() as tx:
+        after = int(tx.value(text("PRAGMA synchronous")))
+    assert (seen, after) == ([2], 2)
