@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen.domain.identity import input_hash
-from batchgen.domain.jobs import Inputs, JobSpec, Model, encoded
+from batchgen.domain.jobs import Inputs, Model
 
 SEED = "seed"
 TAKE = "take"
@@ -68,27 +67,6 @@ def occurrence_key(base_hash: str, kind: str, name: str) -> int:
     never stored.
     """
     return hash((base_hash[:ROW_ID_DIGITS], kind, name))
-
-
-def with_seed(spec: JobSpec, seed: int, *, model: Model) -> JobSpec:
-    """Return a spec whose inputs and hash hold this seed, as a `seeds` variant has it.
-
-    For an exported row of a table with a `seeds` column: its cells hold the list, and only
-    the stored job knows which seed of it the row was for.
-
-    Raises:
-        ValueError: If the model takes no seed.
-    """
-    if model.seed is None:
-        raise ValueError(f"{model.id} takes no seed")
-    inputs = {**spec.inputs, model.seed: seed}
-    return spec._replace(
-        inputs_json=encoded(inputs),
-        input_hash=input_hash(model.id, inputs, model.schema),
-        variant=str(seed),
-        variant_kind=SEED,
-        draw_seed=False,
-    )
 
 
 def seed_bounds(model: Model) -> tuple[int, int] | None:

@@ -194,12 +194,6 @@ class _Priced(Mapping[str, Model]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def _looked_up(self, name: str) -> Model:
-        model, price = self._models[name], self._catalog.get(name)
-        if price is None:
-            return model
-        return replace(model, price_micros=price.micros, price_unit=price.unit, price_basis=CATALOG)
-
 
 def priced(models: Mapping[str, Model], catalog: Mapping[str, UnitPrice]) -> Mapping[str, Model]:
     """Return models with the prices that the service's catalog states for them."""

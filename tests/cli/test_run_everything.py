@@ -27,8 +27,8 @@ FAULTS = (
     Fault(Kind.LOOK_500, rate=0.02),
     Fault(Kind.LOOK_DROP, rate=0.03),
     Fault(Kind.LOOK_HTML, rate=0.02),
-    # Not at the first looks, which may be those of a person who adopts a request.
-    Fault(Kind.LOOK_404, rate=0.02, nth=(6, 7, 8)),
+    # Not at the first look, which may be that of a person who adopts a request.
+    Fault(Kind.LOOK_404, rate=0.02, nth=(2, 3, 4)),
     # The first fetch only: each try waits twice as long as the one before.
     Fault(Kind.FILE_TRUNCATED, rate=0.10, nth=(1,)),
     Fault(Kind.FILE_500, rate=0.10, nth=(1,)),
@@ -53,6 +53,10 @@ def decide_doubts(place: Place) -> None:
     for mode, words in (("--adopt", adopted), ("--resubmit", again)):
         if words:
             done = place.start(*reconcile, mode, "-y", *words).wait()
+            # A look that failed is repeated, and the next may be told of no such request: nothing
+            # was changed then, and the person asks again.
+            while "knows no request" in done.err and "nothing was changed" in done.err:
+                done = place.start(*reconcile, mode, "-y", *words).wait()
             assert done.code == 0, done.err
 
 
@@ -68,12 +72,15 @@ def test_every_fault_at_once_loses_nothing_and_buys_nothing_twice(place: Place) 
     place.check_books()
     decide_doubts(place)
     second = place.run(*RUN)
+    doubts_again = place.states()["in_doubt"]
     decide_doubts(place)
     place.service.settings = replace(place.service.settings, faults=())
     last = place.run("jobs.csv", *RUN)
 
-    assert [first.code, last.code] == [10, 3], (first.err, second.err, last.err)
-    assert second.code in (3, 10), second.err  # whether one of a few came in doubt again
+    # Whether one of the few that were submitted again came in doubt again hangs on chance; what
+    # the run says of it does not.
+    codes = [first.code, second.code, last.code]
+    assert codes == [10, 10 if doubts_again else 3, 3], (first.err, second.err, last.err)
     assert doubts >= 20
     assert accounted == states
     assert set(states) <= {"succeeded", "failed", "in_doubt"}

@@ -12,10 +12,8 @@ from batchgen.domain.expansion import (
     occurrence_key,
     seed_bounds,
     variants,
-    with_seed,
 )
-from batchgen.domain.identity import input_hash
-from batchgen.domain.jobs import JobSpec, Model
+from batchgen.domain.jobs import Model
 
 HASH = "0123456789abcdef" * 4
 
@@ -79,37 +77,6 @@ def test_a_price_per_second_without_any_duration_is_unknown() -> None:
     model = make_model(price_micros=1, price_unit="second", schema={})
 
     assert estimate_micros(model, {}) is None
-
-
-def make_spec() -> JobSpec:
-    return JobSpec(
-        file="a.csv",
-        line=2,
-        row_id="a",
-        has_id=True,
-        variant="",
-        variant_kind="",
-        model="m",
-        inputs_json='{"p":"x"}',
-        input_hash="",
-        cells_json='{"p":"x"}',
-        input_columns=frozenset({"p"}),
-    )
-
-
-def test_an_exported_row_gets_its_seed_back() -> None:
-    model = make_model(seed="seed")
-
-    spec = with_seed(make_spec(), 7, model=model)
-
-    assert (spec.variant_kind, spec.variant, spec.inputs) == ("seed", "7", {"p": "x", "seed": 7})
-    assert spec.input_hash == input_hash("m", {"p": "x", "seed": 7}, model.schema)
-    assert spec.cells == {"p": "x"}
-
-
-def test_a_model_without_a_seed_takes_none() -> None:
-    with pytest.raises(ValueError, match="takes no seed"):
-        with_seed(make_spec(), 7, model=make_model())
 
 
 def seeded(low: int | None, high: int | None) -> Model:
