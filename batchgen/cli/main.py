@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from batchgen import __version__, failpoints
+from batchgen.cli import configured
 from batchgen.cli.reply import Reply, faults_json, print_json, without_secrets
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
@@ -57,6 +58,7 @@ class _LazyGroup(click.Group):
         command = module.command
         if not isinstance(command, click.Command):
             raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
+        configured.apply(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
