@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen.domain.errors import UsageError
+from batchgen.domain.spelling import suggestion
 from batchgen.settings import NOTIFY_NAME, ConfigFile, config_files, read_config
 
 CONFIGURABLE = frozenset(
@@ -318,8 +319,6 @@ def _check_key(read: Read, place: str, name: str, known: Iterable[str]) -> None:
 
 
 def _unknown(read: Read, what: str, name: str, known: Iterable[str]) -> UsageError:
-    from batchgen.manifests.names import suggestion  # brings every format; seldom needed
-
     meant = suggestion(name, known)
     return UsageError(f"{read.path}: {what}: {meant}`batchgen config show COMMAND` lists them")
 
