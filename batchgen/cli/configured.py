@@ -17,7 +17,14 @@ from click.core import ParameterSource
 
 from batchgen.domain.errors import UsageError
 from batchgen.domain.spelling import suggestion
-from batchgen.settings import NOTIFY_NAME, ConfigFile, config_files, read_config
+from batchgen.settings import (
+    DEFAULT_DATABASE,
+    NOTIFY_NAME,
+    SIMULATED_DATABASE,
+    ConfigFile,
+    config_files,
+    read_config,
+)
 
 CONFIGURABLE = frozenset(
     {
@@ -212,10 +219,14 @@ class _Context(click.Context):
         if source is not ParameterSource.ENVIRONMENT or self.resilient_parsing:
             return
         option = next(one for one in options_of(self.command) if one.name == name)
-        try:
-            option.process_value(self, option.value_from_envvar(self))
-        except click.BadParameter as error:
-            raise UsageError(f"{option.envvar}: {error.message}") from error
+        _check_environment(self, option)
+
+
+def _check_environment(context: click.Context, option: click.Option) -> None:
+    try:
+        option.process_value(context, option.value_from_envvar(context))
+    except click.BadParameter as error:
+        raise UsageError(f"{option.envvar}: {error.message}") from error
 
 
 def path_of(context: click.Context) -> tuple[str, ...]:
@@ -237,13 +248,23 @@ def files(context: click.Context) -> Sequence[Read]:
     Raises:
         UsageError: If one cannot be read, or says what no file may.
     """
-    found: list[Read] | None = context.meta.get(_FILES)
-    if found is None:
-        found = [Read(file, read_config(file.path)) for file in config_files()]
+    known: dict[tuple[str, ...], list[Read]] = context.meta.setdefault(_FILES, {})
+    path = path_of(context)
+    if path not in known:
+        found = read_all()
         for one in found:
             _check(context, one)
-        context.meta[_FILES] = found
-    return found
+        known[path] = found
+    return known[path]
+
+
+def read_all() -> list[Read]:
+    """Return the files as they are.
+
+    Raises:
+        UsageError: If one cannot be read.
+    """
+    return [Read(file, read_config(file.path)) for file in config_files()]
 
 
 def find(found: Iterable[Read], path: Sequence[str], option: click.Option) -> Setting | None:
@@ -401,6 +422,60 @@ def _database(found: Setting, text: str) -> str:
 # -- telling -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Explained:
+    """An option of a command, and what it is without a flag.
+
+    Attributes:
+        option: `--jobs`.
+        key: `jobs`.
+        env: Its name in the environment, None if it is a flag only.
+        shown: Its value for people, without secrets.
+        source: `default`, `environment` or `file`.
+        origin: The name, or file and key; None for a default.
+    """
+
+    option: str
+    key: str
+    env: str | None
+    shown: str
+    source: str
+    origin: str | None = None
+
+
+def explain(context: click.Context) -> list[Explained]:
+    """Return every option of the command of a context, with the value that is configured.
+
+    Raises:
+        UsageError: If a file or the environment says what it may not.
+    """
+    found = [_explained(context, one) for one in options_of(context.command)]
+    if any(one.key == "simulate" and one.shown == "true" for one in found):
+        simulated = (SIMULATED_DATABASE, "default", "--simulate")
+        found = [
+            Explained(one.option, one.key, one.env, *simulated) if one.key == "db" else one
+            for one in found
+        ]
+    return found
+
+
+def _explained(context: click.Context, option: click.Option) -> Explained:
+    key, env = key_of(option), name_of(option)
+    flag = max(option.opts, key=len)
+    said = os.environ.get(env or "", "").strip()
+    if env and said:
+        if option.envvar is not None:
+            _check_environment(context, option)
+        return Explained(flag, key, env, as_text(key, said), "environment", env)
+    if env and (setting := find(files(context), path_of(context), option)) is not None:
+        _value(context, option, setting)
+        return Explained(flag, key, env, shown(setting), "file", setting.shown)
+    default = option.to_info_dict()["default"]
+    if key == "db":
+        default = DEFAULT_DATABASE
+    return Explained(flag, key, env, as_text(key, default), "default")
+
+
 def used() -> list[str]:
     """Return what the command at work takes from files, a line for each file."""
     context = click.get_current_context(silent=True)
@@ -418,6 +493,8 @@ def shown(setting: Setting) -> str:
 
 def as_text(key: str, value: Any) -> str:
     """Return a value of any source for people, without secrets."""
+    if value is None:
+        return ""
     if key == "notify":
         count = len(value.split() if isinstance(value, str) else value)
         return f"{count} hidden" if count else ""
@@ -427,4 +504,4 @@ def as_text(key: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return "" if value is None else str(value)
+    return str(value)
