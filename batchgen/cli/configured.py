@@ -57,7 +57,7 @@ FLAGS_ONLY: Mapping[str, str] = {
         (
             *("adopt", "after_restore", "all", "batch", "csv", "dry_run", "failed", "from_rescue"),
             *("id", "journal", "list", "max", "overwrite", "pending", "prune", "refresh"),
-            *("resubmit", "search", "state", "write_off"),
+            *("resubmit", "search", "state", "where", "write_off"),
         ),
         _CHOOSES,
     ),

@@ -13,7 +13,9 @@ from batchgen.cli.main import cli
 
 def test_every_command_with_a_job_database_has_it() -> None:
     for name, command in every_command(cli):
-        options = {opt for one in command.params for opt in one.opts if isinstance(one, click.Option)}
+        options = {
+            opt for one in command.params for opt in one.opts if isinstance(one, click.Option)
+        }
         assert ("--db" not in options) or ("--simulate" in options), name
 
 
