@@ -49,6 +49,18 @@ def answer(group: click.Group) -> NoReturn:
     sys.exit(code)
 
 
+@contextlib.contextmanager
+def _soon() -> Iterator[None]:
+    """Give up if it takes too long: a server may be far away."""
+    before = signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _give_up(_number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(1)
 
@@ -94,10 +106,8 @@ def _job_database(ctx: click.Context) -> Iterator[Any]:
     from batchgen.store.database import Database
     from batchgen.store.revision import REVISION
 
-    signal.signal(signal.SIGALRM, _give_up)  # a server may be far away
-    signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
     database = Database(database_url(ctx.params.get("db")), busy_timeout_ms=_BUSY_MS)
-    with contextlib.closing(database):
+    with contextlib.closing(database), _soon():
         if upgrade.revision_of(database) != REVISION:  # older ones are upgraded by who works
             yield None
             return
