@@ -71,10 +71,11 @@ def command(
         return
     for one in found:
         click.echo("\n".join(plans.describe(one.plan, prune=prune)))
+    does = "works on it, for no money" if common.is_simulated() else "pays for it after asking"
     click.echo(
         "dry run: nothing was stored"
         if dry_run
-        else f"stored in {database.shown}; `batchgen run` pays for it after asking",
+        else f"stored in {database.shown}; `{common.command_line('run')}` {does}",
         err=True,
     )
 

@@ -40,7 +40,8 @@ CONFIGURABLE = frozenset(
         *("policy_retries", "poll_interval", "poll_rate", "retries", "submit_rate", "until"),
         *("wait_for_balance",),
         # what it tells and writes
-        *("bom", "events", "excel_safe", "no_inhibit", "no_log", "notify", "notify_on", "output"),
+        *("bom", "columns", "events", "excel_safe", "format", "no_inhibit", "no_log", "notify"),
+        *("notify_on", "output", "progress", "sidecar", "sort"),
         # the stand-in of `simulate`
         *("charge_failed", "clip_bytes", "echo_inputs", "fail_rate", "fault", "host"),
         *("link_life_s", "max_in_flight", "outputs", "port", "price", "queue_s", "run_s", "seed"),
@@ -55,9 +56,11 @@ FLAGS_ONLY: Mapping[str, str] = {
     **dict.fromkeys(("yes", "replace", "new_batch", "resubmit_in_doubt"), _PAYS),
     **dict.fromkeys(
         (
-            *("adopt", "after_restore", "all", "batch", "csv", "dry_run", "failed", "from_rescue"),
-            *("id", "journal", "list", "max", "overwrite", "pending", "prune", "refresh"),
-            *("resubmit", "search", "state", "where", "write_off"),
+            *("adopt", "after_restore", "all", "batch", "clips", "csv", "dry_run", "failed"),
+            *("follow", "from_rescue", "hash", "id", "job", "journal", "keys", "last", "list"),
+            *("max", "new_seed", "no_journal", "offline", "older_than", "overwrite", "pending"),
+            *("prune", "refresh", "resubmit", "search", "state", "tail", "verify", "watch"),
+            *("where", "write_off"),
         ),
         _CHOOSES,
     ),
