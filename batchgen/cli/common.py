@@ -77,6 +77,16 @@ def manifests_argument(*, required: bool) -> Callable[[Command], Command]:
     return decorate
 
 
+def progress_option(command: Command) -> Command:
+    """Add `--progress`."""
+    return click.option(
+        "--progress",
+        type=click.Choice(["live", "plain", "json", "none"]),
+        help="How to show how it goes, on stderr: live is a panel on a terminal, plain a line now "
+        "and then, json an object a line (live, else plain; none with -q and --json).",
+    )(command)
+
+
 def batch_option(command: Command) -> Command:
     """Add `--batch` to a command that looks."""
     return click.option("--batch", metavar="NAME", help="Only the jobs of this batch.")(command)

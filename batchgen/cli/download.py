@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen.cli import common
+from batchgen.cli.progress import Mode, mode_of
 from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
@@ -34,6 +35,7 @@ _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
 )
 @common.account_option
 @click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@common.progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option
 @common.db_option
@@ -44,6 +46,7 @@ def command(
     refresh: bool,
     account: str,
     download_jobs: int,
+    progress: str | None,
     quiet: bool,
     db: str | None,
     allow_network_fs: bool,
@@ -70,7 +73,7 @@ def command(
                 found,
                 len(lost) + len(waiting),
                 download_jobs=download_jobs,
-                quiet=quiet,
+                progress=mode_of(progress, is_silent=quiet or as_json),
             )
         with database.reading() as tx:
             rows = [reads.job_row(tx, row.id) for row in [*lost, *waiting]]
@@ -143,7 +146,7 @@ def _work(
     total: int,
     *,
     download_jobs: int,
-    quiet: bool,
+    progress: Mode,
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -157,7 +160,7 @@ def _work(
             settings=Settings(download_jobs=download_jobs),
             allow_private=found.is_local,
             total=total,
-            quiet=quiet,
+            progress=progress,
             command="download",
         )
     )

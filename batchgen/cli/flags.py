@@ -86,6 +86,7 @@ class Flags:
     dry_run: bool
     simulate: bool
     yes: bool
+    progress: str | None
     verbose: bool
     quiet: bool
     as_json: bool
@@ -332,6 +333,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--simulate", is_flag=True, help="Against the built-in stand-in: no token, no money."
     ),
     click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
+    common.progress_option,
     click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
     common.json_option,

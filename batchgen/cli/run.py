@@ -18,6 +18,7 @@ from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
+from batchgen.cli.progress import mode_of
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
@@ -35,6 +36,7 @@ from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, wo
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
+from batchgen.store.reads import BatchSummary
 
 _JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
@@ -227,7 +229,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
-            total = _unfinished(reads.tally(tx, scope, account.id))
+            begun = reads.tally(tx, scope, account.id)
+            had_estimates = _has_estimates(tx, look)
         outcome = work(
             Errand(
                 database=database,
@@ -238,8 +241,10 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 reseed=Reseed(known_models, partial(_kept_schema, database)),
-                total=total,
-                quiet=wanted.quiet or wanted.as_json,
+                total=_unfinished(begun),
+                goal=_unfinished(begun) - _left_by_limit(begun, wanted.limit),
+                progress=mode_of(wanted.progress, is_silent=wanted.quiet or wanted.as_json),
+                is_estimate=had_estimates,
                 purse=Purse(
                     steady_s,
                     min_micros=wanted.min_balance_micros,
@@ -255,12 +260,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
     with database.reading() as tx:
         since_ms = 0 if wanted.manifests else began_ms
         tally = reads.tally(tx, scope, account.id, since_ms=since_ms)
-        summaries = [
-            batch
-            for batch in reads.batches(tx)
-            if look.batch_ids is None or batch.id in look.batch_ids
-        ]
-        is_estimate = any(reads.has_estimates(tx, batch) for batch in summaries)
+        summaries = _summaries(tx, look)
+        is_estimate = _has_estimates(tx, look)
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
@@ -397,6 +398,21 @@ def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags)
         rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
         accounts.set_rate(tx, account, rate)
     return None
+
+
+def _left_by_limit(tally: Counter[JobState], limit: int | None) -> int:
+    """Return how many jobs `--limit` leaves waiting, as far as it is known before."""
+    return 0 if limit is None else max(0, tally[JobState.PENDING] - limit)
+
+
+def _summaries(tx: Transaction, look: Look) -> list[BatchSummary]:
+    return [
+        batch for batch in reads.batches(tx) if look.batch_ids is None or batch.id in look.batch_ids
+    ]
+
+
+def _has_estimates(tx: Transaction, look: Look) -> bool:
+    return any(reads.has_estimates(tx, batch) for batch in _summaries(tx, look))
 
 
 def _unfinished(tally: Counter[JobState]) -> int:
