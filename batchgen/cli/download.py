@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen.cli import common
-from batchgen.cli.progress import Mode, mode_of
+from batchgen.cli.progress import Mode, mode_of, span
 from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
@@ -191,7 +191,13 @@ def _report(rows: Sequence[JobRow], outcome: Outcome, *, as_json: bool) -> int:
     else:
         for row in rows:
             click.echo(f"{row.batch}/{row.label}: {_file(row) or row.error or row.state}")
-        if not rows:
+        if rows:
+            fetched = len(rows) - len(missing)
+            took = span(outcome.took_s)
+            click.echo(
+                f"{fetched:,} of {common.plural(len(rows), 'clip')} on disk, in {took}", err=True
+            )
+        else:
             click.echo("nothing is to be fetched", err=True)
     for reason in outcome.reasons:
         click.echo(reason.message, err=True)

@@ -140,8 +140,12 @@ def line_of(numbers: Numbers) -> str:
 def counts_of(numbers: Numbers) -> list[str]:
     """Return how many jobs are where, those that succeeded left out."""
     rest = numbers.rest
-    cap = f" of {numbers.cap:,}{' (auto)' if numbers.is_auto else ''}" if numbers.cap else ""
-    found = [f"{numbers.in_flight:,}{cap} in flight"] if numbers.spent_micros is not None else []
+    found = []
+    if numbers.spent_micros is not None:
+        auto = " (auto)" if numbers.is_auto else ""
+        found.append(f"{numbers.in_flight:,} of {numbers.cap:,}{auto} in flight")
+    elif numbers.in_flight:  # nothing is submitted, so no cap matters
+        found.append(f"{numbers.in_flight:,} in flight")
     fetching = numbers.downloading + numbers.to_download
     for count, word in (
         (numbers.elsewhere, "with other workers"),
@@ -161,7 +165,7 @@ def pace_of(numbers: Numbers) -> list[str]:
     found = []
     if numbers.per_min is not None:
         found.append(f"{rate(numbers.per_min)} a minute")
-    if numbers.eta_s:
+    if numbers.eta_s is not None and numbers.eta_s >= 1:
         found.append(f"about {span(numbers.eta_s)} left")
     if numbers.submits_for_s is not None:
         found.append(f"submits for {span(numbers.submits_for_s)} more")

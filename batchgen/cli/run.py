@@ -210,6 +210,7 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
 
 def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    estimate_micros = _estimate_micros(look, wanted)
     told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
@@ -263,20 +264,33 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         tally = reads.tally(tx, scope, account.id, since_ms=since_ms)
         summaries = _summaries(tx, look)
         is_estimate = _has_estimates(tx, look)
+        losses = ending.Losses.of(reads.lost(tx, scope, account.id, since_ms=since_ms))
+        found_account = accounts.find(tx, wanted.provider, wanted.account)
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(
-        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    ended = ending.Ending(
+        database=database,
+        flags=wanted,
+        outcome=outcome,
+        tally=tally,
+        reasons=reasons,
+        batches=summaries,
+        losses=losses,
+        is_estimate=is_estimate,
+        estimate_micros=estimate_micros,
+        is_paused=found_account is not None and found_account.paused,
+        log=told.log,
     )
+    ending.summarise(ended)
     told.ended(
         reasons,
         jobs={str(state): count for state, count in tally.items() if count},
         submitted=outcome.stats.submitted,
         has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
-        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_micros=ended.spent_micros,
         spent_is_estimate=is_estimate,
-        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+        reserved_micros=ended.reserved_micros,
     )
     return reasons[0].exit_code
 
@@ -399,6 +413,12 @@ def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags)
         rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
         accounts.set_rate(tx, account, rate)
     return None
+
+
+def _estimate_micros(look: Look, wanted: Flags) -> int | None:
+    """Return what the payments were estimated to cost, None if nobody knows or there are none."""
+    estimate = look.estimate(wanted.limit)
+    return None if not look.payments(wanted.limit) or estimate.unpriced else estimate.micros
 
 
 def _left_by_limit(tally: Counter[JobState], limit: int | None) -> int:

@@ -91,6 +91,7 @@ class Outcome:
     reasons: list[Reason] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
     adapted: State | None = None  # what `-j auto` has found
+    took_s: float = 0.0  # from its start to its end
 
 
 @dataclass

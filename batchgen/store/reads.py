@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Text, bindparam, text
 
+from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
 from batchgen.domain.where import Name, Where
@@ -415,3 +416,32 @@ def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+_LOST = text(
+    "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
+    "ORDER BY j.batch_id, j.position, j.id"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
+    """Yield the jobs of a scope that are at rest without a clip, as `tally` counts them."""
+    values = {
+        "account_id": account_id,
+        "max_job_id": scope.max_job_id,
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+        "since_ms": since_ms,
+    }
+    options = {"yield_per": 500}
+    with tx.connection.execute(_LOST, values, execution_options=options) as result:
+        for row in result:
+            if row.id not in scope.outside:
+                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+                state = JobState(row.state)
+                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
