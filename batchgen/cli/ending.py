@@ -146,7 +146,13 @@ class Ending:
                 has_table=self.flags.output is not None,
                 is_paused=self.is_paused,
             ),
-            Typed(self.flags.manifests, self.flags.batch, db, simulate=self.flags.simulate),
+            Typed(
+                self.flags.manifests,
+                self.flags.batch,
+                db,
+                simulate=self.flags.simulate,
+                account=self.flags.account,
+            ),
         )
 
 

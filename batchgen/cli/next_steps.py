@@ -60,17 +60,27 @@ class Typed:
         batch: `--batch`.
         db: `--db`, without a password.
         simulate: Whether it was simulated.
+        account: `--account`.
     """
 
     manifests: Sequence[str] = ()
     batch: str | None = None
     db: str | None = None
     simulate: bool = False
+    account: str = "default"
 
     def command(self, *words: str) -> str:
         """Return a command that looks at the same job database."""
         db = self.db or (SIMULATED_DATABASE if self.simulate else None)
         return _quoted([*words, *(() if db is None else ("--db", db))])
+
+    def of_account(self, *words: str) -> str:
+        """Return the same of a command that is about one account."""
+        return self.command(*words, *self._account)
+
+    @property
+    def _account(self) -> list[str]:
+        return [] if self.account == "default" else ["--account", self.account]
 
     def run(self) -> str:
         """Return the command that goes on with the same jobs."""
@@ -79,6 +89,7 @@ class Typed:
             words += self.manifests
         if self.batch is not None:
             words += ["--batch", self.batch]
+        words += self._account
         if self.db is not None:
             words += ["--db", self.db]
         if self.simulate:
@@ -115,12 +126,12 @@ def _go_on(ended: Ended, typed: Typed) -> Iterator[str]:
         left += tally[JobState.DOWNLOADING]
     elif tally[JobState.DOWNLOADING]:
         clips = plural(tally[JobState.DOWNLOADING], "clip")
-        yield f"{typed.command('download')} fetches {clips}"
+        yield f"{typed.of_account('download')} fetches {clips}"
     if not left:
         return
     first = ""
     if ended.is_paused:
-        first = f"{typed.command('unpause')}, then "
+        first = f"{typed.of_account('unpause')}, then "
     elif _TO_BE_CURED.intersection(ended.codes):
         first = "once that is put right, "
     are = "is" if left == 1 else "are"
@@ -137,7 +148,7 @@ def _cure(ended: Ended, typed: Typed) -> Iterator[str]:
         )
     if expired := ended.of_kind(JobState.EXPIRED, ErrorClass.REMOTE_LOST):
         yield (
-            f"{typed.command('download', '--refresh')} asks once more for "
+            f"{typed.of_account('download', '--refresh')} asks once more for "
             f"{plural(expired, 'clip')} that expired or got lost, for nothing"
         )
     if failed := ended.of_kind(ErrorClass.GENERATION, ErrorClass.UNKNOWN):

@@ -85,7 +85,7 @@ def _bar(numbers: Numbers, room: _Room) -> Text:
     filled = cells * numbers.done // total
     green = min(filled, cells * good // total) if good < numbers.done else filled
     glyphs = room.glyphs
-    edge = glyphs.half if filled < cells and 2 * cells * numbers.done // total % 2 else ""
+    edge = glyphs.half if filled < cells - 1 and 2 * cells * numbers.done // total % 2 else ""
     line = Text(no_wrap=True)
     line.append(glyphs.full * green, _GOOD)
     line.append(glyphs.full * (filled - green), _BAD)

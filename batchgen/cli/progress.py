@@ -95,9 +95,16 @@ async def _plain(meter: Meter) -> None:
     while True:
         await asyncio.sleep(next(pauses))
         numbers = meter.read()
-        if numbers.state != before:
+        news = _news_of(numbers)
+        if news != before:
             click.echo(line_of(numbers), err=True)
-            before = numbers.state
+            before = news
+
+
+def _news_of(numbers: Numbers) -> tuple[object, ...]:
+    """Return what a plain line tells that time alone does not change."""
+    said = numbers.problems[-1:], len(numbers.hurdles)
+    return (numbers.done, *counts_of(numbers), *money_of(numbers), *said)
 
 
 def pauses_s() -> Iterator[float]:

@@ -102,7 +102,7 @@ class Screen:
 
     def __init__(self, stderr: TextIO) -> None:
         self._stderr = stderr
-        self._console = Console(file=stderr)
+        self._console = Console(file=stderr, no_color=bool(os.environ.get("NO_COLOR")))
         is_utf8 = stderr.encoding.lower().replace("-", "") == "utf8"
         self._glyphs = panel.Glyphs() if is_utf8 else panel.ASCII
         self._news = threading.Condition()

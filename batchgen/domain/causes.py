@@ -11,7 +11,9 @@ UNFIT = "unfit"
 
 _MOST = 1_000  # causes that are told apart
 _LONGEST = 200  # of a message, to tell causes apart
-_OF_ONE_JOB = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{20,}|\b(?=\w*\d)\w+\b|\"[^\"]*\"|'[^']*'")
+_OF_ONE_JOB = re.compile(
+    r"<[^>]*>|\w+://\S+|[0-9a-f]{8}-[0-9a-f-]{20,}|\b(?=\w*\d)\w+\b|\"[^\"]*\"|'[^']*'"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Cause:
 def causes(lost: Iterable[Lost]) -> list[Cause]:
     """Return what jobs failed for, the most frequent first, each said as its first job says it.
 
-    Messages that differ in numbers, names in quotes and ids only are one cause.
+    Messages that differ in numbers, URLs, names in quotes and ids only are one cause.
     """
     found: dict[tuple[str, str], Cause] = {}
     for one in lost:
