@@ -17,6 +17,7 @@ from batchgen.runner.view import Flight
 _LARGEST_BAR = 60
 _WIDEST = 79  # of what can be broken: a line that is not too long stays whole on a resize
 _MOST_LINES = 22
+_ABOVE = 6  # of the rows, one in so many is left for what appears above
 _LONGEST_WORD = 20  # of the service's own
 _HURDLE_LINES = 2
 _INDENT = "  "
@@ -50,11 +51,11 @@ def lines(numbers: Numbers, *, width: int, height: int, glyphs: Glyphs | None = 
     Args:
         numbers: What is shown.
         width: Columns of the terminal; the last one stays free.
-        height: Its rows; the last one stays free.
+        height: Its rows; some stay free.
         glyphs: What is drawn with.
     """
     room = _Room(max(10, width - 1), glyphs or Glyphs())
-    left = max(1, min(_MOST_LINES, height - 1))
+    left = max(1, min(_MOST_LINES, height - max(1, height // _ABOVE)))
     head = [_bar(numbers, room)]
     hurdles = _hurdles(numbers, room)
     facts = [
