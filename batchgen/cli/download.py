@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen.cli import common
-from batchgen.cli.progress import Mode, mode_of, span
+from batchgen.cli.figures import span
+from batchgen.cli.progress import Mode, mode_of
 from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms

@@ -8,9 +8,9 @@ from typing import Any
 
 from batchgen import planning
 from batchgen.cli.common import adapted_json, plural, print_json, usd, usd_number
+from batchgen.cli.figures import rate, span
 from batchgen.cli.flags import Flags
 from batchgen.cli.next_steps import Ended, Typed, next_steps
-from batchgen.cli.progress import rate, span
 from batchgen.cli.session import say
 from batchgen.domain.causes import Cause, Lost, causes
 from batchgen.domain.errors import PRECEDENCE, Exit
@@ -152,6 +152,7 @@ class Ending:
                 db,
                 simulate=self.flags.simulate,
                 account=self.flags.account,
+                where=self.flags.where,
             ),
         )
 

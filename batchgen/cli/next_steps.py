@@ -61,6 +61,7 @@ class Typed:
         db: `--db`, without a password.
         simulate: Whether it was simulated.
         account: `--account`.
+        where: `--where`.
     """
 
     manifests: Sequence[str] = ()
@@ -68,6 +69,7 @@ class Typed:
     db: str | None = None
     simulate: bool = False
     account: str = "default"
+    where: str | None = None
 
     def command(self, *words: str) -> str:
         """Return a command that looks at the same job database."""
@@ -89,6 +91,8 @@ class Typed:
             words += self.manifests
         if self.batch is not None:
             words += ["--batch", self.batch]
+        if self.where is not None:
+            words += ["--where", self.where]
         words += self._account
         if self.db is not None:
             words += ["--db", self.db]

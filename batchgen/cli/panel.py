@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
+from batchgen.cli.figures import counts_of, money_of, pace_of, size, span
 from batchgen.cli.numbers import Numbers
-from batchgen.cli.progress import counts_of, money_of, pace_of, size, span
 from batchgen.domain.redaction import printable
 from batchgen.runner.view import Flight
 

@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TextIO
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -93,6 +93,19 @@ class _Above(io.TextIOBase):
             self.write("\n")
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """The panel as it is written.
+
+    Attributes:
+        rows: Its lines, with what colours them.
+        widths: How many columns each of them takes.
+    """
+
+    rows: list[str] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+
+
 class Screen:
     """The thread that writes to the terminal.
 
@@ -110,8 +123,7 @@ class Screen:
         self._numbers: Numbers | None = None
         self._is_ending = False
         self._is_moved = False
-        self._rows: list[str] = []  # of the picture that is shown
-        self._widths: list[int] = []
+        self._picture = _Picture()  # that is shown
         self._columns = 0
         # A daemon: a terminal that stands still must not keep the process from leaving.
         self._thread = threading.Thread(target=self._work, name="batchgen-panel", daemon=True)
@@ -159,32 +171,30 @@ class Screen:
             numbers, self._numbers = self._numbers, None
             is_ending = self._is_ending
             if self._is_moved:
-                self._is_moved, self._rows, self._widths = False, [], []
+                self._is_moved, self._picture = False, _Picture()
         columns, height = os.get_terminal_size(self._stderr.fileno())
         if is_ending:
-            self._show(said, [], columns)
+            self._show(said, _Picture(), columns)
         elif numbers is not None:
             self._show(said, self._rendered(numbers, columns, height), columns)
         else:
-            self._show(said, self._rows, columns)
+            self._show(said, self._picture, columns)
         return not is_ending
 
-    def _rendered(self, numbers: Numbers, columns: int, height: int) -> list[str]:
+    def _rendered(self, numbers: Numbers, columns: int, height: int) -> "_Picture":
         found = panel.lines(numbers, width=columns, height=height, glyphs=self._glyphs)
         with self._console.capture() as captured:
             self._console.print(Text("\n").join(found), soft_wrap=True, highlight=False, end="")
-        return captured.get().split("\n")
+        return _Picture(captured.get().split("\n"), [line.cell_len for line in found])
 
-    def _show(self, said: str, rows: list[str], columns: int) -> None:
-        if not said and rows == self._rows and columns == self._columns:
+    def _show(self, said: str, picture: "_Picture", columns: int) -> None:
+        if not said and picture == self._picture and columns == self._columns:
             return
         # Where a terminal has become narrower, the lines that were too long take several rows.
-        up = sum(max(1, -(-width // columns)) for width in self._widths)
-        shown = "".join(f"{row}{_TO_END_OF_LINE}\n" for row in rows)
-        picture = (f"\x1b[{up}A" if up else "") + "\r"
-        if said:
-            picture += _TO_END + said
-        self._stderr.write(f"{_BEGIN}{picture}{shown}{_TO_END}{_END}")
+        up = sum(max(1, -(-width // columns)) for width in self._picture.widths)
+        begin = (f"\x1b[{up}A" if up else "") + "\r"
+        above = _TO_END + said if said else ""
+        shown = "".join(f"{row}{_TO_END_OF_LINE}\n" for row in picture.rows)
+        self._stderr.write(f"{_BEGIN}{begin}{above}{shown}{_TO_END}{_END}")
         self._stderr.flush()
-        self._rows, self._columns = rows, columns
-        self._widths = [cell_len(Text.from_ansi(row).plain) for row in rows]
+        self._picture, self._columns = picture, columns

@@ -452,7 +452,7 @@ def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -
     options = {"yield_per": 500}
     with tx.connection.execute(_LOST, values, execution_options=options) as result:
         for row in result:
-            if row.id not in scope.outside:
+            if scope.judges(row.id):
                 job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
                 state = JobState(row.state)
                 yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))

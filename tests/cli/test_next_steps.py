@@ -79,6 +79,7 @@ def test_what_ended_the_run_has_to_be_put_right_first(code: Exit) -> None:
         (Typed(["a b.csv"]), "run 'a b.csv'", "reconcile --list"),
         (Typed(["-"]), "run", "reconcile --list"),
         (Typed(["1.csv", "2.csv", "3.csv"]), "run", "reconcile --list"),
+        (Typed(where="cost>1"), "run --where 'cost>1'", "reconcile --list"),
         (Typed(account="a"), "run --account a", "reconcile --list"),
         (Typed(batch="n", db="x.db"), "run --batch n --db x.db", "reconcile --list --db x.db"),
         (

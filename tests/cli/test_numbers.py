@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from batchgen.cli.figures import as_json, line_of
 from batchgen.cli.numbers import Meter
-from batchgen.cli.progress import as_json, line_of
 from batchgen.runner.job import Stats
 from batchgen.runner.view import View
 from batchgen.store.control import Standing

@@ -13,7 +13,7 @@ from cli.bought import service
 from cli.commands import call, ok, rows, write
 from runs import Place, rows_of
 
-from batchgen.cli import progress
+from batchgen.cli import figures, progress
 from batchgen.cli.progress import Mode
 from batchgen.providers.simulator import Fault, Kind, Settings
 
@@ -79,18 +79,18 @@ def test_plain_lines_come_soon_and_seldom_in_a_long_night() -> None:
     ],
 )
 def test_times_are_said_in_two_units(seconds: float, said: str) -> None:
-    assert progress.span(seconds) == said
+    assert figures.span(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (progress.rate(0.25), "0.25 clips"),
-        (progress.rate(1.24), "1.2 clips"),
-        (progress.rate(1234.5), "1,234 clips"),
-        (progress.size(77), "77 B"),
-        (progress.size(3 * 1024**2), "3.0 MiB"),
-        (progress.size(2.5 * 1024**3), "2.5 GiB"),
+        (figures.rate(0.25), "0.25 clips"),
+        (figures.rate(1.24), "1.2 clips"),
+        (figures.rate(1234.5), "1,234 clips"),
+        (figures.size(77), "77 B"),
+        (figures.size(3 * 1024**2), "3.0 MiB"),
+        (figures.size(2.5 * 1024**3), "2.5 GiB"),
     ],
 )
 def test_rates_and_sizes_are_said_in_few_digits(value: str, said: str) -> None:

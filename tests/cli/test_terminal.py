@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyte  # type: ignore[import-untyped]
+import pyte
 import pytest
 from cli.commands import ok
 from rich.cells import cell_len
