@@ -10,8 +10,9 @@ from batchgen import exporters
 from batchgen.domain.columns import RESULT_COLUMNS, RESULT_DETAILS, RESULT_KEY
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import public_url, redact_all
+from batchgen.domain.spelling import suggestion
+from batchgen.domain.where import Where
 from batchgen.exporters.interface import Record
-from batchgen.manifests.names import suggestion
 from batchgen.manifests.xlsx_format import MOST_CELLS, MOST_ROWS
 from batchgen.store import reads
 from batchgen.store.database import Database, Transaction
@@ -37,6 +38,7 @@ def write(
     *,
     batch_ids: Sequence[int] | None,
     overwrite: bool,
+    where: Where | None = None,
     chosen: Sequence[str] | None = None,
     format_name: str | None = None,
     bom: bool = False,
@@ -49,6 +51,7 @@ def write(
         path: Where to; `-` is stdout.
         batch_ids: Of which batches; None is all.
         overwrite: Replace a file whatever it is.
+        where: Only the jobs of which this is true.
         chosen: Which columns, in order; None is all.
         format_name: As of `exporters.format_of`.
         bom: Begin a CSV with a byte order mark.
@@ -64,7 +67,7 @@ def write(
     def records() -> Iterator[Record]:
         nonlocal written
         for batch_id in [None] if batch_ids is None else batch_ids:
-            for row in reads.job_rows(tx, batch_id=batch_id):
+            for row in reads.job_rows(tx, batch_id=batch_id, where=where):
                 written += 1
                 yield record(row, root=database.folder)
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import click
 
 from batchgen import exporters, results
-from batchgen.cli import common
+from batchgen.cli import common, selection
 
 _STDOUT = "-"
 
@@ -47,6 +47,7 @@ class Columns(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE even if it is no export.")
 @common.batch_option
+@selection.where_option
 @click.option(
     "--columns", type=Columns(), help="Which columns, in which order, with commas between."
 )
@@ -64,6 +65,7 @@ def command(
     format_name: str | None,
     overwrite: bool,
     batch: str | None,
+    where: str | None,
     columns: tuple[str, ...] | None,
     bom: bool,
     excel_safe: bool,
@@ -80,11 +82,13 @@ def command(
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
+            condition = selection.condition(tx, where)
         written = results.write(
             database,
             output,
             batch_ids=None if batch_id is None else [batch_id],
             overwrite=overwrite,
+            where=condition,
             chosen=columns,
             format_name=format_name,
             bom=bom,

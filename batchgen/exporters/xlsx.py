@@ -70,6 +70,9 @@ class _Book:
         self._book = xlsxwriter.Workbook(str(path), options)
         self._book.use_zip64()
         self._sheet = self._book.add_worksheet(SHEET)
+        # It takes every text from <r> to </r> for its own XML, and would write it as it is.
+        plain = self._sheet._xml_inline_string
+        self._sheet._xml_rich_inline_string = lambda text, places: plain(text, False, places)
         self._text = self._book.add_format({"num_format": "@"})
         self._header = header
         self._line = 0
@@ -126,11 +129,7 @@ class _Book:
     def _write_text(self, column: int, text: str, form: Any) -> None:
         self._check(column, text)
         text = encoded(text).decode()
-        if text.startswith("<r>") and text.endswith("</r>"):
-            # xlsxwriter takes this for its own XML, and would write it as it is.
-            self._sheet.write_rich_string(self._line, column, text[:3], text[3:], form)
-        else:
-            self._sheet.write_string(self._line, column, text, form)
+        self._sheet.write_string(self._line, column, text, form)
 
     def _check(self, column: int, text: str) -> None:
         place = f"row {self._line + 1}, column {self._header[column]}"

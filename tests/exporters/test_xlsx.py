@@ -11,7 +11,7 @@ from typing import Any
 
 import openpyxl  # type: ignore[import-untyped]
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchgen import manifests
@@ -39,7 +39,9 @@ def read_back(path: Path) -> list[dict[str, Any]]:
     return [dict(row.cells) for row in manifests.read(path).read_rows()]
 
 
+@settings(deadline=None, max_examples=25)
 @example(cells=["<r><t>&amp;</t></r>"])  # xlsxwriter takes it for its own
+@example(cells=["<r>\r _x000D_</r>"])
 @given(cells=st.lists(TEXTS | BREAKING, min_size=1, max_size=5))
 def test_the_users_texts_come_back_letter_for_letter(cells: list[str]) -> None:
     columns = [f"c{number}" for number in range(len(cells))]
