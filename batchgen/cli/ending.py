@@ -1,6 +1,7 @@
 """Why a run ends as it does, and what it says of itself."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchgen import planning
@@ -9,6 +10,7 @@ from batchgen.cli.flags import Flags
 from batchgen.cli.session import say
 from batchgen.domain.errors import PRECEDENCE, Exit
 from batchgen.domain.states import JobState
+from batchgen.runner.job import Stats
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome
 from batchgen.store.database import Database
@@ -97,6 +99,7 @@ def summarise(
                 "moderated": outcome.stats.moderated,
                 "auto": adapted_json(outcome.adapted),
                 "extra_clips": list(outcome.stats.extras),
+                "sidecars_missing": outcome.stats.sidecars_missing,
                 "spent_usd": usd_number(spent),
                 "spent_is_estimate": is_estimate,
                 "reserved_usd": usd_number(reserved),
@@ -118,13 +121,8 @@ def summarise(
     say(f"{usd(spent, is_estimate=is_estimate)} spent in all{held}")
     if outcome.adapted is not None:
         say(f"-j auto found that {outcome.adapted} are borne")
-    if outcome.stats.moderated:
-        say(
-            f"{plural(outcome.stats.moderated, 'job')} refused by moderation: `batchgen ls --state "
-            "failed` says which input; change it, since repeats can get the account suspended"
-        )
-    for clip in outcome.stats.extras:
-        say(f"bought once too often, and kept: {clip}; `batchgen show` tells why")
+    for line in _surprises(outcome.stats):
+        say(line)
     folders = sorted(
         {str(planning.clips_folder(database.folder, one.output_dir)) for one in batches}
     )
@@ -135,6 +133,19 @@ def summarise(
     for reason in reasons:
         if reason.exit_code is not Exit.SUCCESS:
             say(reason.message)
+
+
+def _surprises(stats: Stats) -> Iterator[str]:
+    if stats.moderated:
+        yield (
+            f"{plural(stats.moderated, 'job')} refused by moderation: `batchgen ls --state failed` "
+            "says which input; change it, since repeats can get the account suspended"
+        )
+    for clip in stats.extras:
+        yield f"bought once too often, and kept: {clip}; `batchgen show` tells why"
+    if stats.sidecars_missing:
+        missing = plural(stats.sidecars_missing, "clip")
+        yield f"no sidecar beside {missing}: `batchgen download --sidecar` says why, or writes it"
 
 
 def _short(path: Path) -> str:

@@ -70,6 +70,7 @@ class Flags:
     download: bool
     download_jobs: int
     download_rate: float | None
+    sidecar: bool
     limit: int | None
     max_expand: int
     allow_private_inputs: bool
@@ -163,7 +164,8 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         "--name",
         "name_template",
         metavar="TEMPLATE",
-        help="Clip names ({batch}/{id}-{variant}.{ext}); kept per batch.",
+        help="Clip names ({batch}/{id}-{variant}.{ext}), also of columns, {seed}, {model}, {key}, "
+        "{row}; kept per batch.",
     ),
     click.option(
         "--budget",
@@ -296,6 +298,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
     ),
     click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
+    common.sidecar_option,
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
