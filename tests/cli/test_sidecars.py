@@ -11,7 +11,7 @@ from cli.bought import service
 from cli.commands import call, ok, rows, write
 from runs import IMAGE
 
-from batchgen.providers.simulator import Settings
+from batchgen.providers.simulator import Fault, Kind, Settings
 
 SIGNED = f"{IMAGE}?X-Amz-Signature=0123456789abcdef&X-Amz-Date=1"
 
@@ -84,14 +84,14 @@ jobs:
         said = sidecar(file)["manifest"]
         Path("again.jsonl").write_text(json.dumps(said) + "\n")
 
-        [plan] = ok("run", "again.jsonl", "-n", "--json").said["plans"]
-        held = {name: count for name, count in plan["counts"].items() if count}
+        held = call("run", "again.jsonl", "-n")
         run("again.jsonl", "--new-batch", "--sidecar")
 
     assert said["input.promptText"] == "a fox at https://example.com/?a=1"
     assert said["input.promptImage"] == image
     assert (said["client"], said["meta.id"], said["meta.duration"]) == ("acme", 5, 5)
-    assert held == {"held": 1}  # the same inputs: nothing is paid for twice by accident
+    assert held.code == 5
+    assert "every row has the inputs of a job that has been paid for in batch night" in held.err
     first, second = jobs("result_file", "client")
     assert sidecar(first[0])["inputs"] == sidecar(second[0])["inputs"]
     assert sidecar(second[0])["manifest"] == said
@@ -99,7 +99,7 @@ jobs:
 
 
 def test_outputs_and_versions_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    with service(monkeypatch, Settings(outputs=2)):
+    with service(monkeypatch, Settings(output="videos", outputs=2)):
         run(write("jobs.csv", rows("a")), "--sidecar")
         run(write("jobs.csv", rows("a", prompt="other")), "--sidecar", "--replace")
 
@@ -135,7 +135,7 @@ def test_missing_ones_are_written_for_clips_on_disk(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_late_cost_is_in_the_sidecar_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    with service(monkeypatch, Settings(cost_late=1)):
+    with service(monkeypatch, Settings(faults=(Fault(Kind.COST_LATE, count=2),))):
         run(write("jobs.csv", rows("a")), "--sidecar")
 
     said = sidecar("clips/jobs/a.mp4")
