@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 import shlex
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import click
 import pytest
+from cli.commands import ok
+from runs import IMAGE
 
 import batchgen
 from batchgen import manifests
@@ -20,6 +23,7 @@ from batchgen.cli.main import COMMANDS, cli
 from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
+from batchgen.downloads.names import FIELDS
 from batchgen.manifests import DEFAULT_MODEL, Checked
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS
 from batchgen.manifests.model_files import read_model
@@ -116,6 +120,34 @@ def test_readme_states_the_defaults_of_run() -> None:
             default = parameter.default
             if isinstance(default, int | float):
                 assert said[name] == f"{default:g}".replace("1e+05", "100000"), name
+
+
+def test_readme_lists_the_options_of_export() -> None:
+    main_names = [
+        next(option for option in parameter.opts if option.startswith("--"))
+        for parameter in command_of("export").params
+        if isinstance(parameter, click.Option)
+    ]
+
+    assert sorted(names("README.md", "option of `export`")) == sorted(main_names)
+
+
+def test_the_manifest_page_lists_the_fields_of_a_name() -> None:
+    fields = names("docs/manifest.md", "field of a name")
+
+    assert fields[: len(FIELDS)] == [f"{{{name}}}" for name in FIELDS]
+
+
+def test_the_manifest_page_lists_the_keys_of_a_sidecar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("jobs.csv").write_text(f"id,image\na,{IMAGE}\n")
+    ok("run", "jobs.csv", "--simulate", "--sidecar")
+    [path] = tmp_path.rglob("*.mp4.json")
+    said = json.loads(path.read_text())
+
+    assert sorted(names("docs/manifest.md", "key of a sidecar")) == sorted(said)
 
 
 def test_readme_lists_the_exit_codes_in_their_order() -> None:

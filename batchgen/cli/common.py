@@ -99,6 +99,15 @@ def account_option(command: Command) -> Command:
     )(command)
 
 
+def sidecar_option(command: Command) -> Command:
+    """Add `--sidecar`."""
+    return click.option(
+        "--sidecar/--no-sidecar",
+        default=False,
+        help="Write beside each clip a .json of what it was made of.",
+    )(command)
+
+
 def new_batch_option(command: Command) -> Command:
     """Add `--new-batch`."""
     return click.option(

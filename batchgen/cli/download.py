@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from batchgen import planning
 from batchgen.cli import common
 from batchgen.cli.figures import span
 from batchgen.cli.progress import Mode, mode_of
-from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
+from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
+from batchgen.domain.redaction import printable
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
+from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
@@ -34,6 +38,7 @@ _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
     is_flag=True,
     help="Also what expired, was lost at the service, or is gone from the disk.",
 )
+@common.sidecar_option
 @common.account_option
 @click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
 @common.progress_option
@@ -45,6 +50,7 @@ def command(
     jobs: tuple[str, ...],
     batch: str | None,
     refresh: bool,
+    sidecar: bool,
     account: str,
     download_jobs: int,
     progress: str | None,
@@ -57,7 +63,7 @@ def command(
 
     Every paid job of the account that no live worker holds is looked at and fetched. JOB and
     --refresh also bring back jobs whose clip expired, was lost or is gone from the disk. Exit
-    code 3 if a clip is still missing.
+    code 3 if a clip is still missing. --sidecar also writes those that clips on disk lack.
     """
     common.log_to_stderr()
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
@@ -75,10 +81,48 @@ def command(
                 len(lost) + len(waiting),
                 download_jobs=download_jobs,
                 progress=mode_of(progress, is_silent=quiet or as_json),
+                sidecar=sidecar,
             )
+        beside = _write_missing(database, jobs, batch) if sidecar else None
         with database.reading() as tx:
             rows = [reads.job_row(tx, row.id) for row in [*lost, *waiting]]
-    return _report([row for row in rows if row is not None], outcome, as_json=as_json)
+    return _report([row for row in rows if row is not None], outcome, beside, as_json=as_json)
+
+
+@dataclass
+class _Beside:
+    """What became of the sidecars of clips that are on disk."""
+
+    written: int = 0
+    missing: list[str] = field(default_factory=list)
+    codes: list[Exit] = field(default_factory=list)
+
+
+def _write_missing(database: Database, jobs: Sequence[str], batch: str | None) -> _Beside:
+    found = _Beside()
+    sidecars = Sidecars(database)
+    with database.reading() as tx:
+        if jobs:
+            named = common.find_jobs(tx, jobs)
+            rows: Iterable[JobRow] = reads.rows_of(tx, named)
+        else:
+            batch_id = common.batch_id_of(tx, batch)
+            rows = reads.job_rows(tx, batch_id=batch_id, states=[JobState.SUCCEEDED])
+        for row in rows:
+            if row.state is not JobState.SUCCEEDED:
+                continue
+            folder = planning.clips_folder(database.folder, row.output_dir)
+            try:
+                written, left = sidecars.write_missing(row, folder)
+            except OutputError as error:  # so it would be for the next one
+                found.missing.append(str(error))
+                found.codes.append(Exit.OUTPUT)
+                break
+            found.written += written
+            if left:
+                found.missing.append(f"{row.batch}/{row.label}: {left}")
+                found.codes.append(Exit.SOME_FAILED)
+    return found
 
 
 def _candidates(
@@ -148,6 +192,7 @@ def _work(
     *,
     download_jobs: int,
     progress: Mode,
+    sidecar: bool,
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -163,15 +208,20 @@ def _work(
             total=total,
             progress=progress,
             command="download",
+            sidecar=sidecar,
         )
     )
 
 
-def _report(rows: Sequence[JobRow], outcome: Outcome, *, as_json: bool) -> int:
+def _report(
+    rows: Sequence[JobRow], outcome: Outcome, beside: _Beside | None, *, as_json: bool
+) -> int:
     missing = [row for row in rows if row.state is not JobState.SUCCEEDED]
     codes = [reason.exit_code for reason in outcome.reasons]
     if missing:
         codes.append(Exit.SOME_FAILED)
+    if beside is not None:
+        codes += beside.codes
     if as_json:
         common.print_json(
             {
@@ -187,22 +237,33 @@ def _report(rows: Sequence[JobRow], outcome: Outcome, *, as_json: bool) -> int:
                     for row in rows
                 ],
                 "reasons": [reason.message for reason in outcome.reasons],
+                "sidecars": None
+                if beside is None
+                else {"written": beside.written, "missing": beside.missing},
             }
         )
     else:
-        for row in rows:
-            click.echo(f"{row.batch}/{row.label}: {_file(row) or row.error or row.state}")
+        _show(rows, beside)
         if rows:
             fetched = len(rows) - len(missing)
             took = span(outcome.took_s)
             click.echo(
                 f"{fetched:,} of {common.plural(len(rows), 'clip')} on disk, in {took}", err=True
             )
-        else:
-            click.echo("nothing is to be fetched", err=True)
     for reason in outcome.reasons:
         click.echo(reason.message, err=True)
     return min(codes, key=PRECEDENCE.index, default=Exit.SUCCESS)
+
+
+def _show(rows: Sequence[JobRow], beside: _Beside | None) -> None:
+    for row in rows:
+        click.echo(f"{row.batch}/{row.label}: {_file(row) or row.error or row.state}")
+    if not rows:
+        click.echo("nothing is to be fetched", err=True)
+    if beside is not None:
+        click.echo(f"{common.plural(beside.written, 'sidecar')} written", err=True)
+        for line in beside.missing:
+            click.echo(printable(f"no sidecar: {line}"), err=True)
 
 
 def _file(row: JobRow) -> str | None:

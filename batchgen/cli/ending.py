@@ -17,6 +17,7 @@ from batchgen.domain.errors import PRECEDENCE, Exit
 from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.runner.job import Stats
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome
 from batchgen.store.database import Database
@@ -214,6 +215,7 @@ def _as_json(ending: Ending) -> dict[str, Any]:
         ],
         "auto": adapted_json(outcome.adapted),
         "extra_clips": list(outcome.stats.extras),
+        "sidecars_missing": outcome.stats.sidecars_missing,
         "elapsed_s": round(outcome.took_s, 3),
         "rate_per_min": None if per_min is None else round(per_min, 2),
         "session_spent_usd": usd_number(outcome.stats.charged_micros),
@@ -270,13 +272,7 @@ def _advice(ending: Ending) -> Iterator[str]:
     outcome = ending.outcome
     if outcome.adapted is not None:
         yield f"-j auto found that {outcome.adapted} are borne"
-    if outcome.stats.moderated:
-        yield (
-            f"{plural(outcome.stats.moderated, 'job')} refused by moderation: repeats can get the "
-            "account suspended"
-        )
-    for clip in outcome.stats.extras:
-        yield f"bought once too often, and kept: {clip}; `batchgen show` tells why"
+    yield from _surprises(outcome.stats)
 
 
 def _time_and_money(ending: Ending) -> Iterator[str]:
@@ -304,6 +300,19 @@ def _files(ending: Ending) -> Iterator[str]:
 def _cut(words: str) -> str:
     words = redact_text(words)
     return words if len(words) <= _LONGEST_CAUSE else f"{words[:_LONGEST_CAUSE]}…"
+
+
+def _surprises(stats: Stats) -> Iterator[str]:
+    if stats.moderated:
+        yield (
+            f"{plural(stats.moderated, 'job')} refused by moderation: repeats can get the account "
+            "suspended"
+        )
+    for clip in stats.extras:
+        yield f"bought once too often, and kept: {clip}; `batchgen show` tells why"
+    if stats.sidecars_missing:
+        missing = plural(stats.sidecars_missing, "clip")
+        yield f"no sidecar beside {missing}: `batchgen download --sidecar` says why, or writes it"
 
 
 def _short(path: Path) -> str:

@@ -71,6 +71,7 @@ class Flags:
     download: bool
     download_jobs: int
     download_rate: float | None
+    sidecar: bool
     limit: int | None
     where: str | None
     max_expand: int
@@ -166,7 +167,8 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         "--name",
         "name_template",
         metavar="TEMPLATE",
-        help="Clip names ({batch}/{id}-{variant}.{ext}); kept per batch.",
+        help="Clip names ({batch}/{id}-{variant}.{ext}), also of columns, {seed}, {model}, {key}, "
+        "{row}; kept per batch.",
     ),
     click.option(
         "--budget",
@@ -299,6 +301,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
     ),
     click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
+    common.sidecar_option,
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),

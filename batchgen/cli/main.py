@@ -32,7 +32,7 @@ COMMANDS = {
     "set": "Change jobs in flight, rate, budget or priority, also under live runs.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
-    "export": "Write the result table as CSV or JSON Lines.",
+    "export": "Write the result table as CSV, JSON Lines or a workbook.",
     "models": "List, describe, add and fetch models.",
     "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",

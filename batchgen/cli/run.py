@@ -97,6 +97,11 @@ def _check_flags(wanted: Flags) -> None:
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
+    if wanted.sidecar and not wanted.download:
+        raise UsageError(
+            "--sidecar with --no-download would do nothing: leave one out, and fetch the clips "
+            "with `batchgen download --sidecar`"
+        )
     idle = [flag for flag, value in given.items() if value]
     if idle and not wanted.manifests:
         raise UsageError(
@@ -268,6 +273,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 ),
                 session_id=told.session_id,
                 emit=told.emit,
+                sidecar=wanted.sidecar,
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )

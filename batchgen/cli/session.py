@@ -26,6 +26,7 @@ from batchgen.runner.job import Settings
 from batchgen.runner.listener import Watch
 from batchgen.runner.loop import Outcome, Session, new_id, steady_s, wall_ms
 from batchgen.runner.purse import Purse
+from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Job, NewSeed, Scope
@@ -55,6 +56,7 @@ class Errand:
         reseed: Gives a job that is bought again another seed; None if its model takes none.
         session_id: Of the session.
         emit: Told what happens.
+        sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
     """
 
@@ -74,6 +76,7 @@ class Errand:
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
+    sidecar: bool = False
     keep_awake: bool = False
 
     @property
@@ -126,6 +129,7 @@ async def _work(errand: Errand) -> Outcome:
             journal=journal,
             total=errand.total,
             reseed=errand.reseed,
+            sidecars=Sidecars(errand.database) if errand.sidecar else None,
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,
             session_id=errand.session_id,

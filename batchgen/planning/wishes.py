@@ -12,6 +12,7 @@ from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
+from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
 from batchgen.store.database import Transaction
@@ -197,7 +198,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         UsageError: If options contradict the job database.
     """
     if wish.name_template is not None:
-        names.check_template(wish.name_template)
+        names.parse_template(wish.name_template)  # before many rows are read
     _check_names(wish)
     source = manifests.read(wish.path)
     is_export = source.has_result_keys and not wish.new_batch
@@ -220,6 +221,9 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         allow_unknown_inputs=wish.allow_unknown_inputs,
         use_result_keys=is_export,
     )
+    if wish.name_template is not None:
+        columns = (*checked.columns, *(stored.columns if stored else ()))
+        naming.check(wish.name_template, columns, checked.models)
     schemas = {**(stored.schemas if stored else {})}
     for model_id, model in checked.models.items():
         schemas.setdefault(model_id, manifests.snapshot(model))

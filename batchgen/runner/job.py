@@ -25,6 +25,7 @@ from batchgen.domain.errors import (
     ProviderError,
     Rejected,
     RequestLost,
+    StoreError,
     Throttled,
     Unavailable,
     Unsent,
@@ -78,6 +79,16 @@ class Fetcher(Protocol):
         ...
 
 
+class Sidecars(Protocol):
+    """Writes what a clip was made of beside it; see `batchgen.sidecars`."""
+
+    def write(
+        self, job_id: int, folder: Path, clips: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        """Write the sidecars of a job; return why one is not written, "" if all are."""
+        ...
+
+
 class Rescue(Protocol):
     """Keeps a request id when the job database cannot; see `batchgen.runner.rescue`."""
 
@@ -114,6 +125,7 @@ class Stats:
     left: int = 0  # left to a later run: past their timeout, or not to be fetched now
     warned: set[str] = field(default_factory=set)
     late_costs: int = 0
+    sidecars_missing: int = 0  # jobs with a clip that has none, though it was to have one
     extras: tuple[str, ...] = ()  # clips of extra purchases, below the output root
     troubled_looks: int = 0
 
@@ -183,6 +195,7 @@ class Carrier:
     went_well: Callable[[], None] = lambda: None  # a submit was accepted
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
+    sidecars: Sidecars | None = None  # None if none are wanted
     emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
@@ -836,24 +849,20 @@ class Carrier:
             self.stats.waiting_downloads -= 1
         if files is None:
             return
-        failpoint("before-last-commit")
-        finished = await self.writer.do(
-            jobs.finish,
-            jobs.Finish(
-                job,
-                worker_id=self.worker_id,
-                files=tuple(
-                    {
-                        "path": clip.path,
-                        "url": clip.url,
-                        "sha256": clip.sha256,
-                        "size_bytes": clip.size_bytes,
-                    }
-                    for clip in files
-                ),
-                now_ms=self.now_ms(),
-            ),
+        clips = tuple(
+            {
+                "path": clip.path,
+                "url": clip.url,
+                "sha256": clip.sha256,
+                "size_bytes": clip.size_bytes,
+            }
+            for clip in files
         )
+        # First: a job that has succeeded is not looked at again.
+        await self._write_sidecars(job, clips)
+        failpoint("before-last-commit")
+        done = jobs.Finish(job, worker_id=self.worker_id, files=clips, now_ms=self.now_ms())
+        finished = await self.writer.do(jobs.finish, done)
         if finished:
             self.stats.succeeded += 1
             self._rests(job, has_clip=True)
@@ -863,6 +872,20 @@ class Carrier:
                 self._uncosted.setdefault(job.attempt_id, _Uncosted(job, is_counted=False))
             if self.stats.late_costs < _LATE_COSTS_TRIED:
                 await self._late_cost(job)
+
+    async def _write_sidecars(
+        self, job: Job, clips: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Write what the clips were made of beside them; without it they are as good."""
+        if self.sidecars is None:
+            return
+        try:
+            said = await asyncio.to_thread(self.sidecars.write, job.id, self.folder(job), clips)
+        except (OutputError, StoreError) as error:
+            said = str(error)
+        if said:
+            self.stats.sidecars_missing += 1
+            self._problem(job, f"no sidecar: {said}")
 
     async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
         fresh = False
@@ -977,6 +1000,7 @@ class Carrier:
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
             )
             self.emit("costed", **_of(job), cost_usd=dollars(look.cost_micros))
+            await self._write_sidecars(job)  # with what it cost
 
     def _downloaded(self, job: Job, files: Sequence[Clip]) -> None:
         self.emit(

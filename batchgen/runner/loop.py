@@ -25,7 +25,7 @@ from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.deadline import Deadline
-from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
+from batchgen.runner.job import Carrier, Fetcher, Settings, Sidecars, Stats, names_of
 from batchgen.runner.lease import Lease
 from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Held, Limits, Reason
 from batchgen.runner.listener import Listener, Watch, changes
@@ -112,6 +112,7 @@ class Session:
         purse: What the account holds, and what must be left of it.
         total: How many jobs of the scope were not at rest when it began.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
+        sidecars: Writes what clips were made of beside them; None if nobody wants that.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
         session_id: Its id, which sorts by time.
         emit: Told what happens.
@@ -132,6 +133,7 @@ class Session:
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
     total: int = 0
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
+    sidecars: Sidecars | None = None
     renew_token: Callable[[], bool] = lambda: False
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
@@ -418,6 +420,7 @@ class Session:
             learned=self._learn,
             in_place=self._in_place,
             reseed=self.reseed,
+            sidecars=self.sidecars,
             journal=self.journal,
             prices=self._prices,
             lacks_money=self._lacks_money,

@@ -210,6 +210,7 @@ def test_export_narrows_to_a_batch() -> None:
     assert ok("export", "-o", "out.jsonl", "--batch", "more", "--json").said == {
         "file": "out.jsonl",
         "jobs": 2,
+        "is_manifest": True,
     }
 
 
