@@ -14,8 +14,8 @@ import click
 from batchgen.cli import common
 from batchgen.domain import where as expressions
 from batchgen.domain.errors import UsageError
-from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.prices import Estimate, whole_cents
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import costs, reads
@@ -145,14 +145,14 @@ def told(said: Iterable[tuple[str, str]]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name, words in pairs:
         groups.setdefault(words, []).append(name)
+    if len(groups) > SHOWN:  # of each something else is said
+        lines = [f"{name}: {words}" for name, words in pairs[:SHOWN]]
+        return [*lines, f"and {len(pairs) - SHOWN:,} more: --json lists all"]
     lines = []
-    for words, names in list(groups.items())[:SHOWN]:
+    for words, names in groups.items():
         more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
         lines.append(f"{common.plural(len(names), 'job')}: {words}")
         lines.append(f"  {', '.join(names[:SHOWN])}{more}")
-    if len(groups) > SHOWN:
-        rest = sum(map(len, list(groups.values())[SHOWN:]))
-        lines.append(f"and {common.plural(rest, 'job')} more, for other reasons: --json lists all")
     return lines
 
 

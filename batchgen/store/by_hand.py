@@ -143,9 +143,7 @@ def retry_each(
     plain = [job for job in outcomes if job not in reseeded]
     tx.run(_NOTE_RETRIED, {"values": tx.listed(plain), "now_ms": now_ms})
     for job, seed in reseeded.items():
-        note(
-            tx, "retried", job, None, now_ms, was=str(outcomes[job].was), new_seed=str(seed.seed)
-        )
+        note(tx, "retried", job, None, now_ms, was=str(outcomes[job].was), new_seed=str(seed.seed))
     tx.run(_RETRY, {"values": tx.listed(outcomes), "now_ms": now_ms})
     tx.run_many(
         _RESEED,
