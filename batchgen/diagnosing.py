@@ -174,7 +174,8 @@ def installation() -> Iterator[Finding]:
         f"batchgen {__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}; {versions}",
     )
-    here, missing = [], []
+    here: list[str] = []
+    missing: list[str] = []
     for extra, distributions in sorted(_extras().items()):
         lacking = [name for name in distributions if not _is_installed(name)]
         (missing if lacking else here).append(extra)

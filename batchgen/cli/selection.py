@@ -139,7 +139,11 @@ def told(said: Iterable[tuple[str, str]]) -> list[str]:
     Args:
         said: The names of jobs, and what is said of each.
     """
-    pairs = [(name, printable(redact_text(words))) for name, words in said]
+    shown: dict[str, str] = {}  # of many jobs the same is said
+    pairs = [
+        (name, shown.get(words) or shown.setdefault(words, printable(redact_text(words))))
+        for name, words in said
+    ]
     if len(pairs) <= SHOWN:
         return [f"{name}: {words}" for name, words in pairs]
     groups: dict[str, list[str]] = {}

@@ -20,7 +20,10 @@ FIXED_SQLITE = (3, 51, 3)
 
 _PINGS = 3
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
-_SERVER = text("SELECT current_setting('server_version'), current_setting('server_encoding')")
+_SERVER = text(
+    "SELECT current_setting('server_version') AS version, "
+    "current_setting('server_encoding') AS encoding"
+)
 _IS_REPLICA = text("SELECT pg_is_in_recovery()")
 _JOURNAL_MODE = text("PRAGMA journal_mode")
 _QUICK_CHECK = text("PRAGMA quick_check(10)")
@@ -60,8 +63,8 @@ def server(tx: Transaction) -> Server:
     there_s = tx.now_ms() / 1000
     ahead_s = there_s - (before_s + time.time()) / 2
     return Server(
-        version=str(row[0]),
-        encoding=str(row[1]),
+        version=str(row.version),
+        encoding=str(row.encoding),
         is_replica=bool(tx.value(_IS_REPLICA)),
         latency_s=statistics.median(took),
         ahead_s=ahead_s,
@@ -82,20 +85,13 @@ def quick_check(tx: Transaction, *, within_s: float) -> list[str] | None:
     if not isinstance(connection, sqlite3.Connection):
         raise TypeError("only a file can be checked like this")
     ends = time.monotonic() + within_s
-    late = False
-
-    def is_late() -> bool:
-        nonlocal late
-        late = time.monotonic() > ends
-        return late
-
-    connection.set_progress_handler(is_late, _STEPS)
+    connection.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
     try:
         said = [str(row[0]) for row in connection.execute(str(_QUICK_CHECK))]
     except sqlite3.OperationalError:
-        if late:
-            return None
-        raise
+        if time.monotonic() <= ends:
+            raise
+        return None
     finally:
         connection.set_progress_handler(None, 0)
     return [line for line in said if line != "ok"]
