@@ -43,15 +43,14 @@ def test_what_hangs_is_told_and_the_rest_is_found_meanwhile() -> None:
 
 
 def test_an_error_of_ours_is_a_problem_and_any_other_is_raised() -> None:
-    def fails() -> Iterator[Finding]:
-        raise StoreError("x.db: cannot be read: name another with --db")
-        yield
+    def look(error: Exception | None) -> Iterator[Finding]:
+        if error is not None:
+            raise error
+        yield diagnosing.ok("x", "fine")
 
-    def breaks() -> Iterator[Finding]:
-        raise ZeroDivisionError
-        yield
+    ours = StoreError("x.db: cannot be read: name another with --db")
 
-    (found,) = diagnosing.findings_of([Check("database", fails)])
+    (found,) = diagnosing.findings_of([Check("database", lambda: look(ours))])
 
     assert found == Finding(
         "database",
@@ -61,7 +60,7 @@ def test_an_error_of_ours_is_a_problem_and_any_other_is_raised() -> None:
         Exit.DATABASE,
     )
     with pytest.raises(ZeroDivisionError):
-        list(diagnosing.findings_of([Check("x", breaks)]))
+        list(diagnosing.findings_of([Check("x", lambda: look(ZeroDivisionError()))]))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 from sqlalchemy import text
@@ -80,10 +81,8 @@ def journal_mode(tx: Transaction) -> str:
 
 
 def quick_check(tx: Transaction, *, within_s: float) -> list[str] | None:
-    """Return what SQLite finds wrong with a file, None if that takes longer than it may."""
-    connection = tx.connection.connection.dbapi_connection
-    if not isinstance(connection, sqlite3.Connection):
-        raise TypeError("only a file can be checked like this")
+    """Return what SQLite finds wrong with its file, None if that takes longer than it may."""
+    connection = cast(sqlite3.Connection, tx.connection.connection.dbapi_connection)
     ends = time.monotonic() + within_s
     connection.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
     try:

@@ -295,10 +295,14 @@ _BRIEF = among(
 _BRIEFS_AT_ONCE = 10_000
 
 
+def _brief(row: Any) -> Brief:
+    return Brief(*row[:7], JobState(row[7]), *row[8:])  # in the order of `_BRIEF`
+
+
 def briefs(tx: Transaction, job_ids: Sequence[int]) -> list[Brief]:
     """Return jobs by their row ids, in the order of these."""
     found = {
-        row[0]: Brief(*row[:7], JobState(row[7]), *row[8:])  # as `_BRIEF` names them
+        row.id: _brief(row)
         for some in chunks(job_ids, _BRIEFS_AT_ONCE)
         for row in tx.rows(_BRIEF, {"values": tx.listed(some)})
     }

@@ -99,7 +99,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("status")
         story.do("workers", "--json")
         story.do("retry", "--where", "state=failed", "-n", "--json")
-        story.do("cancel", "--where", "shot=none and state=running", "--json")
+        story.do("cancel", "--where", "prompt~market and state=running", "--json")
         story.do("set", "priority", "1", "--where", "id=gone", "--json", code=3)
         story.do("reconcile", "--where", "model~runway", "--json")
         story.do("download", "--verify", "--json")
