@@ -240,22 +240,28 @@ def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
     Raises:
         UsageError: If a word means no job, or more than one.
     """
-    words: list[str] = []
-    for word in said:
-        words.extend(line.strip() for line in sys.stdin if line.strip()) if word == "-" else (
-            words.append(word)
-        )
-    found: list[int] = []
-    for word in words:
-        ids = reads.find(tx, word)
-        if not ids:
-            raise NoSuchJob(f"no job is called {word!r}: `batchgen ls` lists them")
+    words = [one for word in said for one in (_from_stdin() if word == "-" else [word])]
+    found = reads.find_each(tx, words)
+    unknown = [word for word in found if not found[word]]
+    if unknown:
+        more = f", and {len(unknown) - 1:,} more of these words mean none" * (len(unknown) > 1)
+        raise NoSuchJob(f"no job is called {unknown[0]!r}{more}: `batchgen ls` lists them")
+    for word, ids in found.items():
         if len(ids) > 1:
             raise NoSuchJob(
                 f"{word!r} may be any of {len(ids)} jobs: say BATCH/ID, ID-VARIANT or the key"
             )
-        found.extend(ids)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found[word][0] for word in words))
+
+
+def _from_stdin() -> list[str]:
+    try:
+        words = [line.strip() for line in sys.stdin if line.strip()]
+        for word in words:
+            word.encode()  # what was no UTF-8 may have come through
+    except UnicodeError:
+        raise UsageError("standard input is not UTF-8: name one job a line") from None
+    return words
 
 
 def usd(micros: int | None, *, is_estimate: bool = False) -> str:

@@ -37,6 +37,7 @@ COMMANDS = {
     "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
+    "doctor": "Check token, service, clock, disk and job database; say what to do.",
     "db": "Check or upgrade the job database.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import TextClause, bindparam, text
 
 from batchgen.domain.states import JobState
-from batchgen.store.database import Transaction, locking
+from batchgen.store.database import Transaction, among, locking
 from batchgen.store.imports import SHOWN_ID
 
 FIRST = -1001
@@ -211,11 +211,11 @@ class Moved:
     was: int
 
 
-_LOCK_JOB = locking("SELECT 1 FROM jobs WHERE id = :job_id")
-_PRIORITY = text("SELECT state, priority FROM jobs WHERE id = :job_id")
-_SET_PRIORITY = text(
+_LOCK_EACH = among("SELECT id FROM jobs WHERE id IN :values ORDER BY id", locks=True)
+_PRIORITIES = among("SELECT id, state, priority FROM jobs WHERE id IN :values")
+_SET_PRIORITY = among(
     "UPDATE jobs SET priority = :priority, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = 'pending'"
+    "WHERE id IN :values AND state = 'pending'"
 )
 
 
@@ -223,17 +223,16 @@ def set_priority(
     tx: Transaction, job_ids: Sequence[int], priority: int, *, now_ms: int
 ) -> dict[int, Moved]:
     """Let pending jobs be submitted before those of lower priority; others are left alone."""
-    moved = {}
-    for job_id in sorted(job_ids):  # in one order, so that two of these never block each other
-        # Two statements: what one finds once it has waited for the lock, the next one sees whole.
-        tx.row(_LOCK_JOB, {"job_id": job_id})
-        row = tx.row(_PRIORITY, {"job_id": job_id})
-        if row is None:
-            raise LookupError(f"job {job_id}")
-        # The claim takes the lowest first.
-        values = {"job_id": job_id, "priority": -priority, "now_ms": now_ms}
-        done = bool(tx.run(_SET_PRIORITY, values))
-        moved[job_id] = Moved(done, JobState(row.state), -row.priority)
+    values = {"values": tx.listed(job_ids)}
+    # In one order, so that two of these never block each other. Two statements: what one finds
+    # once it has waited for the lock, the next one sees whole.
+    tx.rows(_LOCK_EACH, values)
+    moved = {
+        row.id: Moved(row.state == "pending", JobState(row.state), -row.priority)
+        for row in tx.rows(_PRIORITIES, values)
+    }
+    # The claim takes the lowest first.
+    tx.run(_SET_PRIORITY, {**values, "priority": -priority, "now_ms": now_ms})
     return moved
 
 

@@ -215,30 +215,112 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
     return None if row is None else _job_row(row)
 
 
-_FIND = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    f"WHERE {SHOWN} AND (j.row_id = :said "
-    "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
-    "OR b.name || '/' || j.row_id = :said "
-    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
+_FIND_KEYS = among(
+    f"SELECT k.key, j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key IN :values"
+)
+_FIND_NAMES = among(
+    "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM jobs j "
+    f"JOIN batches b ON b.id = j.batch_id WHERE {SHOWN} AND (j.row_id IN :values "
+    "OR (j.variant <> '' AND j.row_id || '-' || j.variant IN :values) "
+    "OR b.name || '/' || j.row_id IN :values "
+    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant IN :values)) "
     "ORDER BY j.batch_id, j.position, j.id"
 )
-_OF_KEY = f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} AND "
-_FIND_KEY = text(f"{_OF_KEY}k.key = :said")
-_FIND_PREFIX = text(f"{_OF_KEY}k.key >= :said AND k.key < :beyond LIMIT 2")
+_FIND_PREFIX = text(
+    f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key >= :said AND k.key < :beyond LIMIT 2"
+)
+_SHORTEST_PREFIX = 6  # characters of a key
 
 
 def find(tx: Transaction, said: str) -> list[int]:
     """Return the jobs a person may mean: a key, its first 6 or more characters, an id, an id
     and variant (`harbor-2`), each also as `batch/id`.
     """  # noqa: D205 - one sentence
-    exact = tx.rows(_FIND_KEY, {"said": said})
-    if exact:
-        return [row.id for row in exact]
-    named = [row.id for row in tx.rows(_FIND, {"said": said})]
-    if named or len(said) < 6:
-        return named
-    return [row.id for row in tx.rows(_FIND_PREFIX, {"said": said, "beyond": said + "g"})]
+    return find_each(tx, [said])[said]
+
+
+def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
+    """Return `find` of many words; the jobs are looked through once, whatever their number."""
+    found: dict[str, list[int]] = {word: [] for word in said}
+    for row in tx.rows(_FIND_KEYS, {"values": tx.listed(found)}):
+        found[row.key].append(row.id)
+    names = [word for word, ids in found.items() if not ids]
+    if not names:
+        return found
+    wanted = set(names)
+    for row in tx.rows(_FIND_NAMES, {"values": tx.listed(names)}):
+        label = job_label(row.row_id, row.variant)
+        for name in {row.row_id, label, f"{row.batch}/{row.row_id}", f"{row.batch}/{label}"}:
+            if name in wanted:
+                found[name].append(row.id)
+    for word in names:
+        if not found[word] and len(word) >= _SHORTEST_PREFIX:
+            rows = tx.rows(_FIND_PREFIX, {"said": word, "beyond": word + "g"})
+            found[word] = [row.id for row in rows]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The little that is needed of a job to do something to it, of a million too."""
+
+    id: int
+    key: str
+    batch_id: int
+    batch: str
+    account_id: int
+    row_id: str
+    variant: str
+    state: JobState
+    model: str
+    settings: str | None
+    error_class: str | None
+    est_micros: int | None
+    attempt_id: str | None
+    request_id: str | None
+
+    @property
+    def label(self) -> str:
+        """Return id and variant, for people."""
+        return job_label(self.row_id, self.variant)
+
+
+_BRIEF = among(
+    "SELECT j.id, j.key, j.batch_id, b.name AS batch, b.account_id, j.row_id, j.variant, j.state, "
+    "j.model, j.settings, j.error_class, j.est_micros, j.attempt_id, a.request_id "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
+    "WHERE j.id IN :values"
+)
+_BRIEFS_AT_ONCE = 10_000
+
+
+def _brief(row: Any) -> Brief:
+    values = dict(row._mapping)
+    return Brief(**{**values, "state": JobState(values["state"])})
+
+
+def briefs(tx: Transaction, job_ids: Sequence[int]) -> list[Brief]:
+    """Return jobs by their row ids, in the order of these."""
+    found = {
+        row.id: _brief(row)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_BRIEF, {"values": tx.listed(some)})
+    }
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+_INPUTS = among("SELECT id, inputs FROM jobs WHERE id IN :values")
+
+
+def inputs_of(tx: Transaction, job_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return what is sent for jobs, by their row ids."""
+    return {
+        row.id: json.loads(row.inputs)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_INPUTS, {"values": tx.listed(some)})
+    }
 
 
 _ATTEMPTS = text("SELECT * FROM attempts WHERE job_id = :job_id ORDER BY no")

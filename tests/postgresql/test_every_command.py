@@ -98,6 +98,14 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("status", "--json")
         story.do("status")
         story.do("workers", "--json")
+        story.do("retry", "--where", "state=failed", "-n", "--json")
+        story.do("cancel", "--where", "prompt~market and state=running", "--json")
+        story.do("set", "priority", "1", "--where", "id=gone", "--json", code=3)
+        story.do("reconcile", "--where", "model~runway", "--json")
+        story.do("download", "--verify", "--json")
+        assert story.do("doctor").out  # of each kind of job database it tells something else
+        story.told.pop()
+        story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
         # An export is a manifest: nothing of it is paid for again.
