@@ -5,7 +5,7 @@ import os
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,6 +270,7 @@ class _Found:
                         "jobs": sum(one.counts.values()),
                         "output_dir": one.output_dir,
                         "spent_usd": common.usd_number(one.spent_micros),
+                        "spent_is_estimate": reads.has_estimates(tx, one),
                         "reserved_usd": common.usd_number(one.reserved_micros),
                     }
                 )
@@ -309,7 +310,7 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
     for batch in found.batches:
         click.echo(
             f"batch {batch['name']}: {common.plural(batch['jobs'], 'job')}, clips in "
-            f"{printable(batch['output_dir'])}, ${batch['spent_usd']:,.2f} spent"
+            f"{printable(batch['output_dir'])}, {_spent(batch)} spent"
         )
     states = ", ".join(
         f"{found.states[state]:,} {state}" for state in JobState if found.states[state]
@@ -326,6 +327,12 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
         click.echo(
             "`batchgen run` goes on with what is paid for, and asks before it pays", err=True
         )
+
+
+def _spent(batch: Mapping[str, Any]) -> str:
+    return common.usd(
+        round(batch["spent_usd"] * 1_000_000), is_estimate=batch["spent_is_estimate"]
+    )
 
 
 def _show_journal(found: _Found) -> None:
