@@ -330,9 +330,7 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
 
 
 def _spent(batch: Mapping[str, Any]) -> str:
-    return common.usd(
-        round(batch["spent_usd"] * 1_000_000), is_estimate=batch["spent_is_estimate"]
-    )
+    return common.usd(round(batch["spent_usd"] * 1_000_000), is_estimate=batch["spent_is_estimate"])
 
 
 def _show_journal(found: _Found) -> None:
