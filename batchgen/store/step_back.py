@@ -37,6 +37,8 @@ LASTING = (PUT_BACK, SETTLED, _STEPPED_BACK, "after_restore")
 class SteppedBack(StoreError):
     """The job database lacks purchases that were made from it."""
 
+    kind = "database_stepped_back"
+
 
 @dataclass(frozen=True)
 class Witness:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from batchgen.cli import common
-from batchgen.domain.errors import StoreError, UsageError
+from batchgen.domain.errors import NoConsent, NoDatabase, UsageError
 from batchgen.settings import database_url
 from batchgen.store.database import Database
 
@@ -19,11 +19,11 @@ def open_existing(db: str | None, *, allow_network_fs: bool) -> Database:
     """Return a job database of any version.
 
     Raises:
-        StoreError: If there is none.
+        NoDatabase: If there is none.
     """
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     if not database.exists():
-        raise StoreError(f"{database.shown}: there is no job database here: --db names another")
+        raise NoDatabase(f"{database.shown}: there is no job database here: --db names another")
     return database
 
 
@@ -61,11 +61,11 @@ def agree(question: str, *, yes: bool) -> None:
     """Ask before something is dropped.
 
     Raises:
-        UsageError: If the answer is no, or nobody can be asked.
+        NoConsent: If the answer is no, or nobody can be asked.
     """
     if yes:
         return
     if not common.is_terminal():
-        raise UsageError("nobody can be asked: pass -y to agree. Nothing was dropped")
+        raise NoConsent("nobody can be asked: pass -y to agree. Nothing was dropped")
     if not click.confirm(question, err=True):
-        raise UsageError("not agreed: nothing was dropped")
+        raise NoConsent("not agreed: nothing was dropped")
