@@ -257,7 +257,7 @@ def _counts(attempt: PastAttempt) -> bool:
 def _stated_places(
     told: Told, attempts: Sequence[PastAttempt], closed: Sequence[int], *, est_micros: int
 ) -> list[int]:
-    """Return the places of the attempts whose cost the service has stated, the newest first."""
+    """Return the places of the attempts whose cost the service has stated."""
     if told.cost_micros is None or not closed:
         return []
     if told.charged_micros == told.cost_micros or not est_micros:
