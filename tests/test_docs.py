@@ -84,7 +84,13 @@ def command_of(*words: str) -> click.Command:
 
 
 def options_of(command: click.Command) -> list[str]:
-    return [
+    """Return the options of a command, and of a group those of its commands too."""
+    below: list[str] = []
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        inner = [command.get_command(context, name) for name in command.list_commands(context)]
+        below = [option for one in inner if one is not None for option in options_of(one)]
+    return below + [
         option
         for parameter in command.params
         if isinstance(parameter, click.Option)

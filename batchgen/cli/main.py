@@ -38,7 +38,7 @@ COMMANDS = {
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
     "doctor": "Check token, service, clock, disk and job database; say what to do.",
-    "db": "Check or upgrade the job database.",
+    "db": "Check, copy, rebuild, shrink or upgrade the job database.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }
 """Every command with its line of help, in the order of use."""

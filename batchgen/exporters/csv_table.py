@@ -13,11 +13,10 @@ from io import StringIO
 from types import NoneType
 from typing import Any, BinaryIO
 
-from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, RESULT_KEY, escaped
+from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, FROM_SERVICE, RESULT_KEY, escaped
 from batchgen.exporters.interface import Format, Layout, Record, encoded, start_of, timestamp
 from batchgen.exporters.jsonl import to_json
 
-_FROM_SERVICE = frozenset({"result_request_id", "result_url", "result_error_class", "result_error"})
 _ROWS_A_PIECE = 256
 
 
@@ -53,7 +52,7 @@ def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
         buffer.write("\ufeff")
     names = layout.header
     header: list[Any] = list(names)
-    not_ours = [at for at, name in enumerate(header) if name in _FROM_SERVICE]
+    not_ours = [at for at, name in enumerate(header) if name in FROM_SERVICE]
     to_escape = list(range(len(header))) if layout.excel_safe else not_ours
     if layout.excel_safe:
         _escape(header, to_escape)

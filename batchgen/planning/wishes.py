@@ -373,7 +373,8 @@ def _batch_of_keys(tx: Transaction | None, source: manifests.Source) -> Batch | 
 
 def _unknown_key(row: manifests.Row, source: manifests.Source) -> Fault:
     message = (
-        f"{row.result_key} is not in this job database: name the right one with --db; if it is "
-        "lost, restore a copy; or pass --new-batch to pay for these rows as new jobs"
+        f"{row.result_key} is not in this job database: name the right one with --db; if that is "
+        f"lost, `batchgen db rebuild {source.path} --db NEW.db` makes it anew from this export; "
+        "or pass --new-batch to pay for these rows as new jobs"
     )
     return Fault(row.file or source.path, row.line, "result_key", message)

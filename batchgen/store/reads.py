@@ -392,6 +392,21 @@ def batches(tx: Transaction) -> list[BatchSummary]:
     ]
 
 
+_BOOKED = text(
+    "SELECT b.name, coalesce(c.micros, 0) AS charged, coalesce(s.micros, 0) AS spent "
+    "FROM batches b LEFT JOIN (SELECT batch_id, sum(charged_micros) AS micros FROM attempts "
+    "GROUP BY batch_id) c ON c.batch_id = b.id "
+    "LEFT JOIN (SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id) s "
+    f"ON s.batch_id = b.id WHERE {BATCH_SHOWN} ORDER BY b.id"
+)
+
+
+def misbooked(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Return the batches whose books differ from their attempts: name, charged, booked."""
+    rows = [(row.name, int(row.charged), int(row.spent)) for row in tx.rows(_BOOKED)]
+    return [row for row in rows if row[1] != row[2]]
+
+
 _MOST_LOOKED_THROUGH = 100_000  # jobs; there is no index for it
 _ESTIMATED = text(
     "SELECT 1 FROM attempts WHERE batch_id = :batch_id AND charged_micros > 0 "
