@@ -1,8 +1,8 @@
 """What the documents say is what the code does."""
 
 import ast
-import json
 import importlib
+import json
 import pkgutil
 import re
 import shlex

@@ -107,7 +107,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         table = story.do("export", "-o", "all.jsonl", "--batch", "jobs").out
         assert table == ""
         Path("clips/jobs/a.mp4").unlink()
-        story.do("download", "--refresh", "-q")
+        story.do("download", "--refresh", "-q", "--sidecar", "--json")
+        story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
         story.do("db", "check", "--json")
         story.do("db", "upgrade")
         story.told.append(("paid", len(handle.ledger.entries), None))
