@@ -115,7 +115,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         table = story.do("export", "-o", "all.jsonl", "--batch", "jobs").out
         assert table == ""
         Path("clips/jobs/a.mp4").unlink()
-        story.do("download", "--refresh", "-q")
+        story.do("download", "--refresh", "-q", "--sidecar", "--json")
+        story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
         story.do("db", "check", "--json")
         story.do("db", "check", "--hash", "--json")
         story.do("db", "upgrade")
