@@ -4,8 +4,9 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,25 @@ FORMATS: dict[str, Format] = {
 _START_BYTES = 1024**2  # where a header is looked for
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that batchgen writes, and replaces.
+
+    Attributes:
+        noun: What it is to people, with its article.
+        command: What writes it again.
+        is_ours: Whether the first characters of a file show that it is one.
+    """
+
+    noun: str
+    command: str
+    is_ours: Callable[[str], bool]
+
+
+def _export_kind(wanted: Format) -> Kind:
+    return Kind("an export", "batchgen export", wanted.is_export)
+
+
 def check_target(path: str, *, overwrite: bool) -> None:
     """Check, before anything is spent, that an export could be written to `path`.
 
@@ -38,11 +58,53 @@ def check_target(path: str, *, overwrite: bool) -> None:
     wanted = _format_of(path)
     if path == STDOUT:
         return
+    check_whole(path, _export_kind(wanted), overwrite=overwrite)
+
+
+def check_whole(path: str, kind: Kind, *, overwrite: bool) -> None:
+    """Check, before any work is done, that `write_whole` could write there.
+
+    Raises:
+        UsageError: If the file exists and is something else.
+        OutputError: If its folder cannot be written.
+    """
     target = _real(path)
-    _check_replaceable(target, wanted, overwrite=overwrite)
+    _check_replaceable(target, kind, overwrite=overwrite)
     temporary, fd = _open_temporary(target)
     os.close(fd)
     temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str, pieces: Iterable[str], kind: Kind, *, overwrite: bool) -> int:
+    """Write a file whole or not at all; return its length in bytes.
+
+    What fails, also in `pieces`, leaves what was there before.
+
+    Args:
+        path: Where to; a file there is replaced only if it is of this kind or empty.
+        pieces: Its text.
+        kind: What it is.
+        overwrite: Replace a file whatever it is.
+
+    Raises:
+        UsageError: If the file exists and is something else.
+        OutputError: If it cannot be written.
+    """
+    target = _real(path)
+    _check_replaceable(target, kind, overwrite=overwrite)
+    temporary, fd = _open_temporary(target)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            _write_all(file, pieces, name=path)
+            with _output_errors(path):
+                os.fsync(file.fileno())
+                size_bytes = os.fstat(file.fileno()).st_size
+        _check_replaceable(target, kind, overwrite=overwrite)  # it may have appeared meanwhile
+        with _output_errors(path):
+            _replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size_bytes
 
 
 def export(
@@ -83,19 +145,7 @@ def export(
     if path == STDOUT:
         _write_all(stdout or sys.stdout.buffer, pieces, name="standard output")
         return
-    target = _real(path)
-    _check_replaceable(target, wanted, overwrite=overwrite)
-    temporary, fd = _open_temporary(target)
-    try:
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            _write_all(file, pieces, name=path)
-            with _output_errors(path):
-                os.fsync(file.fileno())
-        _check_replaceable(target, wanted, overwrite=overwrite)  # it may have appeared meanwhile
-        with _output_errors(path):
-            _replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, pieces, _export_kind(wanted), overwrite=overwrite)
 
 
 def _format_of(path: str) -> Format:
@@ -113,22 +163,22 @@ def _real(path: str) -> Path:
         return Path(path).resolve()
 
 
-def _check_replaceable(target: Path, wanted: Format, *, overwrite: bool) -> None:
+def _check_replaceable(target: Path, kind: Kind, *, overwrite: bool) -> None:
     with _output_errors(str(target)):
         try:
             found = target.stat()
         except FileNotFoundError:
             return
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{target} is not a file; choose another name for the export")
+            raise UsageError(f"{target} is not a file; choose another name for {kind.noun}")
         if overwrite or found.st_size == 0:
             return
         with target.open("rb") as file:
             start = file.read(_START_BYTES)
-    if not wanted.is_export(start.decode("utf-8", errors="replace")):
+    if not kind.is_ours(start.decode("utf-8", errors="replace")):
         raise UsageError(
-            f"{target} exists and is not an export of batchgen; choose another name, or replace "
-            f"it with `batchgen export -o {target.name} --overwrite`"
+            f"{target} exists and is not {kind.noun} of batchgen; choose another name, or replace "
+            f"it with `{kind.command} -o {target.name} --overwrite`"
         )
 
 
@@ -142,7 +192,7 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
                 continue
 
 
-def _write_all(file: BinaryIO | FileIO, pieces: Iterator[str], *, name: str) -> None:
+def _write_all(file: BinaryIO | FileIO, pieces: Iterable[str], *, name: str) -> None:
     for piece in pieces:
         # A lone surrogate (half a character, from a JSON escape) has no UTF-8.
         rest = memoryview(piece.encode("utf-8", errors="backslashreplace"))

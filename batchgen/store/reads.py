@@ -127,6 +127,13 @@ def job_rows(
             yield _job_row(row)
 
 
+def rows_of_query(
+    tx: Transaction, where_and_order: str, values: Mapping[str, Any]
+) -> list[JobRow]:
+    """Return the jobs `j` that a query of another module chooses, in the order it says."""
+    return [_job_row(row) for row in tx.rows(text(_ROW + where_and_order), values)]
+
+
 def job_row(tx: Transaction, job_id: int) -> JobRow | None:
     """Return one job."""
     row = tx.row(_ONE, {"job_id": job_id})
