@@ -10,8 +10,8 @@ from pathlib import Path
 from batchgen import __version__, posters
 from batchgen.domain.prices import Estimate
 from batchgen.domain.states import FINAL, JobState
-from batchgen.exporters.files import check_whole, write_whole
-from batchgen.pages import REPORT, render
+from batchgen.exporters.files import Kind, check_whole, write_whole
+from batchgen.pages import is_report, render
 from batchgen.pages.interface import (
     Amount,
     Attention,
@@ -38,6 +38,7 @@ SIMULATED = "simulator"
 POSTER_BYTES = 12 * 1024**2
 """What all posters of a page may take together: a mail of 25 MB must hold it, in base64."""
 
+_REPORT = Kind("a report", "batchgen report", is_report)
 _MOST_DOUBTS = 50
 _MOST_SLOW = 8
 _EXAMPLES = 3
@@ -74,12 +75,12 @@ def write(report: Report, path: str, *, overwrite: bool) -> int:
         UsageError: If a file that is no report is in the way.
         OutputError: If it cannot be written.
     """
-    return write_whole(path, render(report), REPORT, overwrite=overwrite)
+    return write_whole(path, render(report), _REPORT, overwrite=overwrite)
 
 
 def check(path: str, *, overwrite: bool) -> None:
     """Check, before any work is done, that `write` could write there; it raises the same."""
-    check_whole(path, REPORT, overwrite=overwrite)
+    check_whole(path, _REPORT, overwrite=overwrite)
 
 
 def gather(database: Database, wish: Wish) -> Report:
