@@ -29,6 +29,8 @@ Message = tuple[str, str]
 class NotSent(BatchgenError):
     """A notification was not taken; the message says why, without secrets."""
 
+    kind = "notification_failed"
+
 
 class Notifier(Protocol):
     """Somebody who can be told.

@@ -30,6 +30,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 class TokenMissing(BatchgenError):
     """There is no token to be found."""
 
+    kind = "token_missing"
     exit_code = Exit.TOKEN
 
 

@@ -45,10 +45,19 @@ class Done:
 
     @property
     def said(self) -> dict[str, Any]:
-        """The object that `--json` printed."""
-        said = json.loads(self.out)
+        """What `--json` printed: the data, or the error where there is none."""
+        envelope = self.envelope
+        said = envelope["error"] if envelope["data"] is None else envelope["data"]
         assert isinstance(said, dict)
         return said
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """The whole object that `--json` printed."""
+        envelope = json.loads(self.out)
+        assert list(envelope) == ["schema", "ok", "exit_code", "data", "error"]
+        assert (envelope["exit_code"], envelope["ok"]) == (self.code, self.code == 0)
+        return dict(envelope)
 
 
 class Started:

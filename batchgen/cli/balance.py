@@ -28,6 +28,7 @@ def command(*, as_json: bool) -> None:
 class Unreadable(BatchgenError):
     """The service does not tell the balance."""
 
+    kind = "balance_unreadable"
     exit_code = Exit.UNREACHABLE
 
 

@@ -13,7 +13,7 @@ import click
 from batchgen.cli import reply
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import NoConsent, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
 from batchgen.settings import database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
@@ -46,7 +46,7 @@ def json_option(command: Command) -> Command:
     def note(context: click.Context, _: click.Parameter, value: bool) -> bool:
         found = context.find_object(Reply)
         if found is not None:
-            found.wants_json = value
+            found.command = context.command_path.partition(" ")[2] if value else None
         return value
 
     return click.option(
@@ -211,7 +211,7 @@ def batch_id_of(tx: Transaction, name: str | None) -> int | None:
     batch = additions.find_batch(tx, name)
     if batch is None:
         known = ", ".join(summary.name for summary in reads.batches(tx)) or "none"
-        raise UsageError(f"there is no batch {name!r}; the batches are: {known}")
+        raise NoSuchBatch(f"there is no batch {name!r}; the batches are: {known}")
     return batch.id
 
 
@@ -230,9 +230,9 @@ def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
     for word in words:
         ids = reads.find(tx, word)
         if not ids:
-            raise UsageError(f"no job is called {word!r}: `batchgen ls` lists them")
+            raise NoSuchJob(f"no job is called {word!r}: `batchgen ls` lists them")
         if len(ids) > 1:
-            raise UsageError(
+            raise NoSuchJob(
                 f"{word!r} may be any of {len(ids)} jobs: say BATCH/ID, ID-VARIANT or the key"
             )
         found.extend(ids)
@@ -301,11 +301,11 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not is_terminal():
-        raise UsageError(
+        raise NoConsent(
             "this costs money and nobody can be asked: pass -y to agree. Nothing was stored or "
             "spent"
         )
     click.echo(question + " [y/N] ", nl=False, err=True)
     answer = sys.stdin.readline().strip().lower()
     if answer not in ("y", "yes"):
-        raise UsageError("not agreed: nothing was stored or spent")
+        raise NoConsent("not agreed: nothing was stored or spent")

@@ -498,6 +498,7 @@ def check_balance(flags: Flags, found: Look) -> None:
 class NoBalance(BatchgenError):
     """The account does not hold enough."""
 
+    kind = "no_balance"
     exit_code = Exit.NO_BALANCE
 
 

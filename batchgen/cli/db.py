@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common
-from batchgen.domain.errors import StoreError
+from batchgen.domain.errors import NoDatabase, StoreError
 from batchgen.domain.states import JobState
 from batchgen.settings import database_url
 from batchgen.store import reads, upgrade
@@ -101,5 +101,5 @@ def upgrade_command(*, db: str | None, allow_network_fs: bool, as_json: bool) ->
 def _existing(db: str | None, *, allow_network_fs: bool) -> Database:
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     if not database.exists():
-        raise StoreError(f"{database.shown}: there is no job database here: --db names another")
+        raise NoDatabase(f"{database.shown}: there is no job database here: --db names another")
     return database

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common
+from batchgen.cli.selection import condition, where_option
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.store import reads
@@ -27,6 +28,7 @@ _WHY_CHARACTERS = 120
     type=click.Choice([str(state) for state in JobState]),
     help="Only jobs in this state; may be given again.",
 )
+@where_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
 @common.json_option
 @common.db_option
@@ -34,6 +36,7 @@ def command(
     *,
     batch: str | None,
     states: tuple[str, ...],
+    where: str | None,
     limit: int | None,
     db: str | None,
     allow_network_fs: bool,
@@ -47,7 +50,8 @@ def command(
         batch_id = common.batch_id_of(tx, batch)
         wanted = [JobState(state) for state in states]
         # Closed: a server keeps a cursor that was not read to its end.
-        with closing(reads.job_rows(tx, batch_id=batch_id, states=wanted)) as found:
+        chosen = condition(tx, where)
+        with closing(reads.job_rows(tx, batch_id=batch_id, states=wanted, where=chosen)) as found:
             rows = list(islice(found, limit))
     if as_json:
         common.print_json({"jobs": [_json(row) for row in rows]})

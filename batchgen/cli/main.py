@@ -1,6 +1,5 @@
 """The command group: loads a command only when it is used, and handles every error."""
 
-import contextlib
 import importlib
 import os
 import sys
@@ -8,12 +7,12 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from batchgen import __version__, failpoints
-from batchgen.cli.reply import Reply, faults_json, print_json, without_secrets
+from batchgen.cli.reply import Reply, without_secrets, write_json
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
 
@@ -84,39 +83,45 @@ def main() -> NoReturn:
         _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False, obj=reply)
     except click.exceptions.Exit as error:
-        _leave(error.exit_code)
+        _leave(reply, error.exit_code)
     except click.Abort:
         click.echo("Aborted.", err=True)
-        _leave(Exit.SIGINT)
+        _leave(reply, Exit.SIGINT, "aborted")
     except click.ClickException as error:
         error.show()
-        _answer(reply, error.format_message(), Exit.USAGE)
-        _leave(Exit.USAGE)
+        _leave(reply, Exit.USAGE, error.format_message())
     except BatchgenError as error:
         click.echo(f"Error: {printable(without_secrets(_shown(error)))}", err=True)
-        _answer(reply, str(error), error.exit_code, error)
-        _leave(error.exit_code)
+        _leave(reply, error.exit_code, str(error), error)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
-        _leave(Exit.SIGINT)
+        _leave(reply, Exit.SIGINT, "interrupted")
     except BrokenPipeError:
-        # The reader of our output went away, as `batchgen ls | head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(Exit.SUCCESS)
+        _leave_reader()
     except Exception as error:  # noqa: BLE001 - the boundary: reported to a file, never swallowed
         said = printable(without_secrets(f"{type(error).__name__}: {error}"))
         click.echo(f"Error: unexpected: {said}", err=True)
         click.echo(f"The details are in {_report()}; nothing paid for is lost.", err=True)
-        _answer(reply, f"unexpected: {said}", Exit.UNEXPECTED)
-        _leave(Exit.UNEXPECTED)
-    _leave(result if isinstance(result, int) else Exit.SUCCESS)
+        _leave(reply, Exit.UNEXPECTED, f"unexpected: {said}")
+    _leave(reply, result if isinstance(result, int) else Exit.SUCCESS)
 
 
-def _leave(code: int) -> NoReturn:
+def _leave(
+    reply: Reply, code: int, message: str | None = None, error: BatchgenError | None = None
+) -> NoReturn:
+    """End with a code, and answer as data where `--json` asks for it."""
     try:
+        if reply.command is not None and (reply.data is not None or message is not None):
+            write_json(reply.envelope(code, message=message, error=error))
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_reader(code)
+    sys.exit(int(code))
+
+
+def _leave_reader(code: int = Exit.SUCCESS) -> NoReturn:
+    """End after the reader of our output went away, as `batchgen ls | head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))
 
 
@@ -132,17 +137,6 @@ def _shown(error: BatchgenError) -> str:
     if not isinstance(error, ManifestError) or error.total <= 1:
         return str(error)
     return f"{error.total:,} faults; nothing was stored or spent\n{error}"
-
-
-def _answer(reply: Reply, message: str, code: Exit, error: BatchgenError | None = None) -> None:
-    """Print an error as data where `--json` asks for it, unless the object is out already."""
-    if not reply.wants_json or reply.is_given:
-        return
-    found: dict[str, Any] = {"error": without_secrets(message), "exit_code": int(code)}
-    if isinstance(error, ManifestError):
-        found = {"valid": False, **faults_json(error.faults, error.total), **found}
-    with contextlib.suppress(BrokenPipeError):
-        print_json(found)
 
 
 def _report() -> str:

@@ -24,6 +24,7 @@ from batchgen.domain.errors import (
 )
 from batchgen.domain.jobs import Model
 from batchgen.domain.models import Entry
+from batchgen.domain.spelling import fold
 from batchgen.manifests import Catalog
 from batchgen.manifests.catalog import Origin, Place
 from batchgen.manifests.describing import Described, inputs_of
@@ -36,7 +37,7 @@ from batchgen.manifests.model_files import (
     store_model,
     text_of,
 )
-from batchgen.manifests.names import fold, ids_with
+from batchgen.manifests.names import ids_with
 from batchgen.providers import names as provider_names
 from batchgen.providers.interface import CatalogReader
 from batchgen.settings import find_token
@@ -313,6 +314,7 @@ def fetch_command(
 class Unreadable(BatchgenError):
     """The service does not tell its catalog."""
 
+    kind = "catalog_unreadable"
     exit_code = Exit.UNREACHABLE
 
 

@@ -1,6 +1,8 @@
-"""What a command answers: one JSON object on stdout where `--json` asks for it, errors too.
+"""What a command answers with `--json`: one object on stdout, whatever becomes of it.
 
-It imports next to nothing, because the boundary for errors needs it before any command.
+A command gives its data; the boundary for errors in `main` puts it in the envelope, which has
+the same five members for every command, and prints that last of all. This module imports next
+to nothing, because the boundary needs it before any command.
 """
 
 import json
@@ -10,9 +12,12 @@ from typing import Any
 
 import click
 
-from batchgen.domain.errors import Fault
+from batchgen.domain.errors import BatchgenError, Exit, Fault, ManifestError
 from batchgen.domain.redaction import redact_text
 from batchgen.settings import without_token
+
+VERSION = 1
+"""Of what every command answers; another one takes members away or gives them another sense."""
 
 
 @dataclass
@@ -20,12 +25,42 @@ class Reply:
     """What the boundary for errors must know of the command that it calls.
 
     Attributes:
-        wants_json: An error is to be data on stdout too.
-        is_given: The object was printed already.
+        command: Its name, `db check`; None unless `--json` was given.
+        data: What it answers, None so far.
     """
 
-    wants_json: bool = False
-    is_given: bool = False
+    command: str | None = None
+    data: Mapping[str, Any] | None = None
+
+    def envelope(
+        self, code: int, *, message: str | None = None, error: BatchgenError | None = None
+    ) -> dict[str, Any]:
+        """Return the whole answer.
+
+        Args:
+            code: What the command ends with.
+            message: What went wrong, None if it ended by itself.
+            error: The same as an error of ours.
+        """
+        said: dict[str, Any] | None = None
+        if message is not None:
+            said = {"code": _kind(code, error), "message": without_secrets(message)}
+            if isinstance(error, ManifestError):
+                said |= faults_json(error.faults, error.total)
+        name = (self.command or "").replace(" ", "-")
+        return {
+            "schema": f"batchgen/{name}/{VERSION}",
+            "ok": code == Exit.SUCCESS,
+            "exit_code": int(code),
+            "data": self.data,
+            "error": said,
+        }
+
+
+def _kind(code: int, error: BatchgenError | None) -> str:
+    if error is not None:
+        return error.kind
+    return {Exit.USAGE: "usage", Exit.SIGINT: "interrupted"}.get(Exit(code), "unexpected")
 
 
 def faults_json(faults: Iterable[Fault], total: int) -> dict[str, Any]:
@@ -40,9 +75,13 @@ def without_secrets(text: str) -> str:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    context = click.get_current_context(silent=True)
-    reply = None if context is None else context.find_object(Reply)
-    if reply is not None:
-        reply.is_given = True
+    """Answer with this: printed in the envelope when the command has ended."""
+    reply = click.get_current_context().find_object(Reply)
+    if reply is None:
+        raise LookupError("no reply to put it in")
+    reply.data = value
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Print an object on stdout just as it is."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))

@@ -173,6 +173,7 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
 class Paused(BatchgenError):
     """A person has paused the account."""
 
+    kind = "paused"
     exit_code = Exit.HALTED
 
     def __init__(self, account: Account) -> None:

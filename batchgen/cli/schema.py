@@ -2,9 +2,9 @@
 
 import click
 
-from batchgen.cli import common
 from batchgen.cli.known_models import known_models
 from batchgen.cli.models import known
+from batchgen.cli.reply import write_json
 from batchgen.domain.errors import UsageError
 from batchgen.manifests import DEFAULT_MODEL
 from batchgen.manifests.manifest_schema import manifest_schema
@@ -33,4 +33,4 @@ def manifest_command(*, model_id: str | None, everything: bool) -> None:
     else:
         models = [known(catalog, model_id or DEFAULT_MODEL)]
     fallback = DEFAULT_MODEL if everything else models[0].id
-    common.print_json(manifest_schema(models, fallback=fallback))
+    write_json(manifest_schema(models, fallback=fallback))

@@ -1,9 +1,14 @@
 """Every error batchgen raises on purpose, as one tree.
 
 BatchgenError                 something we foresaw                              exit code 1
-├── UsageError                the command does not make sense, or no consent    2
+├── UsageError                the command does not make sense                   2
+│   ├── NoConsent             the answer was no, or nobody could be asked
+│   ├── NoSuchJob             no job has this name, or several have
+│   ├── NoSuchBatch           no batch has this name
+│   └── BadExpression         `--where` and the like cannot be understood
 ├── ManifestError             the user's file is wrong or refused               5
 ├── StoreError                the job database cannot be used                   11
+│   ├── NoDatabase            there is none
 │   ├── DiskFull              it has no room to grow                            13
 │   └── DatabaseMoved         its file was replaced or removed while in use
 ├── OutputError               disk full, or the output folder is unwritable     13
@@ -73,15 +78,47 @@ PRECEDENCE = (
 
 
 class BatchgenError(Exception):
-    """Something we foresaw; the message says what, where and what to do."""
+    """Something we foresaw; the message says what, where and what to do.
 
+    Attributes:
+        kind: What `--json` calls it: one word, the same in every version.
+        exit_code: What a command ends with for it.
+    """
+
+    kind: str = "error"
     exit_code: Exit = Exit.UNEXPECTED
 
 
 class UsageError(BatchgenError):
     """The command does not make sense as given, or the user did not consent."""
 
+    kind = "usage"
+
     exit_code = Exit.USAGE
+
+
+class NoConsent(UsageError):
+    """The answer was no, or nobody could be asked."""
+
+    kind = "no_consent"
+
+
+class NoSuchJob(UsageError):
+    """No job has this name, or several have."""
+
+    kind = "no_such_job"
+
+
+class NoSuchBatch(UsageError):
+    """No batch has this name."""
+
+    kind = "no_such_batch"
+
+
+class BadExpression(UsageError):
+    """What `--where`, `--columns` or `--sort` say cannot be understood."""
+
+    kind = "bad_expression"
 
 
 SHOWN_FAULTS = 50
@@ -120,6 +157,8 @@ class ManifestError(BatchgenError):
         total: How many faults there are.
     """
 
+    kind = "manifest_refused"
+
     exit_code = Exit.MANIFEST
 
     def __init__(self, faults: Sequence[Fault] | str, *, total: int | None = None) -> None:
@@ -138,11 +177,21 @@ def _told(faults: Sequence[Fault], total: int) -> list[str]:
 class StoreError(BatchgenError):
     """The job database cannot be used: locked, unreadable, read-only or newer."""
 
+    kind = "database_unusable"
+
     exit_code = Exit.DATABASE
+
+
+class NoDatabase(StoreError):
+    """There is no job database there."""
+
+    kind = "no_database"
 
 
 class DiskFull(StoreError):
     """The job database has no room to grow."""
+
+    kind = "database_disk_full"
 
     exit_code = Exit.OUTPUT
 
@@ -150,9 +199,13 @@ class DiskFull(StoreError):
 class DatabaseMoved(StoreError):
     """The file was replaced or removed while it was in use."""
 
+    kind = "database_moved"
+
 
 class OutputError(BatchgenError):
     """A file could not be written: disk full, or the folder is unwritable."""
+
+    kind = "output_unwritable"
 
     exit_code = Exit.OUTPUT
 
@@ -163,6 +216,8 @@ class DownloadError(BatchgenError):
     Attributes:
         link_dead: The link itself is refused (403, 404, 410): ask for a fresh one.
     """
+
+    kind = "download_failed"
 
     def __init__(self, message: str, *, link_dead: bool = False) -> None:
         super().__init__(message)
@@ -177,6 +232,8 @@ class ProviderError(BatchgenError):
         code: The provider's own error code, if it gave one.
         raw: The answer's body as text, kept with the attempt.
     """
+
+    kind = "service_error"
 
     def __init__(
         self,
@@ -195,6 +252,8 @@ class ProviderError(BatchgenError):
 class Unsent(ProviderError):
     """No byte of the request left, provably: send it again later."""
 
+    kind = "service_unreachable"
+
 
 class Throttled(ProviderError):
     """A plain refusal for now; everybody of the account waits.
@@ -202,6 +261,8 @@ class Throttled(ProviderError):
     Attributes:
         retry_after_s: What the provider asked for, in seconds, if it did.
     """
+
+    kind = "service_throttled"
 
     def __init__(
         self,
@@ -219,9 +280,13 @@ class Throttled(ProviderError):
 class Rejected(ProviderError):
     """Refused for good and nothing paid: the job fails as invalid input."""
 
+    kind = "service_refused"
+
 
 class Misrouted(ProviderError):
     """Refused without a code, as by a gateway or a wrong base: nothing paid, the job waits."""
+
+    kind = "service_misrouted"
 
 
 class AccountBlocked(ProviderError):
@@ -230,6 +295,8 @@ class AccountBlocked(ProviderError):
     Attributes:
         exit_code: `Exit.TOKEN` or `Exit.NO_BALANCE`.
     """
+
+    kind = "account_blocked"
 
     def __init__(
         self,
@@ -247,16 +314,24 @@ class AccountBlocked(ProviderError):
 class ModelBlocked(ProviderError):
     """The provider does not know the model: its jobs are held, the others go on."""
 
+    kind = "model_unknown"
+
     exit_code = Exit.HALTED
 
 
 class RequestLost(ProviderError):
     """The provider does not know the request (any more)."""
 
+    kind = "request_unknown"
+
 
 class Unavailable(ProviderError):
     """A read failed in a way that says nothing about the job: repeat it later."""
 
+    kind = "service_unavailable"
+
 
 class OutcomeUnknown(ProviderError):
     """The paid request may have been accepted: the job is in doubt."""
+
+    kind = "outcome_unknown"

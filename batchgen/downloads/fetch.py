@@ -61,6 +61,8 @@ _HEADERS = {
 class _Cut(DownloadError):
     """The file ended before its end."""
 
+    kind = "download_cut"
+
 
 @dataclass
 class _Body:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.models import FRIENDLY, friendly_name
+from batchgen.domain.spelling import fold, nearly, suggestion
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS, Row
-from batchgen.manifests.names import fold, nearly, suggestion
 from batchgen.manifests.schemas import Path
 from batchgen.manifests.values import AS_IT_IS, Convert, Form, is_blank, unknown_cell
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
-from batchgen.manifests.names import suggestion
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests.positions import Node
 from batchgen.manifests.templates import variable_problem
 from batchgen.manifests.values import shown

@@ -31,7 +31,7 @@ from batchgen.domain.models import (
 )
 from batchgen.domain.prices import CATALOG, PRICE_UNITS
 from batchgen.domain.redaction import printable
-from batchgen.manifests.names import suggestion
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests.positions import compose
 from batchgen.manifests.values import Form
 

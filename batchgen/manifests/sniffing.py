@@ -3,8 +3,8 @@
 import json
 import re
 
+from batchgen.domain.spelling import nearly
 from batchgen.manifests import files
-from batchgen.manifests.names import nearly
 
 _HEAD_BYTES = 1024**2
 _KEYS = ("batch", "model", "budget", "defaults", "vars", "jobs", "matrix", "zip", "from")

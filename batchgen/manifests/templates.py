@@ -16,7 +16,7 @@ from functools import partial, wraps
 from typing import Any
 
 from batchgen.domain.jobs import encoded
-from batchgen.manifests.names import suggestion
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests.positions import UNPRINTABLE
 
 FUNCTIONS = frozenset({"range", "choice"})

@@ -9,8 +9,9 @@ from typing import Any
 import jsonschema_rs
 
 from batchgen.domain.jobs import Model
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests import media, schemas
-from batchgen.manifests.names import quotes_hint, suggestion
+from batchgen.manifests.names import quotes_hint
 from batchgen.manifests.schemas import ANYTHING, HOUSE_TYPES, Path, Schema, Step, types_of
 
 Convert = Callable[[Any], Any]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.domain.errors import Fault, ManifestError
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests import files
 from batchgen.manifests.entries import Entry, Scope
 from batchgen.manifests.interface import ENTRY_WORDS, Row, Source
-from batchgen.manifests.names import MAX_BATCH, name_problem, suggestion
+from batchgen.manifests.names import MAX_BATCH, name_problem
 from batchgen.manifests.positions import Node, compose
 from batchgen.manifests.templates import Renderer, TemplateFault, pick, variable_problem
 from batchgen.manifests.values import shown

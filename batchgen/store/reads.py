@@ -6,11 +6,13 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Text, bindparam, text
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
-from batchgen.store.database import Transaction
+from batchgen.domain.where import Name, Where
+from batchgen.store import selecting
+from batchgen.store.database import Transaction, among, chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.jobs import Scope
 
@@ -31,13 +33,13 @@ _ROW = (
     "LEFT JOIN attempts a ON a.id = j.attempt_id "
 )
 _ORDER = " ORDER BY j.batch_id, j.position, j.id"
-_ALL = text(f"{_ROW}WHERE {SHOWN}{_ORDER}")
-_OF_BATCH = text(f"{_ROW}WHERE {SHOWN} AND j.batch_id = :batch_id{_ORDER}")
-_OF_STATES = text(
-    f"{_ROW}WHERE {SHOWN} AND j.state IN :states "
-    f"AND (:batch_id = 0 OR j.batch_id = :batch_id){_ORDER}"
-).bindparams(bindparam("states", expanding=True))
 _ONE = text(_ROW + "WHERE j.id = :job_id")
+_OF_IDS = among(f"{_ROW}WHERE j.id IN :values")
+_IDS = (
+    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "LEFT JOIN attempts a ON a.id = j.attempt_id "
+)
+_AT_ONCE = 500  # rows that are fetched together
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,11 @@ def _job_row(row: Any) -> JobRow:
 
 
 def job_rows(
-    tx: Transaction, *, batch_id: int | None = None, states: Sequence[JobState] = ()
+    tx: Transaction,
+    *,
+    batch_id: int | None = None,
+    states: Sequence[JobState] = (),
+    where: Where | None = None,
 ) -> Generator[JobRow]:
     """Yield jobs in manifest order, without holding them all.
 
@@ -112,26 +118,94 @@ def job_rows(
         tx: A reading transaction.
         batch_id: Only of this batch.
         states: Only in one of these states; all if empty.
+        where: Only those it is true of.
     """
-    if states:
-        query, values = _OF_STATES, {"states": [*states], "batch_id": batch_id or 0}
-    elif batch_id is not None:
-        query, values = _OF_BATCH, {"batch_id": batch_id}
-    else:
-        query, values = _ALL, {}
+    query, values = _chosen(tx, _ROW, batch_id=batch_id, states=states, where=where)
     # Of this statement alone: as an option of the connection it would make each later one, also
     # an UPDATE, declare a cursor on PostgreSQL.
-    options = {"yield_per": 500}
-    with tx.connection.execute(query, values, execution_options=options) as result:
+    options = {"yield_per": _AT_ONCE}
+    statement = text(query + _ORDER).bindparams(*_STATES if states else ())
+    with tx.connection.execute(statement, values, execution_options=options) as result:
         for row in result:
             yield _job_row(row)
 
 
-def rows_of_query(
-    tx: Transaction, where_and_order: str, values: Mapping[str, Any]
-) -> list[JobRow]:
-    """Return the jobs `j` that a query of another module chooses, in the order it says."""
-    return [_job_row(row) for row in tx.rows(text(_ROW + where_and_order), values)]
+def job_ids(
+    tx: Transaction,
+    *,
+    batch_id: int | None = None,
+    states: Sequence[JobState] = (),
+    where: Where | None = None,
+    order: Sequence[tuple[Name, bool]] = (),
+    limit: int | None = None,
+) -> list[int]:
+    """Return the row ids of jobs, in manifest order unless another is asked for.
+
+    Args:
+        tx: A reading transaction.
+        batch_id: Only of this batch.
+        states: Only in one of these states; all if empty.
+        where: Only those it is true of.
+        order: Fields, columns or inputs, each with whether downwards.
+        limit: At most so many.
+    """
+    query, values = _chosen(tx, _IDS, batch_id=batch_id, states=states, where=where)
+    ordered = selecting.order(order, is_postgresql=tx.is_postgresql, first=len(values))
+    query += f" ORDER BY {ordered.sql}"
+    values |= ordered.values
+    if limit is not None:
+        query += " LIMIT :most"
+        values["most"] = limit
+    statement = text(query).bindparams(*_STATES if states else ())
+    return [row.id for row in tx.rows(statement, values)]
+
+
+def rows_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[JobRow]:
+    """Yield jobs by their row ids, in the order of these."""
+    for some in chunks(job_ids, _AT_ONCE):
+        found = {row.id: row for row in tx.rows(_OF_IDS, {"values": tx.listed(some)})}
+        for job_id in some:
+            if job_id in found:
+                yield _job_row(found[job_id])
+
+
+_STATES = [bindparam("states", expanding=True, type_=Text())]
+
+
+def _chosen(
+    tx: Transaction,
+    select: str,
+    *,
+    batch_id: int | None,
+    states: Sequence[JobState],
+    where: Where | None,
+) -> tuple[str, dict[str, Any]]:
+    parts, values = [SHOWN], dict[str, Any]()
+    if batch_id is not None:
+        parts.append("j.batch_id = :batch_id")
+        values["batch_id"] = batch_id
+    if states:
+        parts.append("j.state IN :states")
+        values["states"] = [*states]
+    if where is not None:
+        condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
+        parts.append(condition.sql)
+        values |= condition.values
+    return f"{select}WHERE {' AND '.join(parts)}", values
+
+
+_NAMES = text(f"SELECT b.columns, b.schemas FROM batches b WHERE {BATCH_SHOWN} ORDER BY b.id")
+
+
+def names(tx: Transaction) -> tuple[list[str], list[str]]:
+    """Return the columns that manifests have, and the inputs of their models, in order."""
+    columns: dict[str, None] = {}
+    inputs: dict[str, None] = {}
+    for row in tx.rows(_NAMES):
+        columns |= dict.fromkeys(json.loads(row.columns))
+        for schema in json.loads(row.schemas).values():
+            inputs |= dict.fromkeys(schema.get("properties", {}))
+    return list(columns), list(inputs)
 
 
 def job_row(tx: Transaction, job_id: int) -> JobRow | None:

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from batchgen.domain.errors import DiskFull, StoreError
+from batchgen.domain.errors import DiskFull, NoDatabase, StoreError
+from batchgen.store import selecting
 
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "drvfs", "ceph"}
@@ -34,7 +35,7 @@ def connect(
 ) -> sqlite3.Connection:
     """Open the file as batchgen needs it: WAL, synced commits, foreign keys."""
     if read_only and not path.is_file():
-        raise StoreError(
+        raise NoDatabase(
             f"{path}: there is no job database here yet: `batchgen run MANIFEST` or "
             "`batchgen add MANIFEST` makes one, --db names another"
         )
@@ -45,6 +46,7 @@ def connect(
     )
     connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
     connection.execute("PRAGMA foreign_keys = ON")
+    selecting.add_functions(connection)
     if read_only:
         connection.execute("PRAGMA query_only = 1")
         return connection

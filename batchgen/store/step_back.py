@@ -34,6 +34,8 @@ _STEPPED_BACK = "stepped_back"
 class SteppedBack(StoreError):
     """The job database lacks purchases that were made from it."""
 
+    kind = "database_stepped_back"
+
 
 @dataclass(frozen=True)
 class Witness:

@@ -44,6 +44,8 @@ _MARKED = locking("SELECT mark FROM workers WHERE id = :worker_id")
 class Conflict(BatchgenError):
     """The change contradicts a constraint: another attempt carries the same request id."""
 
+    kind = "database_conflict"
+
 
 class _Item:
     __slots__ = ("future", "operation", "request")

@@ -23,6 +23,15 @@ def change(statement: str) -> None:
         connection.execute(statement)
 
 
+def test_an_expression_selects_jobs() -> None:
+    ok("add", write("m.csv", [{**row, "shot": row["id"] * 2} for row in rows("a", "b")]))
+
+    found = ok("ls", "--where", "shot=bb and state=pending", "--json").said["jobs"]
+
+    assert [job["id"] for job in found] == ["b"]
+    assert call("ls", "--where", "shto=bb", "--json").envelope["error"]["code"] == "bad_expression"
+
+
 def test_status_counts_jobs_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         buy("a", "b")

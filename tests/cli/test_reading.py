@@ -2,9 +2,12 @@
 
 import contextlib
 import csv
+import importlib
 import io
 import json
 import os
+import pkgutil
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -15,8 +18,9 @@ import pytest
 from cli.commands import call, ok, rows, states, write
 from runs import IMAGE
 
+import batchgen
 from batchgen.cli import balance, common
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import BatchgenError, UsageError
 
 TABLE = f"id,prompt,image\na,x,{IMAGE}\n"
 LINES = "".join(json.dumps({"id": name, "image": IMAGE}) + "\n" for name in "ab")
@@ -202,7 +206,6 @@ def test_faults_are_data_and_fifty_are_shown(command: list[str]) -> None:
     assert shown[1] == "m.csv:2: seed: x is not a whole number"
     assert shown[50] == "m.csv:51: seed: x is not a whole number"
     assert shown[51:] == ["and 1,250 more"]
-    assert done.said["valid"] is False
     assert done.said["faults_total"] == 1300
     assert done.said["faults"][0] == {
         "file": "m.csv",
@@ -224,8 +227,8 @@ def test_any_error_is_data_with_json(words: list[str], code: int, message: str) 
     done = call(*words, "--json")
 
     assert done.code == code
-    assert done.said["exit_code"] == code
-    assert message in done.said["error"]
+    assert done.envelope["data"] is None
+    assert message in done.envelope["error"]["message"]
     assert message in done.err
 
 
@@ -239,6 +242,32 @@ def test_faults_as_data_hold_no_secret() -> None:
         assert "5ecret" not in done.out + done.err
 
 
+def test_what_a_command_answers_is_in_one_envelope() -> None:
+    write("m.csv", [{"id": "a", "prompt": "x", "image": IMAGE}])
+
+    good, bad = ok("add", "m.csv", "--json"), call("show", "nobody", "--json")
+
+    assert (good.envelope["schema"], good.envelope["error"]) == ("batchgen/add/1", None)
+    assert bad.envelope["schema"] == "batchgen/show/1"
+    assert bad.envelope["error"]["code"] == "no_such_job"
+    assert ok("db", "check", "--json").envelope["schema"] == "batchgen/db-check/1"
+
+
+def kinds(error: type[BatchgenError]) -> list[str]:
+    return [error.kind, *(kind for one in error.__subclasses__() for kind in kinds(one))]
+
+
+def test_every_error_has_a_word_of_its_own() -> None:
+    for module in pkgutil.walk_packages(batchgen.__path__, "batchgen."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    found = kinds(BatchgenError)
+
+    assert len(found) == len(set(found)) > 20
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", kind) for kind in found)
+
+
 def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     @common.json_option
@@ -250,4 +279,6 @@ def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.Mo
 
     done = call("balance", "--json")
 
-    assert (done.code, done.said, done.err) == (2, {"said": True}, "Error: too late\n")
+    assert (done.code, done.err) == (2, "Error: too late\n")
+    assert done.envelope["data"] == {"said": True}
+    assert done.envelope["error"] == {"code": "usage", "message": "too late"}

@@ -1,6 +1,5 @@
 """The connection: its settings, whoever else set others, libpq's ways in, and what is shown."""
 
-import json
 import logging
 import re
 import socket
@@ -436,4 +435,4 @@ def test_nothing_that_is_said_or_left_behind_holds_the_password(
     texts = [done.out + done.err for done in said]
     texts += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET in one for one in [*texts, *stored, str(running)])
-    assert json.loads(said[0].out)["database"].startswith(f"postgresql://{role}@127.0.0.1")
+    assert said[0].said["database"].startswith(f"postgresql://{role}@127.0.0.1")
