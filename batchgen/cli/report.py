@@ -8,6 +8,7 @@ import click
 
 from batchgen.cli import common
 from batchgen.cli.reply import without_secrets
+from batchgen.cli.selection import condition, where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.states import JobState
 from batchgen.settings import cache_folder, database_url
@@ -29,6 +30,7 @@ _JOBS = 2000
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE even if it is no report.")
 @common.batch_option
+@where_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1, max=100_000),
@@ -49,6 +51,7 @@ def command(
     output: str,
     overwrite: bool,
     batch: str | None,
+    where: str | None,
     limit: int,
     posters: bool,
     db: str | None,
@@ -62,6 +65,7 @@ def command(
     """
     from batchgen import reporting  # the templates and their library: not for --help
     from batchgen.posters import Cache
+    from batchgen.store.nights import Choice
 
     page = Path(output)
     if page.suffix.lower() not in _SUFFIXES:
@@ -70,12 +74,15 @@ def command(
         reporting.check(output, overwrite=overwrite)
         with database.reading() as tx:
             batch_id = common.batch_id_of(tx, batch)
+            choice = Choice(batch_id, condition(tx, where))
             names = [summary.name for summary in reads.batches(tx)]
         cache = cache_folder()
         found = reporting.gather(
             database,
             reporting.Wish(
-                batch_id=batch_id,
+                choice=choice,
+                only=where or "",
+                batch_words=["--batch", batch] if batch else [],
                 title=batch or ", ".join(names) or "No batch yet",
                 page=page,
                 limit=limit,

@@ -112,9 +112,7 @@ def draw(timeline: Timeline) -> Drawing:
                 width=round(width, 3),
                 slots=len(stretch.points),
                 in_flight=_area(stretch.points, lambda point: point.in_flight / most_in_flight),
-                succeeded=_bars(
-                    (0.0, point.succeeded / most_ended) for point in stretch.points
-                ),
+                succeeded=_bars((0.0, point.succeeded / most_ended) for point in stretch.points),
                 failed=_bars(
                     (point.succeeded / most_ended, (point.succeeded + point.failed) / most_ended)
                     for point in stretch.points
@@ -165,9 +163,7 @@ def _widths(stretches: Sequence[Stretch]) -> list[float]:
     return [least + spare * length / total for length in lengths]
 
 
-def _ticks(
-    stretch: Stretch, x: float, width: float, step_ms: int, kind: str
-) -> list[Tick]:
+def _ticks(stretch: Stretch, x: float, width: float, step_ms: int, kind: str) -> list[Tick]:
     length = stretch.last_ms - stretch.first_ms
     first = -(-stretch.first_ms // step_ms) * step_ms
     times = list(range(first, stretch.last_ms + 1, step_ms)) or [stretch.first_ms]

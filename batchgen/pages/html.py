@@ -37,10 +37,10 @@ def render(report: Report) -> Iterator[str]:
     page = _environment().get_template("report.html.j2")
     yield from page.generate(
         report=report,
-        mark=Markup(_MARK),  # noqa: S704 - ours
+        mark=Markup(_MARK),
         policy=_policy(style, script),
-        style=Markup(style),  # noqa: S704 - ours
-        script=Markup(script),  # noqa: S704 - ours
+        style=Markup(style),
+        script=Markup(script),
         states=[(state, report.counts[state]) for state in _ORDER if report.counts.get(state)],
         jobs=sum(report.counts.values()),
         clips=report.counts.get(JobState.SUCCEEDED, 0),
@@ -109,7 +109,7 @@ def _island(value: Any) -> Markup:
     said = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         said = said.replace(character, f"\\u{ord(character):04x}")
-    return Markup(said)  # noqa: S704 - escaped above
+    return Markup(said)
 
 
 def _posters(posters: Sequence[bytes]) -> Iterator[Markup]:
@@ -128,6 +128,7 @@ def _data(report: Report) -> Mapping[str, Any]:
         "facets": list(report.facets),
         "batches": batches,
         "models": models,
+        "database": report.database_words,
         "postersABlock": _POSTERS_A_BLOCK,
         "cards": list(_cards(report.cards, batches, models)),
     }
@@ -160,7 +161,7 @@ def _cards(cards: Iterable[Card], batches: list[str], models: list[str]) -> Iter
             ],
             "poster": card.poster,
             "clip": card.clip_s,
-            "size": f"{card.width} × {card.height}" if card.width else None,
+            "size": [card.width, card.height] if card.width else None,
             "why": card.error_class,
             "error": card.error,
         }

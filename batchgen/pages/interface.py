@@ -222,7 +222,9 @@ class Report:
 
     Attributes:
         title: What it is about.
+        only: The expression that chose its jobs, "" without one.
         database: The job database's name.
+        database_words: What a command line needs to name it, a space first; maybe nothing.
         written_ms: When it was read: one moment for all of it.
         version: Of batchgen.
         is_simulated: Whether no real money was meant.
@@ -247,7 +249,9 @@ class Report:
     """
 
     title: str
+    only: str
     database: str
+    database_words: str
     written_ms: int
     version: str
     is_simulated: bool

@@ -159,7 +159,7 @@
 
   const frameOf = (job) => {
     const frame = make("span", {className: "frame"});
-    if (job.size) { const [width, height] = job.size.split(" × ").map(Number); frame.classList.toggle("tall", height > width); }
+    if (job.size) frame.classList.toggle("tall", job.size[1] > job.size[0]);
     const file = first(job);
     if (job.poster !== undefined) {
       const image = make("img", {alt: "", decoding: "async", width: 320, height: 180});
@@ -407,7 +407,7 @@
   const fill = (at) => {
     const job = jobs[at];
     opened = chosen.indexOf(at);
-    const line = `batchgen show ${job.key}`;
+    const line = `batchgen show ${job.key}${data.database}`;
     const files = (job.files || []).flatMap((file, place) => fact(place ? "" : (job.files.length > 1 ? "Files" : "File"), `${file[1]} (${file[3]}${file[4] ? "" : ", not on this disk"})`));
     viewer.replaceChildren(make("div", {className: "view"}, stageOf(job), make("div", {className: "side"},
       make("div", {className: "head"}, make("h2", {id: "viewer-title", dir: "auto"}, job.label),
@@ -419,7 +419,7 @@
       make("dl", {className: "facts"},
         ...fact("State", words(job.state)),
         ...fact("Cost", job.cost), ...fact("Seed", job.seed),
-        ...fact("Clip", [job.clip ? span(job.clip) : "", job.size || ""].filter(Boolean).join(", ")),
+        ...fact("Clip", [job.clip ? span(job.clip) : "", job.size ? job.size.join(" × ") : ""].filter(Boolean).join(", ")),
         ...fact("Generated in", job.run === undefined ? "" : span(job.run)),
         ...fact("In the queue", job.queued === undefined ? "" : span(job.queued)),
         ...fact("At", full.format(job.at)),
@@ -459,6 +459,23 @@
     const at = byKey.get(it.dataset.job);
     if (at === undefined) it.disabled = true;
     else it.addEventListener("click", () => { lastCard = false; open(at); });
+  }
+
+  // -- a few of them, at the top ------------------------------------------------------------------
+
+  const strip = byId("strip");
+  const pictured = jobs.map((job, at) => at).filter((at) => jobs[at].poster !== undefined && jobs[at].state === "succeeded");
+  const FEW = 9;
+  if (pictured.length >= 3) {
+    const few = pictured.length < FEW ? pictured : Array.from({length: FEW}, (_, place) => pictured[Math.floor((place + 0.5) * pictured.length / FEW)]);
+    strip.append(...few.map((at) => {
+      const image = make("img", {alt: "", decoding: "async", width: 320, height: 180});
+      show(image, jobs[at].poster);
+      const it = make("button", {type: "button", "aria-label": `Clip ${jobs[at].label}`, title: jobs[at].label}, image);
+      it.addEventListener("click", () => { lastCard = false; open(at); });
+      return make("li", {}, it);
+    }));
+    strip.hidden = false;
   }
 
   byId("gallery").hidden = !jobs.length;

@@ -66,7 +66,7 @@ def amount(value: Amount) -> str:
 
 def against(value: Amount, estimated: int) -> str:
     """Return how money compares with its estimate, in words; "" without one."""
-    if not estimated or value.is_estimate and value.micros == estimated:
+    if not estimated or (value.is_estimate and value.micros == estimated):
         return ""
     less = estimated - value.micros
     if abs(less) < _CENT_MICROS:
@@ -86,6 +86,8 @@ def plural(number: int, noun: str) -> str:
 
 def span(ms: int) -> str:
     """Return a length of time in its two largest units: `7 h 12 min`."""
+    if ms < 1000:
+        return f"{ms} ms"
     if ms < 10_000:
         return f"{ms / 1000:.1f} s"
     left, parts = ms, []
@@ -118,9 +120,8 @@ def size(size_bytes: int) -> str:
 
 def reason(error_class: str) -> str:
     """Return a class of failures as a title."""
-    return _CLASSES.get(ErrorClass(error_class), error_class) if error_class in [*ErrorClass] else (
-        error_class
-    )
+    known = error_class in [*ErrorClass]
+    return _CLASSES[ErrorClass(error_class)] if known else state(error_class)
 
 
 def share(part: int, whole: int) -> str:

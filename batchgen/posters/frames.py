@@ -34,14 +34,14 @@ def picture(path: str, *, longest: int) -> tuple[dict[str, Any], bytes]:
     """Return facts of a clip and a frame of it as WebP.
 
     Args:
-        path: Of the clip.
+        path: Of the clip, absolute.
         longest: The longer side of the picture, in pixels.
 
     Raises:
         ValueError: If it has no picture that may be decoded; PyAV's errors are among them.
         OSError: If it cannot be read.
     """
-    with av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS) as container:
+    with av.open(f"file:{path}", options=_OPTIONS) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None or not 0 < stream.width * stream.height <= _MOST_PIXELS:
             raise ValueError("no picture of a reasonable size")

@@ -25,7 +25,9 @@ _MOST_BYTES = 256 * 1024  # of one poster; those of this size take about 10 KB
 _HEAD_BYTES = 4096
 _CHILDREN = 4
 # `-P` keeps the current folder, which may hold a file of any name, off the child's path.
-_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); import batchgen.posters.frames as f; f.main()"
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import batchgen.posters.frames as f; f.main()"
+)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,7 @@ class Typist:
                 self.line("reconcile", "--adopt", f"{key}=REQUEST_ID"),
                 "your account at the service shows a request of that time and prompt: this is it",
             ),
-            Command(
-                self.line("reconcile", "--resubmit", key), "it is not there: a new payment"
-            ),
+            Command(self.line("reconcile", "--resubmit", key), "it is not there: a new payment"),
             Command(self.line("reconcile", "--write-off", key), "leave it"),
         )
 

@@ -66,8 +66,8 @@ def _is_facet(values: Sequence[str | None]) -> bool:
     counted = Counter(value for value in values if value)
     if not 2 <= len(counted) <= _MOST_CHOICES or max(map(len, counted)) > _CHOICE_CHARACTERS:
         return False
-    # A column of names of their own is for the search.
-    return any(count > 1 for count in counted.values())
+    # Addresses are no words to choose from, and a column of names of their own is for the search.
+    return not any("://" in value for value in counted) and max(counted.values()) > 1
 
 
 def card(

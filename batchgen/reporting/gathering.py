@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from batchgen import __version__, posters
 from batchgen.domain.prices import Estimate
@@ -30,6 +31,7 @@ from batchgen.reporting.advice import MOST_KEYS, Typist
 from batchgen.store import accounts, costs, reads, workers
 from batchgen.store import nights as stored_nights
 from batchgen.store.database import Database, Transaction
+from batchgen.store.nights import Choice, Paid
 from batchgen.store.reads import BatchSummary, JobRow
 
 SIMULATED = "simulator"
@@ -50,7 +52,9 @@ class Wish:
     """What a report is to be about.
 
     Attributes:
-        batch_id: Only of this batch.
+        choice: Which jobs.
+        only: The expression that chose them, "" without one.
+        batch_words: What chooses their batch on a command line.
         title: What it is called.
         page: Where it will lie.
         limit: How many jobs its gallery shows.
@@ -59,7 +63,9 @@ class Wish:
         hide: Takes secrets out of a text.
     """
 
-    batch_id: int | None
+    choice: Choice
+    only: str
+    batch_words: Sequence[str]
     title: str
     page: Path
     limit: int
@@ -101,28 +107,30 @@ def gather(database: Database, wish: Wish) -> Report:
 
 
 def _read(tx: Transaction, database: Database, wish: Wish) -> tuple[Report, list[JobRow]]:
-    summaries = [it for it in reads.batches(tx) if wish.batch_id in (None, it.id)]
+    summaries = _summaries(tx, wish.choice)
     counts: Counter[JobState] = Counter()
     for summary in summaries:
         counts.update(summary.counts)
     is_simulated = any(account.provider == SIMULATED for account in accounts.every(tx))
     typist = Typist(wish.database_words, is_simulated=is_simulated)
     live = len(workers.living(tx, database.backend))
-    with closing(stored_nights.failures(tx, wish.batch_id)) as failures:
+    with closing(stored_nights.failures(tx, wish.choice)) as failures:
         found, other_failures = causes.grouped(failures, typist, wish.hide)
     doubts = _some(tx, wish, JobState.IN_DOUBT, _MOST_DOUBTS)
-    rows = stored_nights.newest(tx, wish.batch_id, most=wish.limit)
-    took = stored_nights.took_ms(tx, wish.batch_id, _SHARES)
+    rows = stored_nights.newest(tx, wish.choice, most=wish.limit)
+    took = stored_nights.took_ms(tx, wish.choice, _SHARES)
     report = Report(
         title=wish.hide(wish.title),
+        only=wish.hide(wish.only),
         database=wish.hide(database.shown),
+        database_words="".join(f" {quote(word)}" for word in wish.database_words),
         written_ms=tx.now_ms(),
         version=__version__,
         is_simulated=is_simulated,
         live_workers=live,
         counts=counts,
         money=_money(tx, summaries, wish),
-        timeline=nights.timeline(tx, wish.batch_id),
+        timeline=nights.timeline(tx, wish.choice),
         took_ms=None if took is None else (took[0], took[1]),
         causes=found,
         other_failures=other_failures,
@@ -139,36 +147,77 @@ def _read(tx: Transaction, database: Database, wish: Wish) -> tuple[Report, list
 
 
 def _some(tx: Transaction, wish: Wish, state: JobState, most: int) -> list[JobRow]:
-    with closing(reads.job_rows(tx, batch_id=wish.batch_id, states=[state])) as found:
+    choice = wish.choice
+    with closing(
+        reads.job_rows(tx, batch_id=choice.batch_id, states=[state], where=choice.where)
+    ) as found:
         return list(islice(found, most))
 
 
 # -- money ---------------------------------------------------------------------------------------
 
 
+def _summaries(tx: Transaction, choice: Choice) -> list[BatchSummary]:
+    """Return the batches, with the counts of the chosen jobs only."""
+    found = [it for it in reads.batches(tx) if choice.batch_id in (None, it.id)]
+    if choice.where is None:
+        return found
+    counted = stored_nights.counted(tx, choice)
+    # Neither a budget nor what is booked tells of some jobs of a batch.
+    return [
+        replace(
+            it,
+            counts=counted[it.id].counts,
+            reserved_micros=counted[it.id].reserved_micros,
+            budget_micros=None,
+        )
+        for it in found
+        if it.id in counted
+    ]
+
+
 def _money(tx: Transaction, summaries: Iterable[BatchSummary], wish: Wish) -> list[BatchMoney]:
-    prices = {account.id: costs.prices(tx, account.id) for account in accounts.every(tx)}
-    paid = stored_nights.paid(tx, wish.batch_id)
+    paid = stored_nights.paid(tx, wish.choice)
+    waiting = _waiting(tx, summaries, wish.choice)
     found = []
     for summary in summaries:
-        waiting = Estimate()
-        if summary.counts.get(JobState.PENDING):
-            for kind in reads.waiting(tx, summary.account_id, [summary.id]):
-                known = prices[summary.account_id]
-                waiting.add(known, kind.model, kind.settings, listed=kind.listed, jobs=kind.jobs)
-        of_batch = paid.get(summary.id)
+        of_batch = paid.get(summary.id, Paid())
+        is_whole = wish.choice.where is None
         found.append(
             BatchMoney(
                 name=wish.hide(summary.name),
                 counts=summary.counts,
-                spent=Amount(summary.spent_micros, bool(of_batch and of_batch.guessed_micros)),
-                estimated=of_batch.estimated_micros if of_batch else 0,
+                spent=Amount(
+                    summary.spent_micros if is_whole else of_batch.charged_micros,
+                    of_batch.guessed_micros > 0,
+                ),
+                estimated=of_batch.estimated_micros,
                 reserved=summary.reserved_micros,
-                waiting=waiting.micros,
-                unpriced=waiting.unpriced,
+                waiting=waiting[summary.id].micros,
+                unpriced=waiting[summary.id].unpriced,
                 budget=summary.budget_micros,
             )
         )
+    return found
+
+
+def _waiting(
+    tx: Transaction, summaries: Iterable[BatchSummary], choice: Choice
+) -> dict[int, Estimate]:
+    """Return what the jobs that wait will probably cost, by the row id of their batch."""
+    if choice.where is not None:
+        return {
+            batch_id: Estimate(micros=it.waiting_micros, unpriced=it.unpriced)
+            for batch_id, it in stored_nights.counted(tx, choice).items()
+        }
+    prices = {account.id: costs.prices(tx, account.id) for account in accounts.every(tx)}
+    found = {}
+    for summary in summaries:
+        estimate = found[summary.id] = Estimate()
+        if summary.counts.get(JobState.PENDING):
+            for kind in reads.waiting(tx, summary.account_id, [summary.id]):
+                known = prices[summary.account_id]
+                estimate.add(known, kind.model, kind.settings, listed=kind.listed, jobs=kind.jobs)
     return found
 
 
@@ -209,7 +258,6 @@ def _attention(
         found.append(_expired(tx, counts[JobState.EXPIRED], wish, typist))
     if is_live:
         return found
-    scope = [] if wish.batch_id is None else ["--batch", wish.title]
     at_rest = sum(counts[state] for state in (*FINAL, JobState.PENDING))
     if left := sum(counts.values()) - at_rest:
         found.append(
@@ -217,7 +265,9 @@ def _attention(
                 title="Not fetched yet",
                 jobs=left,
                 advice="Paid for, and still at the service. Fetching them costs nothing.",
-                commands=[Command(typist.run(*scope), "waits for them and fetches them")],
+                commands=[
+                    Command(typist.run(*wish.batch_words), "waits for them and fetches them")
+                ],
             )
         )
     if counts[JobState.PENDING]:
@@ -226,7 +276,11 @@ def _attention(
                 title="Waiting",
                 jobs=counts[JobState.PENDING],
                 advice="Never sent, so nothing is paid for them yet.",
-                commands=[Command(typist.run(*scope), "shows the price and asks before it pays")],
+                commands=[
+                    Command(
+                        typist.run(*wish.batch_words), "shows the price and asks before it pays"
+                    )
+                ],
             )
         )
     return found
@@ -282,7 +336,7 @@ def _slowest(tx: Transaction, wish: Wish) -> list[SlowJob]:
             took_ms=slow.took_ms,
             queued_ms=slow.queued_ms,
         )
-        for slow in stored_nights.slowest(tx, wish.batch_id, most=_MOST_SLOW)
+        for slow in stored_nights.slowest(tx, wish.choice, most=_MOST_SLOW)
     ]
 
 

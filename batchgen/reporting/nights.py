@@ -1,18 +1,18 @@
 """When things happened: what many attempts were, as a few hundred points in time."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from batchgen.pages.interface import Point, Stretch, Timeline
 from batchgen.store import nights
 from batchgen.store.database import Transaction
-from batchgen.store.nights import Moment
+from batchgen.store.nights import Choice, Moment
 
 _POINTS = 160  # about so many are drawn
 _LOOKED_AT = 4096  # slots in which idle times are looked for
 _MOST_GAPS = 11
 _LEAST_GAP_MS = 120_000
 _GAP_SHARE = 0.08  # of the time that is left: less idle time is part of a night
-_MOST_SESSIONS = 1000
 _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
 WIDTHS_MS = (
     *(250, 500, _SECOND, 2 * _SECOND, 5 * _SECOND, 10 * _SECOND, 15 * _SECOND, 30 * _SECOND),
@@ -22,23 +22,23 @@ WIDTHS_MS = (
 """How wide a slot may be, so that people can read it."""
 
 
-def timeline(tx: Transaction, batch_id: int | None) -> Timeline | None:
+def timeline(tx: Transaction, choice: Choice) -> Timeline | None:
     """Return what happened when, None if nothing was ever sent."""
-    span = nights.span(tx, batch_id)
+    span = nights.span(tx, choice)
     if span is None:
         return None
     coarse_ms = max(WIDTHS_MS[0], (span.last_ms - span.first_ms) // _LOOKED_AT + 1)
-    seen = [moment.slot * coarse_ms for moment in nights.moments(tx, batch_id, width_ms=coarse_ms)]
+    seen = [moment.slot * coarse_ms for moment in nights.moments(tx, choice, width_ms=coarse_ms)]
     if not seen:  # nothing was accepted, nothing came to an end
         seen = [span.first_ms // coarse_ms * coarse_ms]
     parts = stretches(seen, coarse_ms)
     busy_ms = sum(last - first for first, last in parts)
     width_ms = next((it for it in WIDTHS_MS if it * _POINTS >= busy_ms), WIDTHS_MS[-1])
-    found = nights.moments(tx, batch_id, width_ms=width_ms)
+    found = nights.moments(tx, choice, width_ms=width_ms)
     return Timeline(
         width_ms=width_ms,
         stretches=_filled(parts, found, width_ms),
-        sessions=len(nights.sessions(tx, span, most=_MOST_SESSIONS)),
+        sessions=nights.sessions(tx, span),
     )
 
 
@@ -50,7 +50,7 @@ def stretches(seen: Sequence[int], width_ms: int) -> list[tuple[int, int]]:
         width_ms: Of a slot.
     """
     idle = sorted(
-        ((after - before - width_ms, after) for before, after in zip(seen, seen[1:], strict=False)),
+        ((after - before - width_ms, after) for before, after in pairwise(seen)),
         reverse=True,
     )
     left_ms = seen[-1] + width_ms - seen[0]

@@ -4,71 +4,109 @@ Everything is counted by the database in groups, or streamed: memory does not gr
 number of jobs.
 """
 
+from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from batchgen.domain.identity import job_label
-from batchgen.domain.states import AttemptState
-from batchgen.store.database import Transaction
+from batchgen.domain.states import AttemptState, JobState
+from batchgen.domain.where import Name, Where
+from batchgen.store import reads, selecting
+from batchgen.store.database import Transaction, among
 from batchgen.store.imports import SHOWN
-from batchgen.store.reads import JobRow, rows_of_query
+from batchgen.store.reads import JobRow
 
-_OF_BATCH = "(:batch_id = 0 OR a.batch_id = :batch_id)"
-_SPAN = text(
-    "SELECT min(a.intent_ms) AS first_ms, max(coalesce(a.closed_ms, a.accepted_ms, a.intent_ms)) "
-    f"AS last_ms FROM attempts a WHERE {_OF_BATCH}"
+_JOBS = (
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
+)
+_SPAN = (
+    "SELECT min(t.intent_ms) AS first_ms, max(coalesce(t.closed_ms, t.accepted_ms, t.intent_ms)) "
+    "AS last_ms FROM attempts t WHERE {chosen}"
 )
 # Integer division cuts in both kinds of SQL; the name of a column of the answer may be grouped by.
-_STARTED = text(
-    "SELECT a.accepted_ms / :width_ms AS slot, count(*) AS attempts FROM attempts a "
-    f"WHERE {_OF_BATCH} AND a.accepted_ms IS NOT NULL GROUP BY slot ORDER BY slot"
+_STARTED = (
+    "SELECT t.accepted_ms / :width_ms AS slot, count(*) AS attempts FROM attempts t "
+    "WHERE {chosen} AND t.accepted_ms IS NOT NULL GROUP BY slot ORDER BY slot"
 )
-_ENDED = text(
-    "SELECT a.closed_ms / :width_ms AS slot, a.state, count(*) AS attempts, "
-    "count(a.accepted_ms) AS accepted, CAST(sum(a.charged_micros) AS bigint) AS charged "
-    f"FROM attempts a WHERE {_OF_BATCH} AND a.closed_ms IS NOT NULL "
-    "GROUP BY slot, a.state ORDER BY slot"
+_ENDED = (
+    "SELECT t.closed_ms / :width_ms AS slot, t.state, count(*) AS attempts, "
+    "count(t.accepted_ms) AS accepted, CAST(sum(t.charged_micros) AS bigint) AS charged "
+    "FROM attempts t WHERE {chosen} AND t.closed_ms IS NOT NULL "
+    "GROUP BY slot, t.state ORDER BY slot"
 )
-_PAID = text(
-    "SELECT a.batch_id, count(*) AS attempts, CAST(sum(a.est_micros) AS bigint) AS estimated, "
-    "CAST(sum(a.charged_micros) AS bigint) AS charged, CAST(sum(CASE WHEN a.cost_micros IS NULL "
-    "OR a.cost_micros <> a.charged_micros THEN a.charged_micros ELSE 0 END) AS bigint) AS guessed "
-    f"FROM attempts a WHERE {_OF_BATCH} AND a.charged_micros > 0 GROUP BY a.batch_id"
+_PAID = (
+    "SELECT t.batch_id, count(*) AS attempts, CAST(sum(t.est_micros) AS bigint) AS estimated, "
+    "CAST(sum(t.charged_micros) AS bigint) AS charged, CAST(sum(CASE WHEN t.cost_micros IS NULL "
+    "OR t.cost_micros <> t.charged_micros THEN t.charged_micros ELSE 0 END) AS bigint) AS guessed "
+    "FROM attempts t WHERE {chosen} AND t.charged_micros > 0 GROUP BY t.batch_id"
+)
+_RESERVED = (
+    "SELECT t.batch_id, CAST(sum(t.est_micros) AS bigint) AS micros FROM attempts t "
+    "WHERE t.state IN ('intent', 'accepted', 'in_doubt') AND {chosen} GROUP BY t.batch_id"
+)
+_COUNTED = (
+    "SELECT j.batch_id, j.state, count(*) AS jobs, CAST(sum(CASE WHEN j.state = 'pending' "
+    "THEN j.est_micros END) AS bigint) AS waiting, "
+    "sum(CASE WHEN j.state = 'pending' AND j.est_micros IS NULL THEN 1 ELSE 0 END) AS unpriced "
+    f"{_JOBS} WHERE {{chosen}} GROUP BY j.batch_id, j.state"
 )
 _TOOK = (
-    "FROM jobs j JOIN attempts a ON a.id = j.attempt_id JOIN batches b ON b.id = j.batch_id "
-    f"WHERE {_OF_BATCH} AND {SHOWN} AND j.state = 'succeeded' AND a.accepted_ms IS NOT NULL "
+    f"{_JOBS} WHERE {{chosen}} AND j.state = 'succeeded' AND a.accepted_ms IS NOT NULL "
     "AND a.closed_ms IS NOT NULL "
 )
-_SLOWEST = text(
+_SLOWEST = (
     "SELECT j.id, j.key, j.row_id, j.variant, b.name AS batch, j.model, "
     "a.closed_ms - a.accepted_ms AS took_ms, a.started_ms - a.accepted_ms AS queued_ms, a.run_ms "
     f"{_TOOK} ORDER BY a.closed_ms - a.accepted_ms DESC, j.id LIMIT :most"
 )
-_TAKEN = text(f"SELECT count(*) AS jobs {_TOOK}")
-_NTH = text(
+_TAKEN = f"SELECT count(*) AS jobs {_TOOK}"
+_NTH = (
     f"SELECT a.closed_ms - a.accepted_ms {_TOOK} ORDER BY a.closed_ms - a.accepted_ms "
     "LIMIT 1 OFFSET :nth"
 )
-_FAILED = text(
+_FAILED = (
     "SELECT j.id, j.key, j.row_id, j.variant, b.name AS batch, b.source, j.error_class, j.error, "
-    "j.unfit, a.error_code FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "LEFT JOIN attempts a ON a.id = j.attempt_id "
-    f"WHERE {SHOWN} AND j.state = 'failed' AND (:batch_id = 0 OR j.batch_id = :batch_id) "
+    f"j.unfit, a.error_code {_JOBS} WHERE {{chosen}} AND j.state = 'failed' "
     "ORDER BY j.batch_id, j.position, j.id"
 )
 _SESSIONS = text(
-    "SELECT started_ms, ended_ms, exit_code FROM sessions WHERE started_ms <= :last_ms "
-    "AND (ended_ms IS NULL OR ended_ms >= :first_ms) ORDER BY started_ms DESC LIMIT :most"
+    "SELECT count(*) FROM sessions WHERE started_ms <= :last_ms "
+    "AND (ended_ms IS NULL OR ended_ms >= :first_ms)"
 )
-_NEWEST = (
-    f"WHERE {SHOWN} AND j.id IN (SELECT n.id FROM jobs n WHERE (:batch_id = 0 "
-    "OR n.batch_id = :batch_id) ORDER BY n.updated_ms DESC, n.id DESC LIMIT :most) "
-    "ORDER BY j.batch_id, j.position, j.id"
-)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which jobs are asked about: of a batch, and such that an expression is true of them."""
+
+    batch_id: int | None = None
+    where: Where | None = None
+
+    def of_jobs(self, tx: Transaction, query: str) -> tuple[TextClause, dict[str, Any]]:
+        """Return a query of jobs `j` for these, and its values."""
+        parts, values = [SHOWN], dict[str, Any]()
+        if self.batch_id is not None:
+            parts.append("j.batch_id = :batch_id")
+            values["batch_id"] = self.batch_id
+        if self.where is not None:
+            condition = selecting.condition(self.where, is_postgresql=tx.is_postgresql)
+            parts.append(condition.sql)
+            values |= condition.values
+        return text(query.format(chosen=" AND ".join(parts))), values
+
+    def of_attempts(self, tx: Transaction, query: str) -> tuple[TextClause, dict[str, Any]]:
+        """Return a query of attempts `t` for these, and its values."""
+        if self.where is None:
+            # All of them have a job: there is no need to look.
+            if self.batch_id is None:
+                return text(query.format(chosen="1 = 1")), {}
+            chosen = query.format(chosen="t.batch_id = :batch_id")
+            return text(chosen), {"batch_id": self.batch_id}
+        jobs, values = self.of_jobs(tx, f"SELECT j.id {_JOBS} WHERE {{chosen}}")
+        return text(query.format(chosen=f"t.job_id IN ({jobs.text})")), values
 
 
 @dataclass(frozen=True)
@@ -111,10 +149,10 @@ class Paid:
         guessed_micros: The part of it that the service did not state.
     """
 
-    attempts: int
-    estimated_micros: int
-    charged_micros: int
-    guessed_micros: int
+    attempts: int = 0
+    estimated_micros: int = 0
+    charged_micros: int = 0
+    guessed_micros: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,30 +182,39 @@ class Failure:
     is_unfit: bool
 
 
-@dataclass(frozen=True)
-class Session:
-    """One invocation of `run`; without an end it lives, or was killed."""
+@dataclass
+class Counted:
+    """Chosen jobs of one batch; micro-dollars.
 
-    started_ms: int
-    ended_ms: int | None
-    exit_code: int | None
+    Attributes:
+        counts: By state.
+        waiting_micros: What those that wait are estimated at.
+        unpriced: How many of those have no known price.
+        reserved_micros: For requests that are open or in doubt.
+    """
+
+    counts: Counter[JobState] = field(default_factory=Counter)
+    waiting_micros: int = 0
+    unpriced: int = 0
+    reserved_micros: int = 0
 
 
-def span(tx: Transaction, batch_id: int | None) -> Span | None:
+def span(tx: Transaction, choice: Choice) -> Span | None:
     """Return from when to when requests were made, None if there were none."""
-    row = tx.row(_SPAN, {"batch_id": batch_id or 0})
+    row = tx.row(*choice.of_attempts(tx, _SPAN))
     if row is None or row.first_ms is None:
         return None
     return Span(row.first_ms, max(row.first_ms, row.last_ms))
 
 
-def moments(tx: Transaction, batch_id: int | None, *, width_ms: int) -> list[Moment]:
+def moments(tx: Transaction, choice: Choice, *, width_ms: int) -> list[Moment]:
     """Return what happened, slot by slot in order of time; slots without anything are left out."""
     found: dict[int, Moment] = {}
-    values = {"batch_id": batch_id or 0, "width_ms": width_ms}
-    for row in tx.rows(_STARTED, values):
+    started, values = choice.of_attempts(tx, _STARTED)
+    for row in tx.rows(started, {**values, "width_ms": width_ms}):
         found.setdefault(row.slot, Moment(row.slot)).started += row.attempts
-    for row in tx.rows(_ENDED, values):
+    ended, values = choice.of_attempts(tx, _ENDED)
+    for row in tx.rows(ended, {**values, "width_ms": width_ms}):
         moment = found.setdefault(row.slot, Moment(row.slot))
         moment.ended += row.accepted
         moment.charged_micros += row.charged or 0
@@ -178,16 +225,33 @@ def moments(tx: Transaction, batch_id: int | None, *, width_ms: int) -> list[Mom
     return [found[slot] for slot in sorted(found)]
 
 
-def paid(tx: Transaction, batch_id: int | None) -> dict[int, Paid]:
+def paid(tx: Transaction, choice: Choice) -> dict[int, Paid]:
     """Return what was paid, by the row id of its batch."""
     return {
         row.batch_id: Paid(row.attempts, row.estimated, row.charged, row.guessed)
-        for row in tx.rows(_PAID, {"batch_id": batch_id or 0})
+        for row in tx.rows(*choice.of_attempts(tx, _PAID))
     }
 
 
-def slowest(tx: Transaction, batch_id: int | None, *, most: int) -> list[Slow]:
+def counted(tx: Transaction, choice: Choice) -> dict[int, Counted]:
+    """Count chosen jobs one by one, by the row id of their batch.
+
+    The stored counters know whole batches only, and are faster.
+    """
+    found: dict[int, Counted] = {}
+    for row in tx.rows(*choice.of_jobs(tx, _COUNTED)):
+        batch = found.setdefault(row.batch_id, Counted())
+        batch.counts[JobState(row.state)] += row.jobs
+        batch.waiting_micros += row.waiting or 0
+        batch.unpriced += row.unpriced
+    for row in tx.rows(*choice.of_attempts(tx, _RESERVED)):
+        found.setdefault(row.batch_id, Counted()).reserved_micros = row.micros
+    return found
+
+
+def slowest(tx: Transaction, choice: Choice, *, most: int) -> list[Slow]:
     """Return the jobs whose clips took longest from acceptance to the end, the slowest first."""
+    query, values = choice.of_jobs(tx, _SLOWEST)
     return [
         Slow(
             key=row.key,
@@ -198,29 +262,29 @@ def slowest(tx: Transaction, batch_id: int | None, *, most: int) -> list[Slow]:
             queued_ms=row.queued_ms,
             run_ms=row.run_ms,
         )
-        for row in tx.rows(_SLOWEST, {"batch_id": batch_id or 0, "most": most})
+        for row in tx.rows(query, {**values, "most": most})
     ]
 
 
-def took_ms(tx: Transaction, batch_id: int | None, shares: Sequence[float]) -> list[int] | None:
+def took_ms(tx: Transaction, choice: Choice, shares: Sequence[float]) -> list[int] | None:
     """Return how long clips took: for each share, the time in which so many of them were done.
 
     None if there are no clips.
     """
-    values: dict[str, Any] = {"batch_id": batch_id or 0}
-    jobs = int(tx.value(_TAKEN, values))
+    jobs = int(tx.value(*choice.of_jobs(tx, _TAKEN)))
     if not jobs:
         return None
+    query, values = choice.of_jobs(tx, _NTH)
     return [
-        int(tx.value(_NTH, {**values, "nth": min(jobs - 1, int(jobs * share))})) for share in shares
+        int(tx.value(query, {**values, "nth": min(jobs - 1, int(jobs * share))}))
+        for share in shares
     ]
 
 
-def failures(tx: Transaction, batch_id: int | None) -> Generator[Failure]:
+def failures(tx: Transaction, choice: Choice) -> Generator[Failure]:
     """Yield every failed job in manifest order, without holding them all."""
-    with tx.connection.execute(
-        _FAILED, {"batch_id": batch_id or 0}, execution_options={"yield_per": 500}
-    ) as result:
+    query, values = choice.of_jobs(tx, _FAILED)
+    with tx.connection.execute(query, values, execution_options={"yield_per": 500}) as result:
         for row in result:
             yield Failure(
                 key=row.key,
@@ -234,15 +298,21 @@ def failures(tx: Transaction, batch_id: int | None) -> Generator[Failure]:
             )
 
 
-def sessions(tx: Transaction, within: Span, *, most: int) -> list[Session]:
-    """Return the newest sessions that touch a span of time, the oldest of them first."""
-    values = {**vars(within), "most": most}
-    return [
-        Session(row.started_ms, row.ended_ms, row.exit_code)
-        for row in reversed(tx.rows(_SESSIONS, values))
-    ]
+def sessions(tx: Transaction, within: Span) -> int:
+    """Return how many sessions touch a span of time."""
+    return int(tx.value(_SESSIONS, vars(within)))
 
 
-def newest(tx: Transaction, batch_id: int | None, *, most: int) -> list[JobRow]:
+_CHANGED = (Name("", "changed"), True)  # downwards
+_IN_ORDER = among(
+    "SELECT j.id FROM jobs j WHERE j.id IN :values ORDER BY j.batch_id, j.position, j.id"
+)
+
+
+def newest(tx: Transaction, choice: Choice, *, most: int) -> list[JobRow]:
     """Return the jobs to which something happened last, in manifest order."""
-    return rows_of_query(tx, _NEWEST, {"batch_id": batch_id or 0, "most": most})
+    ids = reads.job_ids(
+        tx, batch_id=choice.batch_id, where=choice.where, order=[_CHANGED], limit=most
+    )
+    in_order = tx.rows(_IN_ORDER, {"values": tx.listed(ids)})
+    return list(reads.rows_of(tx, [row.id for row in in_order]))
