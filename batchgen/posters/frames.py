@@ -69,7 +69,7 @@ def _telling(frames: Iterator[VideoFrame]) -> VideoFrame:
             if frame.width * frame.height > _MOST_PIXELS:
                 break
             first = first or frame
-            if _contrast(frame) >= _TELLING:
+            if contrast(frame) >= _TELLING:
                 return frame
             if number + 1 >= _MOST_FRAMES:
                 break
@@ -78,7 +78,8 @@ def _telling(frames: Iterator[VideoFrame]) -> VideoFrame:
     return first
 
 
-def _contrast(frame: VideoFrame) -> int:
+def contrast(frame: VideoFrame) -> int:
+    """Return the difference between the brightest and the darkest part of a frame, of 255."""
     small = frame.reformat(width=16, height=16, format="gray")
     plane = small.planes[0]
     pixels = bytes(plane)

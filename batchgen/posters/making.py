@@ -54,13 +54,17 @@ def are_possible() -> bool:
     return find_spec("av") is not None
 
 
-def make(sources: Iterable[Source], cache: Cache) -> Iterator[Poster | None]:
+def make(
+    sources: Iterable[Source], cache: Cache, *, deadline_s: float = _DEADLINE_S
+) -> Iterator[Poster | None]:
     """Yield a poster for each clip, in their order; None for one that shows nothing.
 
-    A clip that is broken, gone, or takes too long has none; that is no error.
+    A clip that is broken, gone, or takes longer than `deadline_s` has none; that is no error.
     """
-    decoders: SimpleQueue[_Decoder] = SimpleQueue()
-    made = [_Decoder() for _ in range(max(1, min(_CHILDREN, os.cpu_count() or 1)))]
+    decoders: SimpleQueue[Decoder] = SimpleQueue()
+    made = [
+        Decoder(deadline_s=deadline_s) for _ in range(max(1, min(_CHILDREN, os.cpu_count() or 1)))
+    ]
     for decoder in made:
         decoders.put(decoder)
 
@@ -97,10 +101,11 @@ def _poster(facts: dict[str, Any], data: bytes) -> Poster | None:
     return Poster(data, width, height, float(duration_s) if duration_s else None)
 
 
-class _Decoder:
+class Decoder:
     """A child that decodes one clip after the other; started when it is first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
         self._child: subprocess.Popen[bytes] | None = None
 
     def ask(self, path: Path) -> tuple[dict[str, Any], bytes] | None:
@@ -117,7 +122,7 @@ class _Decoder:
         asked = json.dumps({"path": str(path.absolute()), "longest": LONGEST})
         try:
             self._child.stdin.write(asked.encode() + b"\n")
-            facts, data = self._answer(time.monotonic() + _DEADLINE_S)
+            facts, data = self._answer(time.monotonic() + self._deadline_s)
         except (OSError, ValueError):  # it died, or is out of time: the next clip gets another
             self.end()
             return None

@@ -34,9 +34,10 @@ class Typist:
         """Return what has failed jobs of one cause bought again."""
         if jobs <= min(MOST_KEYS, len(keys)):
             return Command(self.line("retry", *keys), "pays for them again at the next run")
+        alike = f"state=failed and class={error_class}"
         return Command(
-            self.line("ls", "--state", "failed", *_of(batch)),
-            f"lists them: those that say {error_class} can be given to batchgen retry",
+            self.line("ls", "--where", alike, *_of(batch)),
+            "lists them, too many to name: their keys are what batchgen retry takes",
         )
 
     def doubt(self, key: str) -> tuple[Command, ...]:

@@ -1,6 +1,6 @@
 """When things happened: what many attempts were, as a few hundred points in time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from batchgen.pages.interface import Point, Stretch, Timeline
@@ -27,19 +27,29 @@ def timeline(tx: Transaction, choice: Choice) -> Timeline | None:
     span = nights.span(tx, choice)
     if span is None:
         return None
-    coarse_ms = max(WIDTHS_MS[0], (span.last_ms - span.first_ms) // _LOOKED_AT + 1)
-    seen = [moment.slot * coarse_ms for moment in nights.moments(tx, choice, width_ms=coarse_ms)]
-    if not seen:  # nothing was accepted, nothing came to an end
-        seen = [span.first_ms // coarse_ms * coarse_ms]
-    parts = stretches(seen, coarse_ms)
+    width_ms, found = drawn(
+        lambda width_ms: nights.moments(tx, choice, width_ms=width_ms), span.first_ms, span.last_ms
+    )
+    return Timeline(width_ms=width_ms, stretches=found, sessions=nights.sessions(tx, span))
+
+
+def drawn(
+    moments: Callable[[int], list[Moment]], first_ms: int, last_ms: int
+) -> tuple[int, list[Stretch]]:
+    """Return how wide a slot should be, and the stretches of time in such slots.
+
+    Args:
+        moments: Returns what happened, by the width of a slot in milliseconds.
+        first_ms: When the first thing happened.
+        last_ms: When the last did.
+    """
+    coarse_ms = max(WIDTHS_MS[0], (last_ms - first_ms) // _LOOKED_AT + 1)
+    # Where nothing was accepted and nothing ended, there is the moment of the first request.
+    seen = [moment.slot * coarse_ms for moment in moments(coarse_ms)]
+    parts = stretches(seen or [first_ms // coarse_ms * coarse_ms], coarse_ms)
     busy_ms = sum(last - first for first, last in parts)
     width_ms = next((it for it in WIDTHS_MS if it * _POINTS >= busy_ms), WIDTHS_MS[-1])
-    found = nights.moments(tx, choice, width_ms=width_ms)
-    return Timeline(
-        width_ms=width_ms,
-        stretches=_filled(parts, found, width_ms),
-        sessions=nights.sessions(tx, span),
-    )
+    return width_ms, _filled(parts, moments(width_ms), width_ms)
 
 
 def stretches(seen: Sequence[int], width_ms: int) -> list[tuple[int, int]]:
