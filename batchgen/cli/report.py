@@ -1,5 +1,6 @@
 """`batchgen report`: write what became of the jobs as one HTML file."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import click
 
 from batchgen.cli import common
-from batchgen.cli.reply import without_secrets
 from batchgen.cli.selection import condition, where_option
 from batchgen.domain.errors import UsageError
+from batchgen.domain.redaction import redact_text, secret_pattern
 from batchgen.domain.states import JobState
-from batchgen.settings import cache_folder, database_url
+from batchgen.settings import cache_folder, database_url, tokens
 from batchgen.store import reads
 from batchgen.store.database import Database
 
@@ -82,7 +83,10 @@ def command(
             reporting.Wish(
                 choice=choice,
                 only=where or "",
-                batch_words=["--batch", batch] if batch else [],
+                words=[
+                    *(["--batch", batch] if batch else []),
+                    *(["--where", where] if where else []),
+                ],
                 title=batch or ", ".join(names) or "No batch yet",
                 page=page,
                 limit=limit,
@@ -90,7 +94,7 @@ def command(
                 if posters
                 else None,
                 database_words=_database_words(db, database),
-                hide=without_secrets,
+                hide=_hiding(),
             ),
         )
         size_bytes = reporting.write(found, output, overwrite=overwrite)
@@ -98,6 +102,18 @@ def command(
         common.print_json(_json(found, page, size_bytes))
     else:
         _tell(found, page, size_bytes)
+
+
+def _hiding() -> Callable[[str], str]:
+    """Return what takes secrets out of a text: tens of thousands pass through it."""
+    secrets = [secret_pattern(token) for token in tokens()]
+
+    def hide(text: str) -> str:
+        for secret in secrets:
+            text = secret.sub("[token]", text)
+        return redact_text(text)
+
+    return hide
 
 
 def _database_words(db: str | None, database: Database) -> list[str]:

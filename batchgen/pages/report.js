@@ -422,15 +422,15 @@
         ...fact("Clip", [job.clip ? span(job.clip) : "", job.size ? job.size.join(" × ") : ""].filter(Boolean).join(", ")),
         ...fact("Generated in", job.run === undefined ? "" : span(job.run)),
         ...fact("In the queue", job.queued === undefined ? "" : span(job.queued)),
-        ...fact("At", full.format(job.at)),
-        make("div", {className: "cut", role: "presentation"}),
-        ...data.columns.flatMap((name, place) => { const cell = (job.cells || [])[place]; return cell === job.prompt ? [] : fact(name, cell); }),
-        make("div", {className: "cut", role: "presentation"}),
+        ...fact("At", full.format(job.at))),
+      make("dl", {className: "facts"},
+        ...data.columns.flatMap((name, place) => { const cell = (job.cells || [])[place]; return cell === job.prompt ? [] : fact(name, cell); })),
+      make("dl", {className: "facts"},
         ...fact("Batch", data.batches[job.batch]), ...fact("Model", data.models[job.model]), ...fact("Key", job.key),
         ...files),
       make("div", {className: "line"}, make("code", {tabIndex: 0}, line), make("button", {type: "button", className: "copy", "data-copy": line}, "Copy")))));
   };
-  const open = (at) => { fill(at); viewer.showModal(); viewer.scrollTop = 0; };
+  const open = (at) => { fill(at); viewer.showModal(); viewer.querySelector('[aria-label="Close"]').focus(); viewer.scrollTop = 0; };
   const step = (by) => {
     const to = opened + by;
     if (opened < 0 || to < 0 || to >= chosen.length) return;
@@ -465,7 +465,7 @@
 
   const strip = byId("strip");
   const pictured = jobs.map((job, at) => at).filter((at) => jobs[at].poster !== undefined && jobs[at].state === "succeeded");
-  const FEW = 9;
+  const FEW = 6;
   if (pictured.length >= 3) {
     const few = pictured.length < FEW ? pictured : Array.from({length: FEW}, (_, place) => pictured[Math.floor((place + 0.5) * pictured.length / FEW)]);
     strip.append(...few.map((at) => {
@@ -478,6 +478,7 @@
     strip.hidden = false;
   }
 
+  byId("scriptless").hidden = true;
   byId("gallery").hidden = !jobs.length;
   if (!jobs.length) byId("result").textContent = "no jobs";
   if (innerWidth < 1080) byId("filters").open = false;

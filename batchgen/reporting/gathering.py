@@ -54,7 +54,7 @@ class Wish:
     Attributes:
         choice: Which jobs.
         only: The expression that chose them, "" without one.
-        batch_words: What chooses their batch on a command line.
+        words: What chooses them on a command line.
         title: What it is called.
         page: Where it will lie.
         limit: How many jobs its gallery shows.
@@ -65,7 +65,7 @@ class Wish:
 
     choice: Choice
     only: str
-    batch_words: Sequence[str]
+    words: Sequence[str]
     title: str
     page: Path
     limit: int
@@ -265,9 +265,7 @@ def _attention(
                 title="Not fetched yet",
                 jobs=left,
                 advice="Paid for, and still at the service. Fetching them costs nothing.",
-                commands=[
-                    Command(typist.run(*wish.batch_words), "waits for them and fetches them")
-                ],
+                commands=[Command(typist.run(*wish.words), "waits for them and fetches them")],
             )
         )
     if counts[JobState.PENDING]:
@@ -277,9 +275,7 @@ def _attention(
                 jobs=counts[JobState.PENDING],
                 advice="Never sent, so nothing is paid for them yet.",
                 commands=[
-                    Command(
-                        typist.run(*wish.batch_words), "shows the price and asks before it pays"
-                    )
+                    Command(typist.run(*wish.words), "shows the price and asks before it pays")
                 ],
             )
         )

@@ -140,7 +140,7 @@ def test_a_poster_keeps_the_shape_of_its_clip_and_shows_more_than_black(
     facts, webp = frames.picture(str(path), longest=320)
 
     assert (facts["width"], facts["height"]) == (width, height)
-    with av.open(BytesIO(webp), format="webp_pipe") as picture:
+    with av.open(BytesIO(webp), "r", format="webp_pipe") as picture:
         frame = next(picture.decode(video=0))
     assert max(frame.width, frame.height) <= 320
     assert abs(frame.width / frame.height - width / height) < 0.02
