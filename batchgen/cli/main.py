@@ -33,6 +33,7 @@ COMMANDS = {
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
     "export": "Write the result table as CSV, JSON Lines or a workbook.",
+    "report": "Write an HTML page: totals, money, failures, a timeline, every clip.",
     "models": "List, describe, add and fetch models.",
     "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",

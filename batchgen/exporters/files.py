@@ -4,8 +4,9 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,25 @@ FORMATS: dict[str, Format] = {
 """Every format by the suffix that chooses it."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that batchgen writes, and replaces.
+
+    Attributes:
+        noun: What it is to people, with its article.
+        command: What writes it again.
+        is_ours: Whether a file that is open at its beginning is one.
+    """
+
+    noun: str
+    command: str
+    is_ours: Callable[[BinaryIO], bool]
+
+
+def _export_kind(wanted: Format) -> Kind:
+    return Kind("an export", "batchgen export", wanted.is_export)
+
+
 def check_target(path: str, *, overwrite: bool) -> None:
     """Check, before anything is spent, that an export could be written to `path`.
 
@@ -38,8 +58,18 @@ def check_target(path: str, *, overwrite: bool) -> None:
     wanted = format_of(path)
     if path == STDOUT:
         return
+    check_whole(path, _export_kind(wanted), overwrite=overwrite)
+
+
+def check_whole(path: str, kind: Kind, *, overwrite: bool) -> None:
+    """Check, before any work is done, that `write_whole` could write there.
+
+    Raises:
+        UsageError: If the file exists and is something else.
+        OutputError: If its folder cannot be written.
+    """
     target = _real(path)
-    _check_replaceable(target, wanted, overwrite=overwrite)
+    _check_replaceable(target, kind, overwrite=overwrite)
     temporary, fd = _open_temporary(target)
     os.close(fd)
     temporary.unlink(missing_ok=True)
@@ -64,6 +94,38 @@ def format_of(path: str, name: str | None = None) -> Format:
         *most, last = FORMATS
         raise UsageError(f"{path}: unknown format; end the name in {', '.join(most)} or {last}")
     return found
+
+
+def write_whole(path: str, pieces: Generator[bytes], kind: Kind, *, overwrite: bool) -> int:
+    """Write a file whole or not at all; return its length in bytes.
+
+    What fails, also in `pieces`, leaves what was there before.
+
+    Args:
+        path: Where to; a file there is replaced only if it is of this kind or empty.
+        pieces: Its content.
+        kind: What it is.
+        overwrite: Replace a file whatever it is.
+
+    Raises:
+        UsageError: If the file exists and is something else.
+        OutputError: If it cannot be written.
+    """
+    target = _real(path)
+    _check_replaceable(target, kind, overwrite=overwrite)
+    temporary, fd = _open_temporary(target)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            _write_all(file, pieces, name=path)
+            with _output_errors(path):
+                os.fsync(file.fileno())
+                size_bytes = os.fstat(file.fileno()).st_size
+        _check_replaceable(target, kind, overwrite=overwrite)  # it may have appeared meanwhile
+        with _output_errors(path):
+            _replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size_bytes
 
 
 def export(
@@ -109,19 +171,7 @@ def export(
             raise UsageError("a workbook is nothing for a terminal: write it to a file, with -o")
         _write_all(out, pieces, name="standard output")
         return
-    target = _real(path)
-    _check_replaceable(target, wanted, overwrite=overwrite)
-    temporary, fd = _open_temporary(target)
-    try:
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            _write_all(file, pieces, name=path)
-            with _output_errors(path):
-                os.fsync(file.fileno())
-        _check_replaceable(target, wanted, overwrite=overwrite)  # it may have appeared meanwhile
-        with _output_errors(path):
-            _replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, pieces, _export_kind(wanted), overwrite=overwrite)
 
 
 def _real(path: str) -> Path:
@@ -130,22 +180,22 @@ def _real(path: str) -> Path:
         return Path(path).resolve()
 
 
-def _check_replaceable(target: Path, wanted: Format, *, overwrite: bool) -> None:
+def _check_replaceable(target: Path, kind: Kind, *, overwrite: bool) -> None:
     with _output_errors(str(target)):
         try:
             found = target.stat()
         except FileNotFoundError:
             return
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{target} is not a file; choose another name for the export")
+            raise UsageError(f"{target} is not a file; choose another name for {kind.noun}")
         if overwrite or found.st_size == 0:
             return
         with target.open("rb") as file:
-            is_export = wanted.is_export(file)
-    if not is_export:
+            is_ours = kind.is_ours(file)
+    if not is_ours:
         raise UsageError(
-            f"{target} exists and is not an export of batchgen; choose another name, or replace "
-            f"it with `batchgen export -o {target.name} --overwrite`"
+            f"{target} exists and is not {kind.noun} of batchgen; choose another name, or replace "
+            f"it with `{kind.command} -o {target.name} --overwrite`"
         )
 
 
