@@ -19,6 +19,7 @@ from runs import IMAGE
 
 import batchgen
 from batchgen import manifests
+from batchgen.cli.configured import name_of
 from batchgen.cli.main import COMMANDS, cli
 from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, ManifestError
@@ -174,7 +175,24 @@ def test_readme_lists_the_environment() -> None:
         )
     }
 
-    assert set(names("README.md", "name")) - {"token.json"} == read
+    said = set(names("README.md", "name")) - {"token.json"}
+    options = {
+        name_of(option)
+        for name in COMMANDS
+        for option in command_of(name).params
+        if isinstance(option, click.Option)
+    }
+
+    # `NO_COLOR` is heeded by rich, and options that are configured have no string.
+    assert said - {"BATCHGEN_*", "NO_COLOR", *options} == read - options
+    assert read <= said
+
+
+def test_the_settings_in_the_readme_are_taken() -> None:
+    (body,) = fenced("README.md", "toml")
+    Path("batchgen.toml").write_text(body, encoding="utf-8")
+
+    ok("config", "check")
 
 
 def _timeless(text: str) -> list[str]:

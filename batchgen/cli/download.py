@@ -234,7 +234,7 @@ def _why(row: JobRow) -> str:
 
 
 def _check_account(tx: Transaction, name: str, rows: Sequence[JobRow]) -> None:
-    account = accounts.find(tx, "runcomfy", name)
+    account = accounts.find(tx, common.provider(), name)
     mine = {batch.id for batch in reads.batches(tx) if account and batch.account_id == account.id}
     strange = sorted({row.batch for row in rows if row.batch_id not in mine})
     if strange:

@@ -7,11 +7,13 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchgen import __version__, failpoints
+from batchgen.cli import completing, configured
 from batchgen.cli.reply import Reply, without_secrets, write_json
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
@@ -40,6 +42,8 @@ COMMANDS = {
     "workers": "List who works, and what each holds.",
     "doctor": "Check token, service, clock, disk and job database; say what to do.",
     "db": "Check, copy, rebuild, shrink or upgrade the job database.",
+    "config": "Show what batchgen.toml and the environment set, and where.",
+    "completion": "Print the script that completes commands in bash, zsh or fish.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }
 """Every command with its line of help, in the order of use."""
@@ -58,7 +62,19 @@ class _LazyGroup(click.Group):
         command = module.command
         if not isinstance(command, click.Command):
             raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
+        configured.apply(command, cmd_name)
+        if completing.is_asked():
+            completing.attach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        # As with help: from the table.
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table: asking each command for its help would import them all.
@@ -80,6 +96,8 @@ def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
     reply = Reply()
     try:
+        if completing.is_asked():
+            completing.answer(cli)
         failpoints.arm_from_environment()
         _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False, obj=reply)

@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from batchgen import exporters, planning, results
-from batchgen.cli import consent, ending, plans, probed, service
+from batchgen.cli import configured, consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
@@ -53,12 +54,14 @@ def command(**given: Any) -> int:
     """
     wanted = Flags(**given)
     log_to_stderr(verbose=wanted.verbose)
+    for line in configured.used() if wanted.verbose else ():
+        say(line)
     _check_flags(wanted)
     _check_where(wanted)
     if wanted.output is not None:
         exporters.check_target(wanted.output, overwrite=False)
     database = Database(
-        database_url(wanted.db, simulate=wanted.simulate),
+        database_url(wanted.db),
         allow_network_fs=wanted.allow_network_fs,
     )
     with (
@@ -68,7 +71,7 @@ def command(**given: Any) -> int:
     ):
         _check_output(database, wanted)
         look = consent.look(database, wanted, found)
-        _check_limits(wanted, look.account)
+        wanted = _with_limits(wanted, look.account)
         _check_edits(wanted, look)
         if wanted.dry_run:
             _probe(database, wanted, look)
@@ -88,7 +91,10 @@ def command(**given: Any) -> int:
 
 
 def _check_flags(wanted: Flags) -> None:
-    """Refuse flags that would do nothing: what they set belongs to a manifest's batch."""
+    """Refuse flags that would do nothing: what they set belongs to a manifest's batch.
+
+    What is configured is none of them: it is a default, and waits for a manifest.
+    """
     given = {
         "--model": wanted.model,
         "--output-dir": wanted.output_dir,
@@ -392,15 +398,18 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _check_limits(wanted: Flags, account: Account | None) -> None:
-    """Refuse a highest cap where the cap would not move.
+def _with_limits(wanted: Flags, account: Account | None) -> Flags:
+    """Return the flags without a highest cap that is configured where the cap does not move.
 
     Raises:
-        UsageError: If `--jobs-max` is given, and neither `-j auto` nor stored.
+        UsageError: If `--jobs-max` is given there: neither `-j auto` is, nor is it stored.
     """
     is_stored = wanted.jobs is None and account is not None and account.auto_max is not None
-    if wanted.jobs_max is not None and wanted.jobs != AUTO and not is_stored:
+    if wanted.jobs_max is None or wanted.jobs == AUTO or is_stored:
+        return wanted
+    if configured.is_typed("jobs_max"):
         raise UsageError("--jobs-max without -j auto would do nothing: give -j auto too")
+    return replace(wanted, jobs_max=None)
 
 
 def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags) -> int | None:

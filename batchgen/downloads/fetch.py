@@ -36,7 +36,7 @@ from batchgen.downloads.content import (
 from batchgen.downloads.folder import Part
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
-from batchgen.http import USER_AGENT, decoded, explain, is_private, is_public
+from batchgen.http import USER_AGENT, decoded, explain, has_ended, is_private, is_public
 
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2
@@ -198,7 +198,7 @@ class Fetcher:
 
         Raises:
             DownloadError: If there is no whole clip to be had now; `link_dead` if the
-                link was refused with 403, 404 or 410.
+                link was refused with 403, 404 or 410, or leads to what has ended.
             OutputError: If it cannot be written.
             ValueError: If `name` leads out of the folder.
         """
@@ -255,7 +255,7 @@ class Fetcher:
         """Open the answer that holds the file, behind at most five redirects."""
         target = _checked(url, allow_private=self._allow_private)
         for _ in range(MOST_REDIRECTS + 1):
-            with _network_errors():
+            with _network_errors(target.host):
                 # Built by hand: a client's request would carry its headers, cookies and auth.
                 request = httpx.Request(
                     "GET",
@@ -326,7 +326,7 @@ class Fetcher:
         block: list[bytes] = []
         size_bytes = 0
         try:
-            with _network_errors(_Cut):
+            with _network_errors(kind=_Cut):
                 async for chunk in chunks:
                     if not chunk:
                         continue
@@ -415,14 +415,21 @@ def _corrected(name: str, ext: str) -> str:
 
 
 @contextmanager
-def _network_errors(kind: type[DownloadError] = DownloadError) -> Iterator[None]:
-    """Turn what the transport raises into a `DownloadError` that shows no secret of a URL."""
+def _network_errors(host: str = "", *, kind: type[DownloadError] = DownloadError) -> Iterator[None]:
+    """Turn what the transport raises into a `DownloadError` that shows no secret of a URL.
+
+    Args:
+        host: That is connected to.
+        kind: Of the error.
+    """
     try:
         yield
     # The transport lets some of aiohttp's errors through, and the socket's.
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         if is_private(error):
             raise DownloadError("the host is a private address, which is not fetched") from error
-        raise kind(f"the connection failed: {explain(error)}") from error
+        # Of an earlier stand-in on this machine: its service names another link if it is asked.
+        is_over = has_ended(error, host)
+        raise kind(f"the connection failed: {explain(error)}", link_dead=is_over) from error
     except (httpx.InvalidURL, UnicodeError) as error:
         raise DownloadError("not an address that can be fetched") from error

@@ -267,7 +267,7 @@ def _attention(
                 title="Not fetched yet",
                 jobs=left,
                 advice="Paid for, and still at the service. Fetching them costs nothing.",
-                commands=[Command(typist.run(*wish.words), "waits for them and fetches them")],
+                commands=[Command(typist.line("run", *wish.words), "waits for them and fetches them")],
             )
         )
     if counts[JobState.PENDING]:
@@ -277,7 +277,7 @@ def _attention(
                 jobs=counts[JobState.PENDING],
                 advice="Never sent, so nothing is paid for them yet.",
                 commands=[
-                    Command(typist.run(*wish.words), "shows the price and asks before it pays")
+                    Command(typist.line("run", *wish.words), "shows the price and asks before it pays")
                 ],
             )
         )

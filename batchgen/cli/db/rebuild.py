@@ -16,7 +16,6 @@ import click
 from batchgen import rebuilding
 from batchgen.cli import common, service
 from batchgen.cli.db.check import clips_json, show_clips
-from batchgen.cli.flags import REAL, SIMULATED
 from batchgen.cli.known_models import known_models
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
@@ -25,7 +24,7 @@ from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
 from batchgen.runner import rescue
 from batchgen.runner.loop import new_id, wall_ms
-from batchgen.settings import SIMULATED_CLIPS, SIMULATED_DATABASE, database_url, state_folder
+from batchgen.settings import SIMULATED_CLIPS, database_url, state_folder
 from batchgen.store import imports, journal, reads, step_back, upgrade, upkeep
 from batchgen.store.database import Database
 from batchgen.store.journal import Contents, Entry
@@ -75,9 +74,8 @@ def command(
     taken from the journal on this machine. Exit code 11 if a purchase is left for which there
     is no job.
     """
-    url = database_url(db)
-    target = Database(url, allow_network_fs=allow_network_fs)
-    terms = _terms(target, url, account, output_dir)
+    target = Database(database_url(db), allow_network_fs=allow_network_fs)
+    terms = _terms(target, account, output_dir)
     with closing(target):
         _check_new(target)
         journals = _journals(target, named)
@@ -100,13 +98,13 @@ _LEFT = (
 )
 
 
-def _terms(target: Database, url: str, account: str, output_dir: str | None) -> Terms:
+def _terms(target: Database, account: str, output_dir: str | None) -> Terms:
     problem = name_problem(account, most=MAX_BATCH)
     if problem:
         raise UsageError(f"--account {account!r}: the name {problem}")
-    is_simulated = Path(url).name == SIMULATED_DATABASE
+    is_simulated = common.is_simulated()
     return Terms(
-        provider=SIMULATED if is_simulated else REAL,
+        provider=common.provider(),
         account=account,
         # Bound at once: another service would not know these requests, and give them up as lost.
         origin=service.SIMULATED_ORIGIN if is_simulated else service.configured().origin,
