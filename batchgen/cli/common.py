@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -269,6 +270,11 @@ def iso(ms: int | None) -> str | None:
     """Return epoch milliseconds as ISO 8601 in UTC."""
     at = time_of(ms)
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def in_words(value: Any) -> str:
+    """Return a value of a manifest as a person writes it: texts as they are, else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def plural(count: int, noun: str) -> str:
