@@ -47,14 +47,12 @@ _COLUMNS = (
 )
 
 
-class _Limit(click.ParamType):
+class _Limit(click.ParamType[int]):
     """A number of jobs, or `all` (-1)."""
 
     name = "N|all"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         if value == "all":
@@ -327,7 +325,7 @@ def _text(row: JobRow, name: Name) -> str:
 
 
 def _json(row: JobRow, columns: Sequence[Name] | None) -> dict[str, Any]:
-    said = {
+    said: dict[str, Any] = {
         "key": row.key,
         "batch": row.batch,
         "id": row.row_id,

@@ -164,7 +164,7 @@ def _line(
 
 
 def local(ms: int | None, *, seconds: bool = True) -> str:
-    """Return a moment in the time of this machine, as `2026-11-29 22:30:05`; "" if there is none."""
+    """Return a moment in this machine's time, as `2026-11-29 22:30:05`; "" if there is none."""
     if ms is None:
         return ""
     at = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
@@ -172,7 +172,7 @@ def local(ms: int | None, *, seconds: bool = True) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """Return a length of time in two units at most: `850 ms`, `4.2 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Return a length of time in two units at most: `850 ms`, `4.2 s`, `2 h 10 min`."""
     if seconds < 0:
         return f"-{lasting(-seconds)}"
     if seconds < 0.9995:

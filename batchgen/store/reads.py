@@ -454,3 +454,73 @@ def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+_MOST_EVENTS = 20_000
+_SAMPLED = 2000  # rows of a manifest
+_FEW_PENDING = text(str(_PENDING_KINDS).replace("j.batch_id IN", "+j.batch_id IN")).bindparams(
+    bindparam("batch_ids", expanding=True)
+)
+_LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
+_SAMPLE = among(
+    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
+    "WHERE j.batch_id = :batch_id AND j.position IN :values AND j.state = 'pending' "
+    "GROUP BY j.model, j.settings, j.est_micros"
+)
+
+
+def waiting_of(tx: Transaction, batch: BatchSummary) -> tuple[list[Kind], bool]:
+    """Return the jobs of a batch that wait to be paid for, and whether that is extrapolated.
+
+    Of very many a sample is looked at, evenly spread over the manifest.
+    """
+    pending = batch.counts.get(JobState.PENDING, 0)
+    if not pending:
+        return [], False
+    everywhere = _counted(tx, frozenset({JobState.PENDING}))
+    if pending > _FEW and (sample := _sampled(tx, batch.id, pending)):
+        return sample, True
+    if everywhere > _FEW:
+        return waiting(tx, batch.account_id, [batch.id]), False
+    values = {"account_id": batch.account_id, "all_batches": 0, "batch_ids": [batch.id]}
+    rows = tx.rows(_FEW_PENDING, values)
+    return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows], False
+
+
+def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
+    last = int(tx.value(_LAST_POSITION, {"batch_id": batch_id}) or 0)
+    positions = range(0, last + 1, max(1, last // _SAMPLED))
+    rows = tx.rows(_SAMPLE, {"batch_id": batch_id, "values": tx.listed(list(positions))})
+    seen = sum(row.jobs for row in rows)
+    kinds, left = [], pending
+    for number, row in enumerate(rows, 1):
+        jobs = left if number == len(rows) else round(pending * row.jobs / seen)
+        kinds.append(Kind(row.model, row.settings, row.est_micros, jobs))
+        left -= jobs
+    return kinds
+
+
+_CLASSES = text(
+    "SELECT error_class, count(*) AS jobs FROM jobs "
+    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
+)
+_NEWEST_CLASSES = text(
+    "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
+    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e) "
+    "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
+)
+
+
+def failed_classes(tx: Transaction, batch: BatchSummary) -> Counter[str]:
+    """Return how many jobs of a batch failed, by class.
+
+    Of a very large batch only those are looked at that something happened to lately, which may
+    leave some out.
+    """
+    if not batch.counts.get(JobState.FAILED):
+        return Counter()
+    if sum(batch.counts.values()) <= _MOST_LOOKED_THROUGH:
+        rows = tx.rows(_CLASSES, {"batch_id": batch.id})
+    else:
+        rows = tx.rows(_NEWEST_CLASSES, {"batch_id": batch.id, "most": _MOST_EVENTS})
+    return Counter({row.error_class or "unknown": row.jobs for row in rows})
