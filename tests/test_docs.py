@@ -1,6 +1,8 @@
 """What the documents say is what the code does."""
 
 import ast
+import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -12,10 +14,11 @@ from pathlib import Path
 import click
 import pytest
 
+import batchgen
 from batchgen import manifests
 from batchgen.cli.main import COMMANDS, cli
 from batchgen.domain.columns import RESULT_COLUMNS
-from batchgen.domain.errors import PRECEDENCE, Exit, ManifestError
+from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
 from batchgen.manifests import DEFAULT_MODEL, Checked
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS
@@ -271,6 +274,25 @@ def test_every_test_that_a_document_names_exists(path: Path) -> None:
     if functions:
         tests = "".join(file.read_text() for file in sorted((ROOT / "tests").rglob("test_*.py")))
         assert functions <= set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
+# -- json.md -------------------------------------------------------------------------------------
+
+
+def kinds(error: type[BatchgenError]) -> list[str]:
+    return [error.kind, *(kind for one in error.__subclasses__() for kind in kinds(one))]
+
+
+def test_every_error_has_a_code_of_its_own_that_the_page_lists() -> None:
+    for module in pkgutil.walk_packages(batchgen.__path__, "batchgen."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    found = kinds(BatchgenError)
+
+    assert len(found) == len(set(found)) > 20
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", kind) for kind in found)
+    assert {*found, "unexpected", "interrupted"} == set(names("docs/json.md", "error code"))
 
 
 # -- manifest.md ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from batchgen.cli.flags import REAL, SIMULATED, Flags
 from batchgen.cli.known_models import known_models
 from batchgen.cli.plans import describe
 from batchgen.cli.probed import Candidate, Probed, planned
+from batchgen.cli.selection import condition
 from batchgen.cli.service import Service
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
@@ -47,6 +48,7 @@ class Look:
         batch_ids: The batches of the run as far as they are stored; None is all of them.
         newest_job_id: Without manifests, what was stored later is not paid for.
         waiting: What would be paid for without manifests.
+        only: All jobs that `--where` selects, None without it.
         prices: What finished jobs of the account cost.
         catalog: What the service's catalog stated last, by model.
         is_repriced: Whether it states another price now than what is stored.
@@ -63,6 +65,7 @@ class Look:
     batch_ids: list[int] | None = None
     newest_job_id: int = 0
     waiting: list[Kind] = field(default_factory=list)
+    only: frozenset[int] | None = None
     prices: Prices = field(default_factory=Prices)
     catalog: dict[str, UnitPrice] = field(default_factory=dict)
     is_repriced: bool = False
@@ -174,8 +177,11 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
         }
         if not found.plans and flags.batch is not None:
             found.batch_ids = [batch_id_of(tx, flags.batch) or 0]
+        where = condition(tx, flags.where)
+        if where is not None:
+            found.only = frozenset(reads.job_ids(tx, where=where))
         if found.account is not None:
-            found.waiting = reads.waiting(tx, found.account.id, found.batch_ids)
+            found.waiting = reads.waiting(tx, found.account.id, found.batch_ids, where=where)
             if flags.resubmit_in_doubt:
                 doubts = _doubts(tx, found, found.account)
                 found.again = doubts[: flags.limit]
@@ -204,6 +210,8 @@ def candidates(database: Database, found: Look) -> Iterator[Candidate]:
         for job in probes.waiting(
             tx, found.account.id, found.batch_ids, max_job_id=found.newest_job_id
         ):
+            if found.only is not None and job.id not in found.only:
+                continue
             yield Candidate(
                 f"{job.batch}/{job.label}",
                 job.model,
@@ -224,6 +232,7 @@ def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
         row
         for row in reads.job_rows(tx, states=[JobState.IN_DOUBT])
         if row.batch_id in mine
+        and (found.only is None or row.id in found.only)
         and (not found.plans or any(row.id in plan.claimed for plan in found.plans))
     ]
 

@@ -21,6 +21,7 @@ from batchgen.cli.options import (
     Usd,
     halting,
 )
+from batchgen.cli.selection import where_option
 from batchgen.domain.halting import Halting
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
@@ -71,6 +72,7 @@ class Flags:
     download_jobs: int
     download_rate: float | None
     limit: int | None
+    where: str | None
     max_expand: int
     allow_private_inputs: bool
     allow_unknown_inputs: bool
@@ -299,6 +301,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
+    where_option,
     common.probe_option("default, but not with --simulate and --dry-run"),
     click.option(
         "--resubmit-in-doubt",

@@ -170,9 +170,8 @@ class Probed:
     ) -> Iterator[tuple[Waiting, str | None]]:
         """Yield the jobs to be changed: why each cannot be paid for, None if it can again."""
         models = known_models()
-        outside = scope.excluded | scope.outside
         for job in probes.waiting(tx, account_id, scope.batch_ids, max_job_id=scope.max_job_id):
-            if job.id in outside:
+            if job.id in scope.excluded or not scope.judges(job.id):
                 continue
             finding = self.inspection.check(job.model, job.inputs)
             slim = replace(job, inputs={}, columns=())  # many of them are held

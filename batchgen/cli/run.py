@@ -26,6 +26,7 @@ from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
+from batchgen.manifests import named
 from batchgen.planning import Verdict
 from batchgen.providers.interface import Provider
 from batchgen.runner.loop import steady_s, wall_ms
@@ -51,6 +52,7 @@ def command(**given: Any) -> int:
     wanted = Flags(**given)
     log_to_stderr(verbose=wanted.verbose)
     _check_flags(wanted)
+    _check_where(wanted)
     if wanted.output is not None:
         exporters.check_target(wanted.output, overwrite=False)
     database = Database(
@@ -98,6 +100,16 @@ def _check_flags(wanted: Flags) -> None:
         raise UsageError(
             f"{', '.join(idle)} without a manifest would do nothing: name the manifest of the "
             "batch too"
+        )
+
+
+def _check_where(wanted: Flags) -> None:
+    """Refuse to select among jobs that are not stored yet."""
+    if wanted.where is not None and wanted.manifests:
+        names = " ".join(map(named, wanted.manifests))
+        raise UsageError(
+            f"--where selects among stored jobs: `batchgen add {names}` first, then `batchgen run "
+            "--where …` without the manifest"
         )
 
 
@@ -321,7 +333,7 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     """Store the manifests and fix the scope; what was not shown is not stored or paid for."""
     if not wanted.manifests:
         batch_ids = None if look.batch_ids is None else tuple(look.batch_ids)
-        return Scope(batch_ids, look.newest_job_id)
+        return Scope(batch_ids, look.newest_job_id, only=look.only)
     gone: dict[int, frozenset[int]] = {}
     outside: dict[int, frozenset[int]] = {}
     with imports.adding(database):

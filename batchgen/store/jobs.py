@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, text
+from sqlalchemy import BigInteger, BindParameter, Text, bindparam, text
 
 from batchgen.domain.adapting import State
 from batchgen.domain.identity import job_label
@@ -34,12 +34,19 @@ class Scope:
         max_job_id: Jobs stored later are not in it.
         excluded: Pending jobs of those batches that are not: gone from the manifest.
         outside: All jobs of those batches that the session is not judged by.
+        only: All jobs that it is about, where they were selected; else None. Nothing is
+            excluded or outside beside it.
     """
 
     batch_ids: tuple[int, ...] | None
     max_job_id: int
     excluded: frozenset[int] = frozenset()
     outside: frozenset[int] = frozenset()
+    only: frozenset[int] | None = None
+
+    def judges(self, job_id: int) -> bool:
+        """Return whether the session is judged by a job of its batches."""
+        return job_id not in self.outside if self.only is None else job_id in self.only
 
 
 @dataclass(frozen=True)
@@ -175,15 +182,15 @@ _COLUMNS = (
     "b.output_dir, j.version, j.state, j.epoch, j.attempt_id, j.retries_used, j.est_micros, "
     "j.input_hash, j.urls, j.remote_state, j.settings, j.policy_retries_used"
 )
-_EXCLUDED = {
-    "sqlite": "(SELECT value FROM json_each(:excluded))",
+_LISTED = {
+    "sqlite": "(SELECT value FROM json_each(:listed))",
     "postgresql": "(SELECT CAST(value AS bigint) "
-    "FROM json_array_elements_text(CAST(:excluded AS json)))",
+    "FROM json_array_elements_text(CAST(:listed AS json)))",
 }
 _IN_SCOPE = (
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE j.state = 'pending' AND j.id <= :max_job_id "
-    "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id NOT IN {excluded} "
+    "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id {which} {listed} "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 )
 _SCOPE_LISTS = (
@@ -192,12 +199,34 @@ _SCOPE_LISTS = (
 )
 
 
-def _scoped(query: str, *, lock: str = "") -> ByDialect:
+@dataclass(frozen=True)
+class _Scoped:
+    """A query of the pending jobs that a request may pay for, for either kind of scope.
+
+    The ids of a scope are listed in one parameter: those that it excludes, or all there are.
+    """
+
+    excluding: ByDialect
+    only: ByDialect
+
+    def of(self, scope: Scope) -> ByDialect:
+        return self.excluding if scope.only is None else self.only
+
+    def bindparams(self, parameter: BindParameter[Any]) -> "_Scoped":
+        return _Scoped(self.excluding.bindparams(parameter), self.only.bindparams(parameter))
+
+
+def _scoped(query: str, *, lock: str = "") -> _Scoped:
     """Return a query whose `{scope}` is the pending jobs that a request may pay for."""
-    return ByDialect(
-        text(query.format(scope=_IN_SCOPE.format(excluded=_EXCLUDED["sqlite"]))),
-        text(query.format(scope=_IN_SCOPE.format(excluded=_EXCLUDED["postgresql"])) + lock),
-    ).bindparams(*_SCOPE_LISTS)
+
+    def made(which: str) -> ByDialect:
+        on_file, on_server = (
+            query.format(scope=_IN_SCOPE.format(which=which, listed=_LISTED[kind]))
+            for kind in ("sqlite", "postgresql")
+        )
+        return ByDialect(text(on_file), text(on_server + lock)).bindparams(*_SCOPE_LISTS)
+
+    return _Scoped(made("NOT IN"), made("IN"))
 
 
 _CANDIDATES = _scoped(
@@ -357,7 +386,7 @@ def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list
         blocked = len(budgets.exceeded)
         seen = {one.row.id for one in taken}
         wanted = {**values, "wanted": room, "skipped": list(budgets.exceeded)}
-        for row in tx.rows(_CANDIDATES, wanted):
+        for row in tx.rows(_CANDIDATES.of(request.scope), wanted):
             if row.id in seen or len(taken) == room:
                 continue
             # A budget without a known price is refused when it is set.
@@ -372,10 +401,10 @@ def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list
 def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
     values = _scope_values(request)
     skipped = {"skipped": list(over_budget)}
-    if tx.is_postgresql and tx.row(_DUE, {**values, **skipped}) is not None:
+    if tx.is_postgresql and tx.row(_DUE.of(request.scope), {**values, **skipped}) is not None:
         # Somebody has it locked, and may leave it as it is: a manifest is being stored, say.
         return request.now_ms + _LOCKED_LOOK_MS
-    return tx.value(_NEXT_DUE, values) or 0
+    return tx.value(_NEXT_DUE.of(request.scope), values) or 0
 
 
 def _scope_values(request: ClaimRequest) -> dict[str, Any]:
@@ -385,7 +414,7 @@ def _scope_values(request: ClaimRequest) -> dict[str, Any]:
         "now_ms": request.now_ms,
         "max_job_id": scope.max_job_id,
         "held": list(request.held_models),
-        "excluded": json.dumps(list(scope.excluded)),
+        "listed": json.dumps(list(scope.excluded if scope.only is None else scope.only)),
         "all_batches": int(scope.batch_ids is None),
         "batch_ids": list(scope.batch_ids or ()),
     }
@@ -457,7 +486,7 @@ def _job(row: Any, **changes: Any) -> Job:
 
 def has_claimable(tx: Transaction, request: ClaimRequest) -> bool:
     """Return whether any pending job of the scope is left, due or not."""
-    return tx.row(_CLAIMABLE, _scope_values(request)) is not None
+    return tx.row(_CLAIMABLE.of(request.scope), _scope_values(request)) is not None
 
 
 @dataclass(frozen=True)

@@ -414,16 +414,16 @@ def tally(
         },
         execution_options={"yield_per": 1000},
     )
-    return Counter(JobState(row.state) for row in rows if row.id not in scope.outside)
+    return Counter(JobState(row.state) for row in rows if scope.judges(row.id))
 
 
-_PENDING_KINDS = text(
+_PENDING_KINDS = (
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs "
-    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
     f"WHERE {SHOWN} AND j.state = 'pending' "
     "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    "GROUP BY j.model, j.settings, j.est_micros"
-).bindparams(bindparam("batch_ids", expanding=True))
+    "AND {where} GROUP BY j.model, j.settings, j.est_micros"
+)
 
 
 @dataclass(frozen=True)
@@ -443,14 +443,25 @@ class Kind:
     jobs: int
 
 
-def waiting(tx: Transaction, account_id: int, batch_ids: Sequence[int] | None) -> list[Kind]:
+def waiting(
+    tx: Transaction,
+    account_id: int,
+    batch_ids: Sequence[int] | None,
+    *,
+    where: Where | None = None,
+) -> list[Kind]:
     """Return the jobs that wait to be paid for, those alike counted together."""
+    condition = selecting.Condition("1 = 1")
+    if where is not None:
+        condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
+    query = text(_PENDING_KINDS.format(where=condition.sql))
     rows = tx.rows(
-        _PENDING_KINDS,
+        query.bindparams(bindparam("batch_ids", expanding=True)),
         {
             "account_id": account_id,
             "all_batches": int(batch_ids is None),
             "batch_ids": list(batch_ids or ()),
+            **condition.values,
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]

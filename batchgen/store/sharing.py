@@ -65,7 +65,7 @@ def _elsewhere(tx: Transaction, view: View) -> int:
     }
     # Few jobs are held at a time, while those outside of a scope may be a million.
     held = {row.id for row in tx.rows(_ELSEWHERE, values)}
-    return len(held - view.scope.outside - view.rested)
+    return sum(view.scope.judges(job_id) for job_id in held - view.rested)
 
 
 def let_go(tx: Transaction, worker_ids: Sequence[str]) -> list[frozenset[int]]:
