@@ -44,8 +44,12 @@ class Column:
 
 def one_line(text: str) -> str:
     """Return a text from anywhere as one line that cannot steer a terminal, without secrets."""
-    flat = " ".join(redact_text(text).split())
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(flat))
+    return safe(" ".join(text.split()))
+
+
+def safe(text: str) -> str:
+    """Return a text from anywhere so that it cannot steer a terminal, without secrets."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(redact_text(text)))
 
 
 def width_of(text: str) -> int:

@@ -82,7 +82,7 @@ class Told:
         self._notices.batch_ids = batch_ids
 
     def _open_log(self) -> None:
-        folder = _log_folder(self._database)
+        folder = settings.log_folder(self._database.path)
         if folder is None:
             say("warning: no folder for the log of the session: set HOME or XDG_STATE_HOME")
             return
@@ -206,11 +206,3 @@ def _said(error: BaseException) -> str:
     if isinstance(error, BatchgenError):
         return str(error)
     return f"unexpected: {type(error).__name__}; nothing paid for is lost"
-
-
-def _log_folder(database: Database) -> Path | None:
-    """Return where logs of sessions lie: beside the file, of a server in the user's own place."""
-    if database.path is not None:
-        return database.path.with_name(f"{database.path.name}-logs")
-    state = settings.state_folder()
-    return None if state is None else state / "batchgen" / "logs"
