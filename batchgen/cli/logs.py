@@ -204,7 +204,7 @@ def _cells(database: Database, session: Session, now_ms: int) -> tuple[str, ...]
     log = session_logs.path_of(database, session.id)
     return (
         session.id[:SHORT_ID],
-        tables.local(session.started_ms),
+        tables.local(session.started_ms, seconds=False),
         tables.lasting(session.lasted_ms(now_ms) / 1000),
         tables.one_line(session.command),
         how_it_ended(session),
@@ -243,7 +243,7 @@ def _show(
     is_empty = True
     for line in lines:
         is_empty = False
-        click.echo(session_logs.in_words(line))
+        _say(line)
     if is_empty:
         click.echo("nothing of that in any log", err=True)
 
@@ -255,17 +255,22 @@ def _follow(database: Database, path: Path, key: str | None, tail: int | None) -
         lives = True
         while news or lives:
             for line in news:
-                click.echo(session_logs.in_words(line))
+                _say(line)
             if not news:
                 time.sleep(_LOOK_AGAIN_S)
             lives = _lives(database, path.stem)
             news = list(_wanted(reader, key))  # after the question: what it wrote last is there
         for line in reader.rest():
-            click.echo(session_logs.in_words(line))
+            _say(line)
     except KeyboardInterrupt:
         raise click.exceptions.Exit(Exit.SUCCESS) from None
     finally:
         reader.close()
+
+
+def _say(line: Line) -> None:
+    for text in session_logs.in_words(line).split("\n"):
+        click.echo(tables.wrapped(text, tables.terminal_width(), indent=" " * 4))
 
 
 def _wanted(reader: session_logs.Reader, key: str | None) -> Iterator[Line]:

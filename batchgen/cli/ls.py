@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -34,6 +34,9 @@ STATE_COLOURS: Mapping[str, str] = {
 }
 """The colour of each state on a terminal."""
 
+_Part = TypeVar("_Part")
+
+_WIDE = 100  # cells; on less there is no room for all columns
 _KEY_CHARACTERS = 10
 _COLUMNS = (
     Column("KEY"),
@@ -137,7 +140,9 @@ def command(
             for key in reads.keys_of(tx, found):
                 click.echo(key)
         elif found:
-            _print(reads.rows_of(tx, found), columns, now_ms=tx.now_ms())
+            is_one = batch is not None or len(reads.batches(tx)) == 1
+            rows = reads.rows_of(tx, found)
+            _print(rows, columns, now_ms=tx.now_ms(), is_one_batch=is_one)
         _say_rest(tx, wanted, len(found), more=more)
 
 
@@ -211,11 +216,27 @@ def _say_rest(tx: Transaction, wanted: _Wanted, listed: int, *, more: bool) -> N
         )
 
 
-def _print(rows: Iterator[JobRow], names: Sequence[Name] | None, *, now_ms: int) -> None:
+def _left_out(width: int | None, *, is_one_batch: bool) -> frozenset[str]:
+    """Return which of the usual columns a terminal has no room for; elsewhere all are there."""
+    if width is None:
+        return frozenset()
+    same = {"BATCH"} if is_one_batch else set()
+    return frozenset(same | ({"CHANGED"} if width < _WIDE else set()))
+
+
+def _kept(parts: Sequence[_Part], left_out: frozenset[str]) -> tuple[_Part, ...]:
+    pairs = zip(parts, _COLUMNS, strict=True)
+    return tuple(part for part, column in pairs if column.title not in left_out)
+
+
+def _print(
+    rows: Iterator[JobRow], names: Sequence[Name] | None, *, now_ms: int, is_one_batch: bool
+) -> None:
     width = tables.terminal_width()
     if names is None:
-        columns: Sequence[Column] = _COLUMNS
-        cells = (_cells(row, now_ms) for row in rows)
+        left_out = _left_out(width, is_one_batch=is_one_batch)
+        columns: Sequence[Column] = _kept(_COLUMNS, left_out)
+        cells = (_kept(_cells(row, now_ms), left_out) for row in rows)
     else:
         columns = [_column(name) for name in names]
         cells = (tuple(_text(row, name) for name in names) for row in rows)

@@ -21,6 +21,7 @@ LONGEST_LINE = 1 << 20
 _LOOKED_THROUGH = 4 << 20  # bytes at the end of a log
 _ENDS = {"resumed": "paused", "outage_over": "outage"}
 _LONGEST_SHOWN = 4000  # characters of a line for people
+_KIND_CELLS = 15
 _MOST_LINES = 200  # of a traceback
 _TOLD_OTHERWISE = frozenset(
     {"seq", "at", "session", "kind", "level", "logger", "batch", "job", "key", "attempt"}
@@ -147,12 +148,10 @@ def in_words(line: Line) -> str:
     said = line.said
     if said is None:
         return f"({line.fault})"
-    what = str(said.get("kind") or said.get("level") or "?")
-    parts = [_moment(said.get("at")), f"{tables.one_line(what):<15}"]
-    if "job" in said:
-        parts.append(f"{said.get('batch')}/{said['job']}:")
-    parts.append("; ".join(_details(said)))
-    lines = [_bounded("  ".join(part for part in parts if part))]
+    what = tables.one_line(str(said.get("kind") or said.get("level") or "?"))
+    job = f"{said.get('batch')}/{said['job']}: " if "job" in said else ""
+    head = f"{tables.one_line(_moment(said.get('at')))}  {what:<{_KIND_CELLS}}"
+    lines = [f"{head}  {_bounded(job + '; '.join(_details(said)))}".rstrip()]
     traceback = str(said.get("traceback") or "").splitlines()[:_MOST_LINES]
     return "\n".join([*lines, *(f"    {_bounded(line)}" for line in traceback)])
 
@@ -171,8 +170,6 @@ def _moment(at: Any) -> str:
 
 
 def _details(said: Mapping[str, Any]) -> Iterator[str]:
-    if said.get("attempt") is not None and said.get("kind") == "submitted":
-        yield f"attempt {said['attempt']}"
     if said.get("message"):
         yield str(said["message"])
     for name, value in said.items():

@@ -214,7 +214,7 @@ def _lost(standing: Standing, name: str) -> list[_Said]:
 
 
 def _advice(word: str, count: int, name: str) -> _Said:
-    jobs = f'batchgen ls --keys --batch {name} --where "state=failed and class={word}"'
+    jobs = f"batchgen ls --keys --state failed --where class={word} --batch {name}"
     retry = f"{jobs} | batchgen retry -"
     kind = f"failed_{word}"
     match word:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -116,8 +116,8 @@ def command(
     if as_json:
         common.print_json(_json(report))
         return
-    click.echo("\n".join(_lines(report, is_detailed=batch is not None)))
-    for line in _lines_beside(report):
+    click.echo("\n".join(_fitted(_lines(report, is_detailed=batch is not None))))
+    for line in _fitted(_lines_beside(report), err=True):
         click.echo(line, err=True)
 
 
@@ -272,7 +272,21 @@ def _reports(
 
 
 def _block(report: Report, batch: str | None) -> list[str]:
-    return [*_lines(report, is_detailed=batch is not None), *_lines_beside(report)]
+    lines = [*_lines(report, is_detailed=batch is not None), *_lines_beside(report)]
+    return list(_fitted(lines))
+
+
+def _fitted(lines: Iterable[str], *, err: bool = False) -> Iterator[str]:
+    """Yield lines that fit a terminal; a command stays in one piece, to be copied."""
+    width = tables.terminal_width(err=err)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+        said, colon, command = line.partition(": batchgen ")
+        if width is None or tables.width_of(line) <= width or not colon:
+            yield tables.wrapped(line, width, indent=indent)
+        else:
+            yield tables.wrapped(f"{said}:", width, indent=indent)
+            yield f"{indent}batchgen {command}"
 
 
 def _watch_as_json(

@@ -164,6 +164,34 @@ def _line(
     return GAP.join(cells).rstrip()
 
 
+def wrapped(text: str, width: int | None, *, indent: str) -> str:
+    """Return a text in lines that fit, those after the first indented.
+
+    Args:
+        text: Of one or more lines; it may begin with spaces.
+        width: How many cells a line may take; None for any number.
+        indent: What later lines begin with.
+    """
+    if width is None:
+        return text.replace("\n", "\n" + indent)
+    lines: list[str] = []
+    for line in text.split("\n"):
+        begin = "" if not lines else indent
+        lines += _wrapped(begin + line, width, indent)
+    return "\n".join(lines)
+
+
+def _wrapped(line: str, width: int, indent: str) -> Iterator[str]:
+    least = len(indent) + _LEAST
+    while width_of(line) > width > least:
+        head = fitted(line, width + 1).removesuffix(_MORE)
+        space = head.rfind(" ")
+        cut = space if space > len(indent) + len(head) // 3 else len(head)
+        yield head[:cut].rstrip()
+        line = indent + line[cut:].lstrip()
+    yield line
+
+
 # -- times in words --------------------------------------------------------------------------------
 
 

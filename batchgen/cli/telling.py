@@ -11,10 +11,18 @@ from batchgen.cli.common import is_terminal, usd_number
 from batchgen.cli.flags import Flags
 from batchgen.cli.notices import Notices
 from batchgen.cli.session import say
-from batchgen.domain.errors import BatchgenError, Exit, ManifestError, OutputError, UsageError
+from batchgen.domain.errors import (
+    BatchgenError,
+    Exit,
+    ManifestError,
+    OutputError,
+    StoreError,
+    UsageError,
+)
 from batchgen.domain.telling import Emit
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import new_id, wall_ms
+from batchgen.store import sessions
 from batchgen.store.database import Database
 from batchgen.telling import Cleaner, Telling, check_events, open_events, open_log
 
@@ -133,7 +141,16 @@ class Told:
             spent_is_estimate=spent_is_estimate,
             reserved_usd=usd_number(reserved_micros),
         )
+        self._conclude(codes[0], [reason.message for reason in reasons])
         self._name_log(codes[0])
+
+    def _conclude(self, code: Exit, reasons: Sequence[str]) -> None:
+        """Store how the run ended: its session ended before all of that was known."""
+        try:
+            with self._database.transaction() as tx:
+                sessions.conclude(tx, self.session_id, exit_code=int(code), reasons=reasons)
+        except StoreError as error:
+            say(f"warning: how the run ended is not in the job database: {error}")
 
     def failed(self, error: BaseException) -> None:
         """Tell that the run ended with an error."""

@@ -1,8 +1,9 @@
 """Sessions: which runs there were, how each ended, and how fast they went."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 
@@ -77,16 +78,29 @@ def beginning(tx: Transaction, backend: Backend, said: str) -> list[Session]:
     return [_session(row, backend, now_ms) for row in rows]
 
 
-def _session(row: object, backend: Backend, now_ms: int) -> Session:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _session(row: Any, backend: Backend, now_ms: int) -> Session:
+    values = dict(row._mapping)
     state, expires_ms = values.pop("state"), values.pop("expires_ms")
-    values["reasons"] = tuple(json.loads(row.reasons) if values["reasons"] else ())  # type: ignore[attr-defined]
+    values["reasons"] = tuple(json.loads(row.reasons)) if row.reasons else ()
     values["lives"] = (
         values["ended_ms"] is None
         and state == "live"
         and backend.is_alive(values["worker_id"], expires_ms=expires_ms, now_ms=now_ms)
     )
     return Session(**values)
+
+
+_CONCLUDE = text(
+    "UPDATE sessions SET exit_code = :exit_code, reasons = :reasons WHERE id = :session_id"
+)
+
+
+def conclude(tx: Transaction, session_id: str, *, exit_code: int, reasons: Sequence[str]) -> None:
+    """Record with which code the program ends, and why, once that is judged."""
+    tx.run(
+        _CONCLUDE,
+        {"session_id": session_id, "exit_code": exit_code, "reasons": json.dumps(list(reasons))},
+    )
 
 
 _ATTEMPTS = text(
