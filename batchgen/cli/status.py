@@ -69,8 +69,9 @@ class Report:
 
     @property
     def left_s(self) -> float | None:
-        """How long they will take at that pace; None if that is not known."""
-        if self.pace.ended < _FEWEST_ENDS or not self.open_jobs:
+        """How long they will take at that pace; None if that is not known, or nothing goes on."""
+        is_held = bool(self.hold_ups) or any(account.paused for account in self.known)
+        if self.pace.ended < _FEWEST_ENDS or not self.open_jobs or is_held:
             return None
         return self.pace.takes_s(self.open_jobs)
 

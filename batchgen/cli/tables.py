@@ -65,13 +65,18 @@ def fitted(text: str, cells: int) -> str:
     """Return a text cut to a width, with `…` at the end if something is missing."""
     if cells < 1:
         return ""
-    if width_of(text) <= cells:
-        return text
+    return text if width_of(text) <= cells else _cut(text, cells - 1).rstrip() + _MORE
+
+
+def _cut(text: str, cells: int) -> str:
+    """Return the longest beginning of a text that takes no more cells."""
     if text.isascii():
-        return text[: cells - 1] + _MORE
+        return text[:cells]
     from rich.cells import set_cell_size
 
-    return set_cell_size(text, cells - 1).rstrip() + _MORE
+    head = set_cell_size(text, cells)
+    # Where half a wide letter would remain, there is a space instead.
+    return head if text.startswith(head) else head[:-1]
 
 
 def terminal_width(*, err: bool = False) -> int | None:
@@ -184,7 +189,7 @@ def wrapped(text: str, width: int | None, *, indent: str) -> str:
 def _wrapped(line: str, width: int, indent: str) -> Iterator[str]:
     least = len(indent) + _LEAST
     while width_of(line) > width > least:
-        head = fitted(line, width + 1).removesuffix(_MORE)
+        head = _cut(line, width)
         space = head.rfind(" ")
         cut = space if space > len(indent) + len(head) // 3 else len(head)
         yield head[:cut].rstrip()

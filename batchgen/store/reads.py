@@ -467,11 +467,11 @@ def waiting(
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
 
 
-_MOST_EVENTS = 20_000
+_MOST_EVENTS = 10_000  # and as many requests
 _SAMPLED = 2000  # rows of a manifest
-_FEW_PENDING = text(str(_PENDING_KINDS).replace("j.batch_id IN", "+j.batch_id IN")).bindparams(
-    bindparam("batch_ids", expanding=True)
-)
+_FEW_PENDING = text(
+    _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
+).bindparams(bindparam("batch_ids", expanding=True))
 _LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
 _SAMPLE = among(
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
@@ -517,7 +517,9 @@ _CLASSES = text(
 )
 _NEWEST_CLASSES = text(
     "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
-    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e) "
+    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e "
+    "WHERE e.job_id IS NOT NULL UNION "
+    "SELECT t.job_id FROM (SELECT job_id FROM attempts ORDER BY id DESC LIMIT :most) t) "
     "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
 )
 
