@@ -2,9 +2,10 @@
 
 import contextlib
 import functools
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -395,6 +396,17 @@ def iso(ms: int | None) -> str | None:
     """Return epoch milliseconds as ISO 8601 in UTC."""
     at = time_of(ms)
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_line(value: Mapping[str, Any]) -> None:
+    """Print an object on stdout in one line, at once."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+
+
+def in_words(value: Any) -> str:
+    """Return a value of a manifest as a person writes it: texts as they are, else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def plural(count: int, noun: str) -> str:

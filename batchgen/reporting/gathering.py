@@ -260,6 +260,7 @@ def _attention(
         found.append(_expired(tx, counts[JobState.EXPIRED], wish, typist))
     if is_live:
         return found
+    go_on = typist.line("run", *wish.words)
     at_rest = sum(counts[state] for state in (*FINAL, JobState.PENDING))
     if left := sum(counts.values()) - at_rest:
         found.append(
@@ -267,7 +268,7 @@ def _attention(
                 title="Not fetched yet",
                 jobs=left,
                 advice="Paid for, and still at the service. Fetching them costs nothing.",
-                commands=[Command(typist.line("run", *wish.words), "waits for them and fetches them")],
+                commands=[Command(go_on, "waits for them and fetches them")],
             )
         )
     if counts[JobState.PENDING]:
@@ -276,9 +277,7 @@ def _attention(
                 title="Waiting",
                 jobs=counts[JobState.PENDING],
                 advice="Never sent, so nothing is paid for them yet.",
-                commands=[
-                    Command(typist.line("run", *wish.words), "shows the price and asks before it pays")
-                ],
+                commands=[Command(go_on, "shows the price and asks before it pays")],
             )
         )
     return found

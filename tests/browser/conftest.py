@@ -165,7 +165,7 @@ def page(context: BrowserContext, seen: Seen, night: Night) -> Page:
 
 def axe_source() -> str:
     """Return the checker of accessibility, as a script."""
-    import axe_playwright_python
+    import axe_playwright_python  # type: ignore[import-untyped]
 
     (folder,) = axe_playwright_python.__path__
     return (Path(folder) / "axe.min.js").read_text(encoding="utf-8")

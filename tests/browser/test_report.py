@@ -159,7 +159,7 @@ def test_a_clip_plays(page: Page) -> None:
     video.evaluate("it => it.play()")
     page.wait_for_function("document.querySelector('#viewer video').currentTime > 0")
     facts = page.locator("#viewer .facts").inner_text()
-    for told in ("acme", "pans left", "note 0", "$0.25", "320 × 180", "2.0 s"):
+    for told in ("acme", "pans left", "note 0", "$0.25", "320 \u00d7 180", "2.0 s"):
         assert told in facts
 
 
