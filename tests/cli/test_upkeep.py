@@ -149,6 +149,12 @@ def test_nothing_young_is_pruned_and_nothing_unasked(bought: Handle) -> None:
     assert values("SELECT count(*) FROM attempts WHERE result_raw IS NOT NULL") == [2]
 
 
+def test_a_job_that_is_at_work_again_keeps_what_was_answered_before(bought: Handle) -> None:
+    change("UPDATE jobs SET state = 'pending' WHERE row_id = 'a'")
+
+    assert ok("db", "prune", "--older-than", "0", "-n", "--json").said["answers"] == 1
+
+
 def test_what_settles_a_step_back_is_never_pruned(bought: Handle) -> None:
     change("UPDATE events SET kind = 'put_back', job_id = 1")
     before = values("SELECT count(*) FROM events")
