@@ -163,5 +163,8 @@ def _cure(ended: Ended, typed: Typed) -> Iterator[str]:
 
 
 def _look(ended: Ended, typed: Typed) -> Iterator[str]:
-    if ended.tally[JobState.SUCCEEDED] and not ended.has_table:
+    if not ended.tally[JobState.SUCCEEDED]:
+        return
+    yield f"{typed.command('report')} shows the clips, the money and what failed, in one file"
+    if not ended.has_table:
         yield f"{typed.command('export', '-o', 'results.csv')} writes the result table"

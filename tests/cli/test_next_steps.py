@@ -34,11 +34,13 @@ def ended(
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        pytest.param(ended(S, S), [], id="all-is-done"),
+        pytest.param(ended(S, S), ["report"], id="all-is-done"),
         pytest.param(ended(), [], id="nothing-to-do"),
-        pytest.param(ended(S, has_table=False), ["export -o results.csv"], id="no-table"),
-        pytest.param(ended(S, D, code=Exit.IN_DOUBT), ["reconcile --list"], id="in-doubt"),
-        pytest.param(ended(S, P, R, code=Exit.SIGINT), ["run jobs.csv"], id="ctrl-c"),
+        pytest.param(ended(S, has_table=False), ["report", "export -o results.csv"], id="no-table"),
+        pytest.param(
+            ended(S, D, code=Exit.IN_DOUBT), ["reconcile --list", "report"], id="in-doubt"
+        ),
+        pytest.param(ended(S, P, R, code=Exit.SIGINT), ["run jobs.csv", "report"], id="ctrl-c"),
         pytest.param(ended(L, code=Exit.SOME_FAILED), ["run jobs.csv"], id="not-on-disk-yet"),
         pytest.param(ended(L, download=False), ["download"], id="left-to-download"),
         pytest.param(ended(P, code=Exit.TOKEN), ["run jobs.csv"], id="no-token"),
