@@ -221,6 +221,19 @@ def read_config(path: Path) -> dict[str, Any] | None:
         ) from error
 
 
+def log_folder(database: Path | None, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where logs of sessions lie: beside the file, of a server in the user's own place.
+
+    Args:
+        database: The file of the job database, None for a server.
+        environment: Instead of the process's.
+    """
+    if database is not None:
+        return database.with_name(f"{database.name}-logs")
+    state = state_folder(environment)
+    return None if state is None else state / "batchgen" / "logs"
+
+
 def notify_urls(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return the URLs of those who are to be told how a run goes; they hold secrets."""
     env = os.environ if environment is None else environment

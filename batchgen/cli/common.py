@@ -2,9 +2,10 @@
 
 import contextlib
 import functools
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -170,6 +171,16 @@ def manifests_argument(*, required: bool) -> Callable[[Command], Command]:
     return decorate
 
 
+def progress_option(command: Command) -> Command:
+    """Add `--progress`."""
+    return click.option(
+        "--progress",
+        type=click.Choice(["live", "plain", "json", "none"]),
+        help="How to show how it goes, on stderr: live is a panel on a terminal, plain a line now "
+        "and then, json an object a line (live, else plain; none with -q and --json).",
+    )(command)
+
+
 def batch_option(command: Command) -> Command:
     """Add `--batch` to a command that looks."""
     return click.option("--batch", metavar="NAME", help="Only the jobs of this batch.")(command)
@@ -179,6 +190,15 @@ def account_option(command: Command) -> Command:
     """Add `--account`."""
     return click.option(
         "--account", default="default", show_default=True, metavar="NAME", help="Who pays."
+    )(command)
+
+
+def sidecar_option(command: Command) -> Command:
+    """Add `--sidecar`."""
+    return click.option(
+        "--sidecar/--no-sidecar",
+        default=False,
+        help="Write beside each clip a .json of what it was made of.",
     )(command)
 
 
@@ -322,22 +342,28 @@ def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
     Raises:
         UsageError: If a word means no job, or more than one.
     """
-    words: list[str] = []
-    for word in said:
-        words.extend(line.strip() for line in sys.stdin if line.strip()) if word == "-" else (
-            words.append(word)
-        )
-    found: list[int] = []
-    for word in words:
-        ids = reads.find(tx, word)
-        if not ids:
-            raise NoSuchJob(f"no job is called {word!r}: `batchgen ls` lists them")
+    words = [one for word in said for one in (_from_stdin() if word == "-" else [word])]
+    found = reads.find_each(tx, words)
+    unknown = [word for word in found if not found[word]]
+    if unknown:
+        more = f", and {len(unknown) - 1:,} more of these words mean none" * (len(unknown) > 1)
+        raise NoSuchJob(f"no job is called {unknown[0]!r}{more}: `batchgen ls` lists them")
+    for word, ids in found.items():
         if len(ids) > 1:
             raise NoSuchJob(
                 f"{word!r} may be any of {len(ids)} jobs: say BATCH/ID, ID-VARIANT or the key"
             )
-        found.extend(ids)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found[word][0] for word in words))
+
+
+def _from_stdin() -> list[str]:
+    try:
+        words = [line.strip() for line in sys.stdin if line.strip()]
+        for word in words:
+            word.encode()  # what was no UTF-8 may have come through
+    except UnicodeError:
+        raise UsageError("standard input is not UTF-8: name one job a line") from None
+    return words
 
 
 def usd(micros: int | None, *, is_estimate: bool = False) -> str:
@@ -370,6 +396,17 @@ def iso(ms: int | None) -> str | None:
     """Return epoch milliseconds as ISO 8601 in UTC."""
     at = time_of(ms)
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_line(value: Mapping[str, Any]) -> None:
+    """Print an object on stdout in one line, at once."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+
+
+def in_words(value: Any) -> str:
+    """Return a value of a manifest as a person writes it: texts as they are, else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def plural(count: int, noun: str) -> str:

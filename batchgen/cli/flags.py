@@ -70,6 +70,7 @@ class Flags:
     download: bool
     download_jobs: int
     download_rate: float | None
+    sidecar: bool
     limit: int | None
     where: str | None
     max_expand: int
@@ -87,6 +88,7 @@ class Flags:
     dry_run: bool
     simulate: bool
     yes: bool
+    progress: str | None
     verbose: bool
     quiet: bool
     as_json: bool
@@ -192,7 +194,8 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         "--name",
         "name_template",
         metavar="TEMPLATE",
-        help="Clip names ({batch}/{id}-{variant}.{ext}); kept per batch.",
+        help="Clip names ({batch}/{id}-{variant}.{ext}), also of columns, {seed}, {model}, {key}, "
+        "{row}; kept per batch.",
     ),
     click.option(
         "--budget",
@@ -325,6 +328,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
     ),
     click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
+    common.sidecar_option,
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
@@ -360,6 +364,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing."),
     common.simulate_option("Against the built-in stand-in: no token, no money.", is_given=True),
     click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
+    common.progress_option,
     click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
     common.json_option,

@@ -19,6 +19,7 @@ from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
+from batchgen.cli.progress import mode_of
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
@@ -37,6 +38,7 @@ from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, wo
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
+from batchgen.store.reads import BatchSummary
 
 _JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
@@ -101,6 +103,11 @@ def _check_flags(wanted: Flags) -> None:
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
+    if wanted.sidecar and not wanted.download:
+        raise UsageError(
+            "--sidecar with --no-download would do nothing: leave one out, and fetch the clips "
+            "with `batchgen download --sidecar`"
+        )
     idle = [flag for flag, value in given.items() if value]
     if idle and not wanted.manifests:
         raise UsageError(
@@ -226,6 +233,7 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
 
 def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    estimate_micros = _estimate_micros(look, wanted)
     told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
@@ -246,7 +254,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
-            total = _unfinished(reads.tally(tx, scope, account.id))
+            begun = reads.tally(tx, scope, account.id)
+            had_estimates = _has_estimates(tx, look)
         outcome = work(
             Errand(
                 database=database,
@@ -257,8 +266,10 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 reseed=Reseed(known_models, partial(_kept_schema, database)),
-                total=total,
-                quiet=wanted.quiet or wanted.as_json,
+                total=_unfinished(begun),
+                goal=_unfinished(begun) - _left_by_limit(begun, wanted.limit),
+                progress=mode_of(wanted.progress, is_silent=wanted.quiet or wanted.as_json),
+                is_estimate=had_estimates,
                 purse=Purse(
                     steady_s,
                     min_micros=wanted.min_balance_micros,
@@ -268,32 +279,42 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 ),
                 session_id=told.session_id,
                 emit=told.emit,
+                sidecar=wanted.sidecar,
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
     with database.reading() as tx:
         since_ms = 0 if wanted.manifests else began_ms
         tally = reads.tally(tx, scope, account.id, since_ms=since_ms)
-        summaries = [
-            batch
-            for batch in reads.batches(tx)
-            if look.batch_ids is None or batch.id in look.batch_ids
-        ]
-        is_estimate = any(reads.has_estimates(tx, batch) for batch in summaries)
+        summaries = _summaries(tx, look)
+        is_estimate = _has_estimates(tx, look)
+        losses = ending.Losses.of(reads.lost(tx, scope, account.id, since_ms=since_ms))
+        found_account = accounts.find(tx, wanted.provider, wanted.account)
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(
-        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    ended = ending.Ending(
+        database=database,
+        flags=wanted,
+        outcome=outcome,
+        tally=tally,
+        reasons=reasons,
+        batches=summaries,
+        losses=losses,
+        is_estimate=is_estimate,
+        estimate_micros=estimate_micros,
+        is_paused=found_account is not None and found_account.paused,
+        log=told.log,
     )
+    ending.summarise(ended)
     told.ended(
         reasons,
         jobs={str(state): count for state, count in tally.items() if count},
         submitted=outcome.stats.submitted,
         has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
-        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_micros=ended.spent_micros,
         spent_is_estimate=is_estimate,
-        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+        reserved_micros=ended.reserved_micros,
     )
     return reasons[0].exit_code
 
@@ -419,6 +440,27 @@ def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags)
         rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
         accounts.set_rate(tx, account, rate)
     return None
+
+
+def _estimate_micros(look: Look, wanted: Flags) -> int | None:
+    """Return what the payments were estimated to cost, None if nobody knows or there are none."""
+    estimate = look.estimate(wanted.limit)
+    return None if not look.payments(wanted.limit) or estimate.unpriced else estimate.micros
+
+
+def _left_by_limit(tally: Counter[JobState], limit: int | None) -> int:
+    """Return how many jobs `--limit` leaves waiting, as far as it is known before."""
+    return 0 if limit is None else max(0, tally[JobState.PENDING] - limit)
+
+
+def _summaries(tx: Transaction, look: Look) -> list[BatchSummary]:
+    return [
+        batch for batch in reads.batches(tx) if look.batch_ids is None or batch.id in look.batch_ids
+    ]
+
+
+def _has_estimates(tx: Transaction, look: Look) -> bool:
+    return any(reads.has_estimates(tx, batch) for batch in _summaries(tx, look))
 
 
 def _unfinished(tally: Counter[JobState]) -> int:

@@ -13,7 +13,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.http import origin_of
 from batchgen.manifests import model_files
 from batchgen.providers import factory
-from batchgen.providers.interface import CatalogReader, Provider
+from batchgen.providers.interface import CatalogReader, Greeter, Provider
 from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
 from batchgen.settings import BASE_NAME, Token, api_base, find_token
 from batchgen.store import accounts
@@ -48,6 +48,11 @@ class Service:
         """Return a client of the service's catalog; as `connect`."""
         token = self.token.text if self.token else "simulated"
         return RunComfy(base=self.base, token=token)
+
+    def connect_greeter(self, *, within_s: float) -> Greeter:
+        """Return a client that asks once and waits no longer than that; as `connect`."""
+        token = self.token.text if self.token else "none"
+        return RunComfy(base=self.base, token=token, connect_s=within_s / 2, get_s=within_s)
 
     @property
     def is_local(self) -> bool:

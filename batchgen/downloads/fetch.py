@@ -160,6 +160,9 @@ class Fetcher:
         max_bytes: The largest clip.
         min_free_bytes: Disk space that a clip must leave.
         stall_s: How long a transfer may make no headway.
+
+    Attributes:
+        received_bytes: What has arrived of all clips, the half ones too.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._stall_s = stall_s
+        self.received_bytes = 0
 
     async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
         """Fetch a URL to `folder / name`, or to a name beside it, and say which.
@@ -328,6 +332,7 @@ class Fetcher:
                         continue
                     block.append(chunk)
                     size_bytes += len(chunk)
+                    self.received_bytes += len(chunk)
                     window_bytes += len(chunk)
                     if clock() - window_at > self._stall_s:
                         if window_bytes < self._stall_s * _SLOWEST_BYTES_PER_S:

@@ -12,6 +12,7 @@ from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
+from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
 from batchgen.store.database import Transaction
@@ -215,7 +216,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
     """
     for template in (wish.name_template, wish.defaults.name_template):
         if template is not None:
-            names.check_template(template)
+            names.parse_template(template)  # before many rows are read
     _check_names(wish)
     source = manifests.read(wish.path)
     is_export = source.has_result_keys and not wish.new_batch
@@ -238,6 +239,10 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         allow_unknown_inputs=wish.allow_unknown_inputs,
         use_result_keys=is_export,
     )
+    template = wish.name_template or (None if stored else wish.defaults.name_template)
+    if template is not None:
+        columns = (*checked.columns, *(stored.columns if stored else ()))
+        naming.check(template, columns, checked.models)
     schemas = {**(stored.schemas if stored else {})}
     for model_id, model in checked.models.items():
         schemas.setdefault(model_id, manifests.snapshot(model))
@@ -389,7 +394,8 @@ def _batch_of_keys(tx: Transaction | None, source: manifests.Source) -> Batch | 
 
 def _unknown_key(row: manifests.Row, source: manifests.Source) -> Fault:
     message = (
-        f"{row.result_key} is not in this job database: name the right one with --db; if it is "
-        "lost, restore a copy; or pass --new-batch to pay for these rows as new jobs"
+        f"{row.result_key} is not in this job database: name the right one with --db; if that is "
+        f"lost, `batchgen db rebuild {source.path} --db NEW.db` makes it anew from this export; "
+        "or pass --new-batch to pay for these rows as new jobs"
     )
     return Fault(row.file or source.path, row.line, "result_key", message)

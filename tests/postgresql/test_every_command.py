@@ -101,6 +101,14 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("status", "--json")
         story.do("status")
         story.do("workers", "--json")
+        story.do("retry", "--where", "state=failed", "-n", "--json")
+        story.do("cancel", "--where", "prompt~market and state=running", "--json")
+        story.do("set", "priority", "1", "--where", "id=gone", "--json", code=3)
+        story.do("reconcile", "--where", "model~runway", "--json")
+        story.do("download", "--verify", "--json")
+        assert story.do("doctor").out  # of each kind of job database it tells something else
+        story.told.pop()
+        story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
         # An export is a manifest: nothing of it is paid for again.
@@ -110,9 +118,16 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         table = story.do("export", "-o", "all.jsonl", "--batch", "jobs").out
         assert table == ""
         Path("clips/jobs/a.mp4").unlink()
-        story.do("download", "--refresh", "-q")
+        story.do("download", "--refresh", "-q", "--sidecar", "--json")
+        story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
         story.do("db", "check", "--json")
+        story.do("db", "check", "--hash", "--json")
         story.do("db", "upgrade")
+        story.do("db", "prune", "--older-than", "0", "-n", "--json")
+        story.do("db", "prune", "--older-than", "0", "-y", "--json")
+        story.do("db", "check")
+        story.do("db", "rebuild", "all.jsonl", code=2)
+        story.do("db", "rebuild", "all.jsonl", "--db", "new.db", "-n", "--json")
         story.told.append(("paid", len(handle.ledger.entries), None))
     story.told.append(("states", 0, states()))
     lines = Path("all.jsonl").read_text(encoding="utf-8").splitlines()
