@@ -41,7 +41,7 @@ CONFIGURABLE = frozenset(
         *("wait_for_balance",),
         # what it tells and writes
         *("bom", "columns", "events", "excel_safe", "format", "no_inhibit", "no_log", "notify"),
-        *("notify_on", "output", "progress", "sidecar", "sort"),
+        *("notify_on", "output", "posters", "progress", "sidecar", "sort"),
         # the stand-in of `simulate`
         *("charge_failed", "clip_bytes", "echo_inputs", "fail_rate", "fault", "host"),
         *("link_life_s", "max_in_flight", "outputs", "port", "price", "queue_s", "run_s", "seed"),
@@ -59,7 +59,7 @@ FLAGS_ONLY: Mapping[str, str] = {
             *("adopt", "after_restore", "all", "batch", "clips", "csv", "dry_run", "failed"),
             *("follow", "from_rescue", "hash", "id", "job", "journal", "keys", "last", "list"),
             *("max", "new_seed", "no_journal", "offline", "older_than", "overwrite", "pending"),
-            *("prune", "refresh", "resubmit", "search", "state", "tail", "verify", "watch"),
+            *("prune", "raw", "refresh", "resubmit", "search", "state", "tail", "verify", "watch"),
             *("where", "write_off"),
         ),
         _CHOOSES,
@@ -315,7 +315,8 @@ def _check_table(
     if mine == path:  # of other commands only what no command has: that costs nothing to know
         known = {key_of(option) for option in options_of(context.command)}
     group = context.parent.command if context.parent is not None else None
-    below = group.commands if isinstance(group, click.Group) and mine[:-1] == path else None
+    is_mine = isinstance(group, click.Group) and mine[:-1] == path
+    below = group.list_commands(context) if isinstance(group, click.Group) and is_mine else None
     for name, value in table.items():
         place = ".".join((*path, name))
         if not isinstance(value, dict):

@@ -1,19 +1,18 @@
 """The command group: loads a command only when it is used, and handles every error."""
 
-import importlib
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 from batchgen import __version__, failpoints
-from batchgen.cli import completing, configured
+from batchgen.cli import completing
+from batchgen.cli.lazy import LazyGroup
 from batchgen.cli.reply import Reply, without_secrets, write_json
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
@@ -50,40 +49,12 @@ COMMANDS = {
 """Every command with its line of help, in the order of use."""
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"batchgen.cli.{cmd_name}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
-        configured.apply(command, cmd_name)
-        if completing.is_asked():
-            completing.attach(command)
-        return command
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
-        # As with help: from the table.
-        found = [
-            CompletionItem(name, help=text)
-            for name, text in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-        return found or click.Command.shell_complete(self, ctx, incomplete)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # From the table: asking each command for its help would import them all.
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    package="batchgen.cli",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="batchgen")
 def cli() -> None:
     """Run hundreds of paid video generations: no clip lost, none paid for twice.
