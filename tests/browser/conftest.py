@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -165,10 +166,7 @@ def page(context: BrowserContext, seen: Seen, night: Night) -> Page:
 
 def axe_source() -> str:
     """Return the checker of accessibility, as a script."""
-    import axe_playwright_python
-
-    (folder,) = axe_playwright_python.__path__
-    return (Path(folder) / "axe.min.js").read_text(encoding="utf-8")
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
 def serious(page: Page) -> list[str]:

@@ -108,6 +108,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         assert table == ""
         Path("clips/jobs/a.mp4").unlink()
         story.do("download", "--refresh", "-q")
+        story.do("report", "-o", "morning.html", "--json")
+        story.do("report", "--batch", "jobs", "--where", "state=failed", "--json")
         story.do("db", "check", "--json")
         story.do("db", "upgrade")
         story.told.append(("paid", len(handle.ledger.entries), None))
@@ -148,5 +150,7 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "clips",
         "example.yaml",
         "jobs.csv",
+        "morning.html",
         "out.csv",
+        "report.html",
     ]
