@@ -118,7 +118,7 @@ def _hiding() -> Callable[[str], str]:
 
 def _database_words(db: str | None, database: Database) -> list[str]:
     """Return how the reader has to name the job database, as it was named here."""
-    if db is None or database_url(db) == database_url(None):
+    if common.is_simulated() or db is None or database_url(db) == database_url(None):
         return []
     return ["--db", database.shown]
 

@@ -4,8 +4,8 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -15,15 +15,15 @@ from batchgen.domain.errors import OutputError, UsageError
 from batchgen.exporters.csv_table import CSV
 from batchgen.exporters.interface import Format, Layout, Record
 from batchgen.exporters.jsonl import JSONL
+from batchgen.exporters.xlsx import XLSX
 
 STDOUT = "-"
 FORMATS: dict[str, Format] = {
     ".csv": CSV,
     ".jsonl": JSONL,
+    ".xlsx": XLSX,
 }
 """Every format by the suffix that chooses it."""
-
-_START_BYTES = 1024**2  # where a header is looked for
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Kind:
     Attributes:
         noun: What it is to people, with its article.
         command: What writes it again.
-        is_ours: Whether the first characters of a file show that it is one.
+        is_ours: Whether a file that is open at its beginning is one.
     """
 
     noun: str
     command: str
-    is_ours: Callable[[str], bool]
+    is_ours: Callable[[BinaryIO], bool]
 
 
 def _export_kind(wanted: Format) -> Kind:
@@ -55,7 +55,7 @@ def check_target(path: str, *, overwrite: bool) -> None:
         UsageError: If the suffix is unknown, or the file exists and is something else.
         OutputError: If its folder cannot be written.
     """
-    wanted = _format_of(path)
+    wanted = format_of(path)
     if path == STDOUT:
         return
     check_whole(path, _export_kind(wanted), overwrite=overwrite)
@@ -75,14 +75,35 @@ def check_whole(path: str, kind: Kind, *, overwrite: bool) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: str, pieces: Iterable[str], kind: Kind, *, overwrite: bool) -> int:
+def format_of(path: str, name: str | None = None) -> Format:
+    """Return the format that a file's suffix says, or else a name such as `csv`.
+
+    Args:
+        path: Where to; `-` is stdout.
+        name: A suffix of `FORMATS` without its dot; None is what the suffix says, CSV on stdout.
+
+    Raises:
+        UsageError: If nothing says the format, or suffix and name say two.
+    """
+    said = None if path == STDOUT else FORMATS.get(Path(path).suffix.lower())
+    named = None if name is None else FORMATS[f".{name}"]
+    if said is not None and named is not None and said is not named:
+        raise UsageError(f"{path}: its name does not say {name}: rename it, or leave --format out")
+    found = named or said or (CSV if path == STDOUT else None)
+    if found is None:
+        *most, last = FORMATS
+        raise UsageError(f"{path}: unknown format; end the name in {', '.join(most)} or {last}")
+    return found
+
+
+def write_whole(path: str, pieces: Generator[bytes], kind: Kind, *, overwrite: bool) -> int:
     """Write a file whole or not at all; return its length in bytes.
 
     What fails, also in `pieces`, leaves what was there before.
 
     Args:
         path: Where to; a file there is replaced only if it is of this kind or empty.
-        pieces: Its text.
+        pieces: Its content.
         kind: What it is.
         overwrite: Replace a file whatever it is.
 
@@ -113,12 +134,13 @@ def export(
     *,
     columns: Sequence[str],
     overwrite: bool,
-    variables: Sequence[str] = (),
+    chosen: Sequence[str] | None = None,
+    format_name: str | None = None,
     bom: bool = False,
     excel_safe: bool = False,
     stdout: BinaryIO | FileIO | None = None,
 ) -> None:
-    """Write records to a file whose suffix says the format, or as CSV to stdout (`-`).
+    """Write records to a file, or to stdout (`-`), in the format of `format_of`.
 
     The file appears whole or not at all: what fails, also in `records`, leaves what was
     there before. Memory does not grow with the number of records.
@@ -128,33 +150,28 @@ def export(
         path: Where to; `-` for stdout.
         columns: The user's own columns in order.
         overwrite: Replace a file whatever it is.
-        variables: The matrix variables in order.
+        chosen: What is written of columns and results, in order; None is all.
+        format_name: As of `format_of`.
         bom: Begin a CSV with a byte order mark.
         excel_safe: Escape the user's cells of a CSV too.
         stdout: Instead of the process's own.
 
     Raises:
-        UsageError: As `check_target`, or for `bom` or `excel_safe` with another format.
+        UsageError: As `check_target`, for `bom` or `excel_safe` with another format, or if a
+            terminal would get a workbook.
         OutputError: If it cannot be written.
     """
-    wanted = _format_of(path)
-    if (bom or excel_safe) and not wanted.for_spreadsheets:
+    wanted = format_of(path, format_name)
+    if (bom or excel_safe) and not wanted.is_csv:
         raise UsageError(f"{path}: --bom and --excel-safe are for CSV; leave them out")
-    layout = Layout(columns=columns, variables=variables, bom=bom, excel_safe=excel_safe)
-    pieces = wanted.render(records, layout)
+    pieces = wanted.render(records, Layout(columns, chosen, bom=bom, excel_safe=excel_safe))
     if path == STDOUT:
-        _write_all(stdout or sys.stdout.buffer, pieces, name="standard output")
+        out = stdout or sys.stdout.buffer
+        if wanted.is_binary and out.isatty():
+            raise UsageError("a workbook is nothing for a terminal: write it to a file, with -o")
+        _write_all(out, pieces, name="standard output")
         return
     write_whole(path, pieces, _export_kind(wanted), overwrite=overwrite)
-
-
-def _format_of(path: str) -> Format:
-    if path == STDOUT:
-        return CSV
-    found = FORMATS.get(Path(path).suffix.lower())
-    if found is None:
-        raise UsageError(f"{path}: unknown format; end the name in {' or '.join(FORMATS)}")
-    return found
 
 
 def _real(path: str) -> Path:
@@ -174,8 +191,8 @@ def _check_replaceable(target: Path, kind: Kind, *, overwrite: bool) -> None:
         if overwrite or found.st_size == 0:
             return
         with target.open("rb") as file:
-            start = file.read(_START_BYTES)
-    if not kind.is_ours(start.decode("utf-8", errors="replace")):
+            is_ours = kind.is_ours(file)
+    if not is_ours:
         raise UsageError(
             f"{target} exists and is not {kind.noun} of batchgen; choose another name, or replace "
             f"it with `{kind.command} -o {target.name} --overwrite`"
@@ -192,13 +209,13 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
                 continue
 
 
-def _write_all(file: BinaryIO | FileIO, pieces: Iterable[str], *, name: str) -> None:
-    for piece in pieces:
-        # A lone surrogate (half a character, from a JSON escape) has no UTF-8.
-        rest = memoryview(piece.encode("utf-8", errors="backslashreplace"))
-        with _output_errors(name):
-            while rest:
-                rest = rest[file.write(rest) :]
+def _write_all(file: BinaryIO | FileIO, pieces: Generator[bytes], *, name: str) -> None:
+    with closing(pieces):  # what it has opened goes now, whatever fails
+        for piece in pieces:
+            rest = memoryview(piece)
+            with _output_errors(name):
+                while rest:
+                    rest = rest[file.write(rest) :]
     with _output_errors(name):
         file.flush()
 

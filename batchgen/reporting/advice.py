@@ -24,11 +24,12 @@ class Typist:
 
     def line(self, *words: str) -> str:
         """Return a command line, quoted for a shell."""
-        return shlex.join(["batchgen", *words, *self.database])
+        return shlex.join(["batchgen", *words, *self.meant])
 
-    def run(self, *words: str) -> str:
-        """Return the line that lets the work go on."""
-        return self.line("run", *words, *(["--simulate"] if self.is_simulated else []))
+    @property
+    def meant(self) -> list[str]:
+        """What every command line needs to mean this job database."""
+        return [*self.database, *(["--simulate"] if self.is_simulated else [])]
 
     def retry(self, keys: Sequence[str], jobs: int, *, batch: str, error_class: str) -> Command:
         """Return what has failed jobs of one cause bought again."""
@@ -36,8 +37,8 @@ class Typist:
             return Command(self.line("retry", *keys), "pays for them again at the next run")
         alike = f"state=failed and class={error_class}"
         return Command(
-            self.line("ls", "--where", alike, *_of(batch)),
-            "lists them, too many to name: their keys are what batchgen retry takes",
+            self.line("retry", "--where", alike, *_of(batch)),
+            "pays for them again at the next run; it says how many and asks first",
         )
 
     def doubt(self, key: str) -> tuple[Command, ...]:
@@ -107,10 +108,11 @@ def commands(
     """
     retry = typist.retry(keys, jobs, batch=batch, error_class=error_class)
     again = Command(
-        typist.run(source or "MANIFEST"), "after you have corrected the rows in the manifest"
+        typist.line("run", source or "MANIFEST"),
+        "after you have corrected the rows in the manifest",
     )
     if is_unfit:
-        return [Command(typist.run(), "once the files are in their place"), again]
+        return [Command(typist.line("run"), "once the files are in their place"), again]
     if error_class in (ErrorClass.MODERATION, ErrorClass.INVALID_INPUT):
         return [again]
     if error_class == ErrorClass.REMOTE_LOST:

@@ -12,6 +12,7 @@ from batchgen import __version__, posters
 from batchgen.domain.prices import Estimate
 from batchgen.domain.states import FINAL, JobState
 from batchgen.exporters.files import Kind, check_whole, write_whole
+from batchgen.exporters.interface import encoded, start_of
 from batchgen.pages import is_report, render
 from batchgen.pages.interface import (
     Amount,
@@ -40,7 +41,7 @@ SIMULATED = "simulator"
 POSTER_BYTES = 12 * 1024**2
 """What all posters of a page may take together: a mail of 25 MB must hold it, in base64."""
 
-_REPORT = Kind("a report", "batchgen report", is_report)
+_REPORT = Kind("a report", "batchgen report", lambda file: is_report(start_of(file)))
 _MOST_DOUBTS = 50
 _MOST_SLOW = 8
 _EXAMPLES = 3
@@ -81,7 +82,8 @@ def write(report: Report, path: str, *, overwrite: bool) -> int:
         UsageError: If a file that is no report is in the way.
         OutputError: If it cannot be written.
     """
-    return write_whole(path, render(report), _REPORT, overwrite=overwrite)
+    pieces = (encoded(piece) for piece in render(report))
+    return write_whole(path, pieces, _REPORT, overwrite=overwrite)
 
 
 def check(path: str, *, overwrite: bool) -> None:
@@ -123,7 +125,7 @@ def _read(tx: Transaction, database: Database, wish: Wish) -> tuple[Report, list
         title=wish.hide(wish.title),
         only=wish.hide(wish.only),
         database=wish.hide(database.shown),
-        database_words="".join(f" {quote(word)}" for word in wish.database_words),
+        database_words="".join(f" {quote(word)}" for word in typist.meant),
         written_ms=tx.now_ms(),
         version=__version__,
         is_simulated=is_simulated,
@@ -258,6 +260,7 @@ def _attention(
         found.append(_expired(tx, counts[JobState.EXPIRED], wish, typist))
     if is_live:
         return found
+    go_on = typist.line("run", *wish.words)
     at_rest = sum(counts[state] for state in (*FINAL, JobState.PENDING))
     if left := sum(counts.values()) - at_rest:
         found.append(
@@ -265,7 +268,7 @@ def _attention(
                 title="Not fetched yet",
                 jobs=left,
                 advice="Paid for, and still at the service. Fetching them costs nothing.",
-                commands=[Command(typist.run(*wish.words), "waits for them and fetches them")],
+                commands=[Command(go_on, "waits for them and fetches them")],
             )
         )
     if counts[JobState.PENDING]:
@@ -274,9 +277,7 @@ def _attention(
                 title="Waiting",
                 jobs=counts[JobState.PENDING],
                 advice="Never sent, so nothing is paid for them yet.",
-                commands=[
-                    Command(typist.run(*wish.words), "shows the price and asks before it pays")
-                ],
+                commands=[Command(go_on, "shows the price and asks before it pays")],
             )
         )
     return found

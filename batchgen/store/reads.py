@@ -6,10 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import bindparam, text
 
+from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
-from batchgen.domain.states import JobState
+from batchgen.domain.states import OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
 from batchgen.store.database import Transaction, among, chunks
@@ -19,7 +20,8 @@ from batchgen.store.jobs import Scope
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
     "j.inputs, j.cells, j.seed, j.name, b.output_dir, j.version, j.urls, j.files, j.error_class, "
-    "j.error, j.remote_state, j.queue_position, j.owner, j.est_micros, j.retries_used, "
+    "j.error, j.remote_state, j.queue_position, j.owner, j.priority, j.est_micros, "
+    "j.retries_used, "
     "j.not_before_ms, j.updated_ms, j.finished_ms, j.position, "
     "j.attempt_id, a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
     "(SELECT count(*) FROM attempts c WHERE c.job_id = j.id AND c.accepted_ms IS NOT NULL) "
@@ -67,6 +69,7 @@ class JobRow:
     remote_state: str | None
     queue_position: int | None
     owner: str | None
+    priority: int
     est_micros: int | None
     retries_used: int
     not_before_ms: int
@@ -124,8 +127,7 @@ def job_rows(
     # Of this statement alone: as an option of the connection it would make each later one, also
     # an UPDATE, declare a cursor on PostgreSQL.
     options = {"yield_per": _AT_ONCE}
-    statement = text(query + _ORDER).bindparams(*_STATES if states else ())
-    with tx.connection.execute(statement, values, execution_options=options) as result:
+    with tx.connection.execute(text(query + _ORDER), values, execution_options=options) as result:
         for row in result:
             yield _job_row(row)
 
@@ -149,15 +151,56 @@ def job_ids(
         order: Fields, columns or inputs, each with whether downwards.
         limit: At most so many.
     """
+    wanted = _narrowed(states, where)
+    counted = None if wanted is None else _counted(tx, wanted)
+    if counted == 0:
+        return []
     query, values = _chosen(tx, _IDS, batch_id=batch_id, states=states, where=where)
     ordered = selecting.order(order, is_postgresql=tx.is_postgresql, first=len(values))
-    query += f" ORDER BY {ordered.sql}"
+    ordered_sql = ordered.sql
+    if wanted is not None and counted is not None and counted <= _FEW:
+        # Few among very many: SQLite would go through all of them in the order that is asked for.
+        query = query.replace("j.batch_id = :batch_id", "+j.batch_id = :batch_id")
+        query += "".join(f" AND {sql}" for some, sql in _INDEXED.items() if wanted <= some)
+        ordered_sql = ordered_sql if order else f"+{ordered_sql}"
+    query += f" ORDER BY {ordered_sql}"
     values |= ordered.values
     if limit is not None:
         query += " LIMIT :most"
         values["most"] = limit
-    statement = text(query).bindparams(*_STATES if states else ())
-    return [row.id for row in tx.rows(statement, values)]
+    return [row.id for row in tx.rows(text(query), values)]
+
+
+_FEW = 20_000  # jobs that are sorted in no time
+_INDEXED = {  # in the words of partial indexes
+    frozenset({JobState.PENDING}): "j.state = 'pending'",
+    frozenset({JobState.IN_DOUBT}): "j.state = 'in_doubt'",
+    OWNED: "j.state IN ('submitting', 'running', 'downloading')",
+}
+_COUNTED = text("SELECT state, sum(jobs) AS jobs FROM counters GROUP BY state")
+
+
+def _narrowed(states: Sequence[JobState], where: Where | None) -> frozenset[JobState] | None:
+    """Return the states in which jobs are looked for; None if that may be any."""
+    said = None if where is None else selecting.states_of(where)
+    if not states or said is None:
+        return frozenset(states) or said
+    return said & frozenset(states)
+
+
+def _counted(tx: Transaction, states: frozenset[JobState]) -> int:
+    """Return how many jobs at most are in one of these states, by the stored counters."""
+    return sum(int(row.jobs) for row in tx.rows(_COUNTED) if row.state in states)
+
+
+_KEYS_OF_IDS = among("SELECT j.id, j.key FROM jobs j WHERE j.id IN :values")
+
+
+def keys_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[str]:
+    """Yield the keys of jobs by their row ids, in the order of these."""
+    for some in chunks(job_ids, _AT_ONCE):
+        found = {row.id: row.key for row in tx.rows(_KEYS_OF_IDS, {"values": tx.listed(some)})}
+        yield from (found[job_id] for job_id in some if job_id in found)
 
 
 def rows_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[JobRow]:
@@ -167,9 +210,6 @@ def rows_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[JobRow]:
         for job_id in some:
             if job_id in found:
                 yield _job_row(found[job_id])
-
-
-_STATES = [bindparam("states", expanding=True, type_=Text())]
 
 
 def _chosen(
@@ -185,8 +225,8 @@ def _chosen(
         parts.append("j.batch_id = :batch_id")
         values["batch_id"] = batch_id
     if states:
-        parts.append("j.state IN :states")
-        values["states"] = [*states]
+        # As literals: only so can SQLite see that a partial index serves.
+        parts.append("j.state IN ({})".format(", ".join(f"'{state}'" for state in states)))
     if where is not None:
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
         parts.append(condition.sql)
@@ -214,30 +254,112 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
     return None if row is None else _job_row(row)
 
 
-_FIND = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    f"WHERE {SHOWN} AND (j.row_id = :said "
-    "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
-    "OR b.name || '/' || j.row_id = :said "
-    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
+_FIND_KEYS = among(
+    f"SELECT k.key, j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key IN :values"
+)
+_FIND_NAMES = among(
+    "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM jobs j "
+    f"JOIN batches b ON b.id = j.batch_id WHERE {SHOWN} AND (j.row_id IN :values "
+    "OR (j.variant <> '' AND j.row_id || '-' || j.variant IN :values) "
+    "OR b.name || '/' || j.row_id IN :values "
+    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant IN :values)) "
     "ORDER BY j.batch_id, j.position, j.id"
 )
-_OF_KEY = f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} AND "
-_FIND_KEY = text(f"{_OF_KEY}k.key = :said")
-_FIND_PREFIX = text(f"{_OF_KEY}k.key >= :said AND k.key < :beyond LIMIT 2")
+_FIND_PREFIX = text(
+    f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key >= :said AND k.key < :beyond LIMIT 2"
+)
+_SHORTEST_PREFIX = 6  # characters of a key
 
 
 def find(tx: Transaction, said: str) -> list[int]:
     """Return the jobs a person may mean: a key, its first 6 or more characters, an id, an id
     and variant (`harbor-2`), each also as `batch/id`.
     """  # noqa: D205 - one sentence
-    exact = tx.rows(_FIND_KEY, {"said": said})
-    if exact:
-        return [row.id for row in exact]
-    named = [row.id for row in tx.rows(_FIND, {"said": said})]
-    if named or len(said) < 6:
-        return named
-    return [row.id for row in tx.rows(_FIND_PREFIX, {"said": said, "beyond": said + "g"})]
+    return find_each(tx, [said])[said]
+
+
+def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
+    """Return `find` of many words; the jobs are looked through once, whatever their number."""
+    found: dict[str, list[int]] = {word: [] for word in said}
+    for row in tx.rows(_FIND_KEYS, {"values": tx.listed(found)}):
+        found[row.key].append(row.id)
+    names = [word for word, ids in found.items() if not ids]
+    if not names:
+        return found
+    wanted = set(names)
+    for row in tx.rows(_FIND_NAMES, {"values": tx.listed(names)}):
+        label = job_label(row.row_id, row.variant)
+        for name in {row.row_id, label, f"{row.batch}/{row.row_id}", f"{row.batch}/{label}"}:
+            if name in wanted:
+                found[name].append(row.id)
+    for word in names:
+        if not found[word] and len(word) >= _SHORTEST_PREFIX:
+            rows = tx.rows(_FIND_PREFIX, {"said": word, "beyond": word + "g"})
+            found[word] = [row.id for row in rows]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The little that is needed of a job to do something to it, of a million too."""
+
+    id: int
+    key: str
+    batch_id: int
+    batch: str
+    account_id: int
+    row_id: str
+    variant: str
+    state: JobState
+    model: str
+    settings: str | None
+    error_class: str | None
+    est_micros: int | None
+    attempt_id: str | None
+    request_id: str | None
+
+    @property
+    def label(self) -> str:
+        """Return id and variant, for people."""
+        return job_label(self.row_id, self.variant)
+
+
+_BRIEF = among(
+    "SELECT j.id, j.key, j.batch_id, b.name AS batch, b.account_id, j.row_id, j.variant, j.state, "
+    "j.model, j.settings, j.error_class, j.est_micros, j.attempt_id, a.request_id "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
+    "WHERE j.id IN :values"
+)
+_BRIEFS_AT_ONCE = 10_000
+
+
+def _brief(row: Any) -> Brief:
+    values = dict(row._mapping)
+    return Brief(**{**values, "state": JobState(values["state"])})
+
+
+def briefs(tx: Transaction, job_ids: Sequence[int]) -> list[Brief]:
+    """Return jobs by their row ids, in the order of these."""
+    found = {
+        row.id: _brief(row)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_BRIEF, {"values": tx.listed(some)})
+    }
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+_INPUTS = among("SELECT id, inputs FROM jobs WHERE id IN :values")
+
+
+def inputs_of(tx: Transaction, job_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return what is sent for jobs, by their row ids."""
+    return {
+        row.id: json.loads(row.inputs)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_INPUTS, {"values": tx.listed(some)})
+    }
 
 
 _ATTEMPTS = text("SELECT * FROM attempts WHERE job_id = :job_id ORDER BY no")
@@ -307,6 +429,21 @@ def batches(tx: Transaction) -> list[BatchSummary]:
         )
         for row in tx.rows(_BATCHES)
     ]
+
+
+_BOOKED = text(
+    "SELECT b.name, coalesce(c.micros, 0) AS charged, coalesce(s.micros, 0) AS spent "
+    "FROM batches b LEFT JOIN (SELECT batch_id, sum(charged_micros) AS micros FROM attempts "
+    "GROUP BY batch_id) c ON c.batch_id = b.id "
+    "LEFT JOIN (SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id) s "
+    f"ON s.batch_id = b.id WHERE {BATCH_SHOWN} ORDER BY b.id"
+)
+
+
+def misbooked(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Return the batches whose books differ from their attempts: name, charged, booked."""
+    rows = [(row.name, int(row.charged), int(row.spent)) for row in tx.rows(_BOOKED)]
+    return [row for row in rows if row[1] != row[2]]
 
 
 _MOST_LOOKED_THROUGH = 100_000  # jobs; there is no index for it
@@ -426,3 +563,104 @@ def waiting(
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+_LOST = text(
+    "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
+    "ORDER BY j.batch_id, j.position, j.id"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
+    """Yield the jobs of a scope that are at rest without a clip, as `tally` counts them."""
+    values = {
+        "account_id": account_id,
+        "max_job_id": scope.max_job_id,
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+        "since_ms": since_ms,
+    }
+    options = {"yield_per": 500}
+    with tx.connection.execute(_LOST, values, execution_options=options) as result:
+        for row in result:
+            if scope.judges(row.id):
+                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+                state = JobState(row.state)
+                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
+
+
+_MOST_EVENTS = 10_000  # and as many requests
+_SAMPLED = 2000  # rows of a manifest
+_FEW_PENDING = text(
+    _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
+).bindparams(bindparam("batch_ids", expanding=True))
+_LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
+_SAMPLE = among(
+    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
+    "WHERE j.batch_id = :batch_id AND j.position IN :values AND j.state = 'pending' "
+    "GROUP BY j.model, j.settings, j.est_micros"
+)
+
+
+def waiting_of(tx: Transaction, batch: BatchSummary) -> tuple[list[Kind], bool]:
+    """Return the jobs of a batch that wait to be paid for, and whether that is extrapolated.
+
+    Of very many a sample is looked at, evenly spread over the manifest.
+    """
+    pending = batch.counts.get(JobState.PENDING, 0)
+    if not pending:
+        return [], False
+    everywhere = _counted(tx, frozenset({JobState.PENDING}))
+    if pending > _FEW and (sample := _sampled(tx, batch.id, pending)):
+        return sample, True
+    if everywhere > _FEW:
+        return waiting(tx, batch.account_id, [batch.id]), False
+    values = {"account_id": batch.account_id, "all_batches": 0, "batch_ids": [batch.id]}
+    rows = tx.rows(_FEW_PENDING, values)
+    return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows], False
+
+
+def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
+    last = int(tx.value(_LAST_POSITION, {"batch_id": batch_id}) or 0)
+    positions = range(0, last + 1, max(1, last // _SAMPLED))
+    rows = tx.rows(_SAMPLE, {"batch_id": batch_id, "values": tx.listed(list(positions))})
+    seen = sum(row.jobs for row in rows)
+    kinds, left = [], pending
+    for number, row in enumerate(rows, 1):
+        jobs = left if number == len(rows) else round(pending * row.jobs / seen)
+        kinds.append(Kind(row.model, row.settings, row.est_micros, jobs))
+        left -= jobs
+    return kinds
+
+
+_CLASSES = text(
+    "SELECT error_class, count(*) AS jobs FROM jobs "
+    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
+)
+_NEWEST_CLASSES = text(
+    "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
+    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e "
+    "WHERE e.job_id IS NOT NULL UNION "
+    "SELECT t.job_id FROM (SELECT job_id FROM attempts ORDER BY id DESC LIMIT :most) t) "
+    "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
+)
+
+
+def failed_classes(tx: Transaction, batch: BatchSummary) -> Counter[str]:
+    """Return how many jobs of a batch failed, by class.
+
+    Of a very large batch only those are looked at that something happened to lately, which may
+    leave some out.
+    """
+    if not batch.counts.get(JobState.FAILED):
+        return Counter()
+    if sum(batch.counts.values()) <= _MOST_LOOKED_THROUGH:
+        rows = tx.rows(_CLASSES, {"batch_id": batch.id})
+    else:
+        rows = tx.rows(_NEWEST_CLASSES, {"batch_id": batch.id, "most": _MOST_EVENTS})
+    return Counter({row.error_class or "unknown": row.jobs for row in rows})

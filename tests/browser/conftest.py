@@ -99,7 +99,7 @@ def _manifest(path: Path) -> None:
 
 def _batchgen(folder: Path, *words: str) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("BATCHGEN_")}
-    env |= {"HOME": str(folder / "home"), "BATCHGEN_DB": "batchgen-simulated.db"}
+    env["HOME"] = str(folder / "home")
     for name in [name for name in env if name.startswith("XDG_")]:
         del env[name]
     command = [sys.executable, "-m", "batchgen", *words]
@@ -122,8 +122,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
             broken = folder / "clips-simulated" / "night" / "c005.mp4"
             broken.write_bytes(broken.read_bytes()[:100])
             (folder / "clips-simulated" / "night" / "c006.mp4").unlink()
-            _batchgen(folder, "report")
-            _batchgen(folder, "report", "-o", "plain.html", "--no-posters")
+            _batchgen(folder, "report", "--simulate")
+            _batchgen(folder, "report", "--simulate", "-o", "plain.html", "--no-posters")
             (folder / "made").touch()
     return Night(folder)
 

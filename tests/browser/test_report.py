@@ -221,7 +221,7 @@ def test_commands_are_copied(context: BrowserContext, page: Page) -> None:
 
     said = page.evaluate("navigator.clipboard.readText()")
     assert said == line.locator("code").inner_text()
-    assert re.fullmatch("batchgen retry j[0-9a-f]{20}", said)
+    assert re.fullmatch("batchgen retry j[0-9a-f]{20} --simulate", said)
 
 
 def test_the_timeline_says_what_was_when(page: Page) -> None:
