@@ -120,6 +120,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         Path("clips/jobs/a.mp4").unlink()
         story.do("download", "--refresh", "-q", "--sidecar", "--json")
         story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
+        story.do("report", "-o", "morning.html", "--json")
+        story.do("report", "--batch", "jobs", "--where", "state=failed", "--json")
         story.do("db", "check", "--json")
         story.do("db", "check", "--hash", "--json")
         story.do("db", "upgrade")
@@ -166,5 +168,7 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "clips",
         "example.yaml",
         "jobs.csv",
+        "morning.html",
         "out.csv",
+        "report.html",
     ]
