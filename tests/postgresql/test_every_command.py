@@ -150,4 +150,5 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "example.yaml",
         "jobs.csv",
         "out.csv",
+        "out.xlsx",
     ]
