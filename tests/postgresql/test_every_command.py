@@ -170,5 +170,6 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "jobs.csv",
         "morning.html",
         "out.csv",
+        "out.xlsx",
         "report.html",
     ]
