@@ -100,6 +100,9 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("show", "b")
         story.do("status", "--json")
         story.do("status")
+        story.do("logs", "--list", "--json")
+        story.do("logs", "--last", "--tail", "1")
+        story.do("show", "a", "gone", "--json")
         story.do("workers", "--json")
         story.do("retry", "--where", "state=failed", "-n", "--json")
         story.do("cancel", "--where", "prompt~market and state=running", "--json")
@@ -111,6 +114,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
+        story.do("ls", "--json", "--columns", "id,state,attempts,prompt", "--sort=-attempts,id")
+        story.do("ls", "--keys", "--where", "state in (failed, cancelled)")
         # An export is a manifest: nothing of it is paid for again.
         story.do("export", "-o", "out.csv", "--overwrite")
         story.do("run", "out.csv", *FAST, "--json", code=3)
