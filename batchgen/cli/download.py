@@ -16,6 +16,7 @@ import click
 from batchgen.cli import common, selection
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
+from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
 from batchgen.store import accounts, by_hand, reads
@@ -365,7 +366,7 @@ def _json(
                 "id": row.label,
                 "state": str(row.state),
                 "file": _file(row),
-                "error": row.error,
+                "error": redact_text(row.error) if row.error else None,
             }
             for row in rows
         ],
