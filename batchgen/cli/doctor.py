@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from batchgen import diagnosing
-from batchgen.cli import common, restored
+from batchgen.cli import common, step_backs
 from batchgen.diagnosing import Check, Finding, Level, ok, problem, skipped, warning
 from batchgen.domain.errors import Exit, ProviderError, StoreError, UsageError
 from batchgen.domain.redaction import printable, redact_text
@@ -93,6 +93,9 @@ def command(*, offline: bool, db: str | None, allow_network_fs: bool, as_json: b
 
 
 def _token() -> Iterator[Finding]:
+    if common.is_simulated():
+        yield skipped("token", "the stand-in needs none")
+        return
     try:
         token = find_token()
     except (TokenMissing, UsageError) as error:
@@ -121,6 +124,9 @@ def _lasting(token: Token, said: str) -> Finding:
 
 
 def _service(*, offline: bool) -> Iterator[Finding]:
+    if common.is_simulated():
+        yield skipped("service", "the stand-in is served by each command that needs it")
+        return
     if offline:
         yield skipped("service", "--offline: nobody was asked; neither were balance and clock")
         return
@@ -214,9 +220,9 @@ def _purchases(url: str, *, allow_network_fs: bool) -> Iterator[Finding]:
         with closing(Database(url, allow_network_fs=allow_network_fs)) as database:
             if not database.exists() or upgrade.revision_of(database) != REVISION:
                 return
-            witnesses = restored.witnesses_of(database)
+            witnesses = step_backs.witnesses_of(database)
             with database.reading() as tx:
-                missed = restored.missed(tx, witnesses)
+                missed = step_backs.missed(tx, witnesses)
                 files = rescue.left_behind(tx, database.backend)
     except (StoreError, UsageError):  # the check of the job database tells it
         return

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchgen import planning
 from batchgen.cli import common, selection
+from batchgen.cli.figures import span
+from batchgen.cli.progress import Mode, mode_of
 from batchgen.cli.selection import Selection, name_of
-from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
-from batchgen.domain.redaction import redact_text
+from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
+from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction, chunks
@@ -61,12 +65,14 @@ class _Found:
         waiting: Jobs that wait to be fetched already.
         left: Jobs that were asked for, and why nothing is to be fetched of them.
         looks: What the clips on disk were found to be.
+        chosen: The row ids of the jobs that somebody said, None if nobody did.
     """
 
     lost: list[JobRow] = field(default_factory=list)
     waiting: list[JobRow] = field(default_factory=list)
     left: list[tuple[JobRow, str]] = field(default_factory=list)
     looks: list[Verified] = field(default_factory=list)
+    chosen: list[int] | None = None
 
     @property
     def wrong(self) -> list[Verified]:
@@ -83,6 +89,7 @@ class _Found:
     is_flag=True,
     help="Also what expired, was lost at the service, or is gone from the disk.",
 )
+@common.sidecar_option
 @click.option(
     "--verify",
     is_flag=True,
@@ -91,6 +98,7 @@ class _Found:
 @selection.dry_run_option
 @common.account_option
 @click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@common.progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option
 @common.db_option
@@ -100,10 +108,12 @@ def command(
     where: str | None,
     batch: str | None,
     refresh: bool,
+    sidecar: bool,
     verify: bool,
     dry_run: bool,
     account: str,
     download_jobs: int,
+    progress: str | None,
     quiet: bool,
     db: str | None,
     allow_network_fs: bool,
@@ -114,7 +124,8 @@ def command(
     Every paid job of the account that no live worker holds is looked at and fetched. JOB,
     --where and --refresh also bring back jobs whose clip expired, was lost or is gone from the
     disk. --verify compares each clip with the size and the SHA-256 that it was fetched with; a
-    file that was changed stays as it is, and the clip is fetched to a name beside it.
+    file that was changed stays as it is, and the clip is fetched to a name beside it. --sidecar
+    also writes those that clips on disk lack.
 
     Exit code 3 if a clip is still missing, or with --dry-run if something is wrong. JOB may be -
     to read jobs from stdin.
@@ -139,12 +150,49 @@ def command(
                 service,
                 len(found.lost) + len(found.waiting),
                 download_jobs=download_jobs,
-                quiet=quiet,
+                progress=mode_of(progress, is_silent=quiet or as_json),
+                sidecar=sidecar,
             )
+        beside = _write_missing(database, found, batch) if sidecar else None
         ids = [row.id for row in [*found.lost, *found.waiting]]
         with database.reading() as tx:
             rows = list(reads.rows_of(tx, ids))
-    return _report(found, rows, outcome, verify=verify, as_json=as_json)
+    return _report(found, rows, outcome, beside, verify=verify, as_json=as_json)
+
+
+@dataclass
+class _Beside:
+    """What became of the sidecars of clips that are on disk."""
+
+    written: int = 0
+    missing: list[str] = field(default_factory=list)
+    codes: list[Exit] = field(default_factory=list)
+
+
+def _write_missing(database: Database, found: _Found, batch: str | None) -> _Beside:
+    beside = _Beside()
+    sidecars = Sidecars(database)
+    with database.reading() as tx:
+        if found.chosen is not None:
+            rows: Iterable[JobRow] = reads.rows_of(tx, found.chosen)
+        else:
+            batch_id = common.batch_id_of(tx, batch)
+            rows = reads.job_rows(tx, batch_id=batch_id, states=[JobState.SUCCEEDED])
+        for row in rows:
+            if row.state is not JobState.SUCCEEDED:
+                continue
+            folder = planning.clips_folder(database.folder, row.output_dir)
+            try:
+                written, left = sidecars.write_missing(row, folder)
+            except OutputError as error:  # so it would be for the next one
+                beside.missing.append(str(error))
+                beside.codes.append(Exit.OUTPUT)
+                break
+            beside.written += written
+            if left:
+                beside.missing.append(f"{row.batch}/{row.label}: {left}")
+                beside.codes.append(Exit.SOME_FAILED)
+    return beside
 
 
 # -- what there is to do ---------------------------------------------------------------------------
@@ -155,7 +203,8 @@ def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
     if wish.is_narrowed:
         if wish.chosen.jobs and wish.batch is not None:
             raise UsageError("--batch goes with --where and the like; a job of it is BATCH/ID")
-        rows = list(reads.rows_of(tx, wish.chosen.job_ids(tx)))
+        found.chosen = wish.chosen.job_ids(tx)
+        rows = list(reads.rows_of(tx, found.chosen))
         found.waiting = [row for row in rows if row.state in _AT_WORK]
         found.lost = _lost(rows, database.folder)
     else:
@@ -185,7 +234,7 @@ def _why(row: JobRow) -> str:
 
 
 def _check_account(tx: Transaction, name: str, rows: Sequence[JobRow]) -> None:
-    account = accounts.find(tx, "runcomfy", name)
+    account = accounts.find(tx, common.provider(), name)
     mine = {batch.id for batch in reads.batches(tx) if account and batch.account_id == account.id}
     strange = sorted({row.batch for row in rows if row.batch_id not in mine})
     if strange:
@@ -263,7 +312,8 @@ def _work(
     total: int,
     *,
     download_jobs: int,
-    quiet: bool,
+    progress: Mode,
+    sidecar: bool,
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -277,8 +327,9 @@ def _work(
             settings=Settings(download_jobs=download_jobs),
             allow_private=found.is_local,
             total=total,
-            quiet=quiet,
+            progress=progress,
             command="download",
+            sidecar=sidecar,
         )
     )
 
@@ -331,24 +382,32 @@ def _print_left(found: _Found) -> None:
 
 
 def _report(
-    found: _Found, rows: Sequence[JobRow], outcome: Outcome, *, verify: bool, as_json: bool
+    found: _Found,
+    rows: Sequence[JobRow],
+    outcome: Outcome,
+    beside: _Beside | None,
+    *,
+    verify: bool,
+    as_json: bool,
 ) -> int:
     missing = any(row.state is not JobState.SUCCEEDED for row in rows)
     unreadable = any(one.verdict is Verdict.UNREADABLE for one in found.looks)
     codes = [reason.exit_code for reason in outcome.reasons]
     if missing or unreadable:
         codes.append(Exit.SOME_FAILED)
+    if beside is not None:
+        codes += beside.codes
     reasons = [reason.message for reason in outcome.reasons]
     if as_json:
-        common.print_json(_json(found, rows, reasons, verify=verify, dry_run=False))
+        said = _json(found, rows, reasons, verify=verify, dry_run=False)
+        if beside is not None:
+            said["sidecars"] = {"written": beside.written, "missing": beside.missing}
+        common.print_json(said)
     else:
         _print_looks(found, verify=verify)
         _print_left(found)
-        said = ((name_of(row), _file(row) or row.error or str(row.state)) for row in rows)
-        for line in selection.told(said):
-            click.echo(line)
-        if not rows:
-            click.echo("nothing is to be fetched", err=True)
+        _print_fetched(rows, outcome)
+        _print_beside(beside)
     for message in reasons:
         click.echo(message, err=True)
     return min(codes, key=PRECEDENCE.index, default=Exit.SUCCESS)
@@ -376,6 +435,7 @@ def _json(
         ],
         "reasons": list(reasons),
         "verified": None,
+        "sidecars": None,
     }
     if verify:
         counts = Counter(one.verdict for one in found.looks)
@@ -394,6 +454,25 @@ def _json(
             ],
         }
     return said
+
+
+def _print_fetched(rows: Sequence[JobRow], outcome: Outcome) -> None:
+    said = ((name_of(row), _file(row) or row.error or str(row.state)) for row in rows)
+    for line in selection.told(said):
+        click.echo(line)
+    if not rows:
+        click.echo("nothing is to be fetched", err=True)
+        return
+    fetched = sum(row.state is JobState.SUCCEEDED for row in rows)
+    clips, took = common.plural(len(rows), "clip"), span(outcome.took_s)
+    click.echo(f"{fetched:,} of {clips} on disk, in {took}", err=True)
+
+
+def _print_beside(beside: _Beside | None) -> None:
+    if beside is not None:
+        click.echo(f"{common.plural(beside.written, 'sidecar')} written", err=True)
+        for line in beside.missing:
+            click.echo(printable(f"no sidecar: {line}"), err=True)
 
 
 def _file(row: JobRow) -> str | None:

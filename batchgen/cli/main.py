@@ -7,11 +7,13 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchgen import __version__, failpoints
+from batchgen.cli import completing, configured
 from batchgen.cli.reply import Reply, without_secrets, write_json
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
@@ -22,9 +24,10 @@ COMMANDS = {
     "plan": "Show like a diff what manifests would change, and what that would cost.",
     "add": "Store the jobs of manifests, to be run later.",
     "run": "Add manifests and work until every job is at rest; again to resume.",
-    "status": "Show counts, money, and what stands in the way.",
+    "status": "Show counts, money, time left, and what stands in the way.",
     "ls": "List jobs.",
-    "show": "Show one job: inputs, attempts, what happened when.",
+    "show": "Show jobs: inputs, attempts, what happened when.",
+    "logs": "List runs, or show what one said.",
     "cancel": "Cancel jobs that have not been generated.",
     "retry": "Let failed, cancelled or expired jobs be paid for again.",
     "pause": "Submit nothing more, in live runs and new ones, until unpause.",
@@ -32,13 +35,16 @@ COMMANDS = {
     "set": "Change jobs in flight, rate, budget or priority, also under live runs.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
-    "export": "Write the result table as CSV or JSON Lines.",
+    "export": "Write the result table as CSV, JSON Lines or a workbook.",
+    "report": "Write an HTML page: totals, money, failures, a timeline, every clip.",
     "models": "List, describe, add and fetch models.",
     "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
     "doctor": "Check token, service, clock, disk and job database; say what to do.",
-    "db": "Check or upgrade the job database.",
+    "db": "Check, copy, rebuild, shrink or upgrade the job database.",
+    "config": "Show what batchgen.toml and the environment set, and where.",
+    "completion": "Print the script that completes commands in bash, zsh or fish.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }
 """Every command with its line of help, in the order of use."""
@@ -57,7 +63,19 @@ class _LazyGroup(click.Group):
         command = module.command
         if not isinstance(command, click.Command):
             raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
+        configured.apply(command, cmd_name)
+        if completing.is_asked():
+            completing.attach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        # As with help: from the table.
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table: asking each command for its help would import them all.
@@ -79,6 +97,8 @@ def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
     reply = Reply()
     try:
+        if completing.is_asked():
+            completing.answer(cli)
         failpoints.arm_from_environment()
         _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False, obj=reply)

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli import common, service
+from batchgen.cli import common, service, tables
 from batchgen.cli.known_models import folders, known_models, shown
 from batchgen.domain.errors import (
     BatchgenError,
@@ -84,12 +84,19 @@ def list_command(*, word: str | None, as_json: bool) -> int:
             )
             for model in found
         ]
-        click.echo(common.table(rows, header=("model", "title", "from", "media", "price")))
+        header = ("model", "title", "from", "media", "price")
+        click.echo("\n".join(_table(rows, header)))
     else:
         click.echo(f"no model is called like {word}; `batchgen models list` shows all", err=True)
     if broken:
         raise ManifestError(broken)
     return Exit.SUCCESS
+
+
+def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterator[str]:
+    columns = [tables.Column(title) for title in header]
+    flat = ([tables.one_line(cell) for cell in row] for row in rows)
+    return tables.table(flat, columns, width=tables.terminal_width())
 
 
 def _parsed(catalog: Catalog, word: str | None) -> tuple[list[Model], list[Fault]]:
@@ -188,7 +195,7 @@ def show_command(*, model_id: str, as_json: bool) -> None:
         for one in inputs
     ]
     header = ("input", "also", "", "value", "default", "what it is")
-    click.echo(common.table(rows, header=header) if rows else "it takes no inputs")
+    click.echo("\n".join(_table(rows, header)) if rows else "it takes no inputs")
     for one in inputs:
         for rule in one.rules:
             click.echo(f"\n{one.name}: {rule}" if rule == one.rules[0] else f"{one.name}: {rule}")

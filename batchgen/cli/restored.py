@@ -8,22 +8,22 @@ import click
 
 from batchgen import reconciling
 from batchgen.cli import common
+from batchgen.cli.step_backs import folder_of, missed, witnesses_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.runner import rescue
 from batchgen.runner.loop import wall_ms
-from batchgen.settings import state_folder
 from batchgen.store import journal, step_back, workers
 from batchgen.store.after_restore import Became, Repair
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.journal import Contents, Entry, Journal
-from batchgen.store.step_back import Identity, SteppedBack, Witness
+from batchgen.store.step_back import SteppedBack
 
 
 def begin_journal(database: Database, *, say: Callable[[str], None]) -> Journal:
     """Open this host's journal of a job database; say so once if there can be none."""
     with database.reading() as tx:
         identity, newest = step_back.identity(tx), step_back.newest(tx)
-    folder = _folder(identity)
+    folder = folder_of(identity)
     if folder is None:
         say(f"warning: no folder for {_PURPOSE}: set HOME or XDG_STATE_HOME")
         return Journal()
@@ -35,35 +35,6 @@ def begin_journal(database: Database, *, say: Callable[[str], None]) -> Journal:
 
 
 _PURPOSE = "noticing a job database that was restored from an older copy"
-
-
-def _folder(identity: Identity) -> Path | None:
-    home = state_folder()
-    return None if home is None else journal.folder_of(home, identity.id)
-
-
-def witnesses_of(database: Database) -> tuple[Witness, ...]:
-    """Return the newest purchases that this host has written down, oldest first.
-
-    To be read before the snapshot that they are looked for in: others go on buying.
-    """
-    with database.reading() as tx:
-        folder = _folder(step_back.identity(tx))
-    if folder is None:
-        return ()
-    try:
-        return journal.newest_of(journal.path_of(folder))
-    except OSError:  # a run says so; whoever only looks need not
-        return ()
-
-
-def missed(tx: Transaction, witnesses: Sequence[Witness]) -> str | None:
-    """Return who missed which purchase in a job database, None if all is well."""
-    said = step_back.identity(tx).stepped_back
-    if said is not None:
-        return said
-    lost = step_back.missing(tx, witnesses)
-    return step_back.said_of(lost[-1]) if lost else None
 
 
 def refuse(database: Database, *, declare: bool) -> None:
@@ -102,7 +73,7 @@ def reconcile(
     with database.reading() as tx:
         identity = step_back.identity(tx)
         elsewhere = sorted(workers.hosts(tx) - {socket.gethostname()})
-    mine = _folder(identity)
+    mine = folder_of(identity)
     paths = [*([journal.path_of(mine)] if mine else []), *files]
     if not files and elsewhere:
         click.echo(

@@ -1,61 +1,82 @@
-"""`batchgen show`: one job: inputs, attempts, what happened when."""
+"""`batchgen show`: jobs: inputs, what happened when, attempts with their raw answers."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli import common
+from batchgen.cli import common, tables, timeline
+from batchgen.cli.ls import STATE_COLOURS
 from batchgen.domain.errors import UsageError
-from batchgen.domain.identity import job_label
-from batchgen.domain.redaction import printable, redact_all
+from batchgen.domain.redaction import redact_all
+from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
 
-_TOLD_OTHERWISE = ("no", "state", "inputs", "extra", "charged_usd", "charged_is_estimate")
 _RAW = ("submit_raw", "status_raw", "result_raw")
+_RAW_CHARACTERS = 300  # of an answer, unless it is asked for whole
 
 
 @click.command("show")
-@click.argument("job")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--raw", is_flag=True, help="Print the service's answers whole.")
 @common.json_option
 @common.db_option
-def command(*, job: str, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
-    """Show one job: its inputs, every attempt with its raw answers, and what happened when.
+def command(
+    *, jobs: tuple[str, ...], raw: bool, db: str | None, allow_network_fs: bool, as_json: bool
+) -> None:
+    """Show jobs: inputs, what happened when, and every attempt with its raw answers.
 
-    JOB is a key or its beginning, an id, ID-VARIANT or BATCH/ID. The queries of URLs are left
-    out: a signed one is a credential.
+    JOB is a key or its beginning, an id, ID-VARIANT or BATCH/ID; - reads them from stdin. The
+    queries of URLs are left out: a signed one is a credential. With --json, one JOB is an object,
+    several are a list.
     """
     with (
         closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
         database.reading() as tx,
     ):
-        job_id = _find(tx, job)
-        row = reads.job_row(tx, job_id)
-        attempts = reads.attempts(tx, job_id)
-        events = reads.events(tx, job_id)
+        found = common.find_jobs(tx, jobs)
+        if not found:
+            raise UsageError("name at least one job: `batchgen ls` lists them")
+        if as_json:
+            said = [redact_all(_json(_of(tx, job_id))) for job_id in found]
+            is_one = len(jobs) == 1 and jobs[0] != "-"
+            common.print_json(said[0] if is_one else {"jobs": said})
+            return
+        for number, job_id in enumerate(found):
+            if number:
+                click.echo()
+            for line in _lines(_of(tx, job_id), database.folder, raw=raw):
+                click.echo(line)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is known of a job."""
+
+    row: JobRow
+    attempts: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+
+def _of(tx: Transaction, job_id: int) -> _Job:
+    row = reads.job_row(tx, job_id)
     if row is None:
         raise LookupError(f"job {job_id}")
-    shown = redact_all(_json(row, attempts, events))
-    if as_json:
-        common.print_json(shown)
-    else:
-        click.echo(printable("\n".join(_lines(shown))))
+    return _Job(row, reads.attempts(tx, job_id), reads.events(tx, job_id))
 
 
-def _find(tx: Transaction, said: str) -> int:
-    found = common.find_jobs(tx, [said])
-    if len(found) != 1:
-        raise UsageError("name exactly one job: `batchgen ls` lists them")
-    return found[0]
+# -- as data ---------------------------------------------------------------------------------------
 
 
-def _json(
-    row: JobRow, attempts: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _json(job: _Job) -> dict[str, Any]:
+    row = job.row
     return {
         "key": row.key,
         "batch": row.batch,
@@ -77,7 +98,7 @@ def _json(
         "file_name": row.name,
         "files": [dict(clip) for clip in row.files],
         "urls": list(row.urls),
-        "attempts": [_attempt(attempt) for attempt in attempts],
+        "attempts": [_attempt(attempt) for attempt in job.attempts],
         "events": [
             {
                 "at": common.iso(event["at_ms"]),
@@ -85,7 +106,7 @@ def _json(
                 "attempt": event["attempt_id"],
                 "data": event["data"],
             }
-            for event in events
+            for event in job.events
         ],
     }
 
@@ -108,38 +129,169 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lines(shown: Mapping[str, Any]) -> list[str]:
-    label = job_label(shown["id"], shown["variant"])
-    lines = [f"{shown['batch']}/{label}  {shown['key']}  {shown['state']}"]
-    for name in ("model", "remote_state", "queue_position", "error_class", "error"):
-        if shown[name] is not None:
-            lines.append(f"  {name.replace('_', ' ')}: {shown[name]}")
-    if shown["cost_usd"] is not None:
-        lines.append(f"  cost: {_money(shown['cost_usd'], is_estimate=shown['cost_is_estimate'])}")
-    lines += [f"  file: {shown['output_dir']}/{clip['path']}" for clip in shown["files"]]
-    lines.append("inputs")
-    lines += [f"  {name}: {_text(value)}" for name, value in shown["inputs"].items()]
-    for attempt in shown["attempts"]:
-        lines.append(f"attempt {attempt['no']}: {attempt['state']}")
-        lines += [
-            f"  {name}: {_text(value)}"
-            for name, value in attempt.items()
-            if name not in _TOLD_OTHERWISE and value is not None
-        ]
-        if attempt["charged_usd"] is not None:
-            charged = _money(attempt["charged_usd"], is_estimate=attempt["charged_is_estimate"])
-            lines.append(f"  charged: {charged}")
-    if shown["events"]:
-        lines.append("events")
-    for event in shown["events"]:
-        data = f"  {_text(event['data'])}" if event["data"] else ""
-        lines.append(f"  {event['at']}  {event['kind']}{data}")
-    return lines
+# -- as lines --------------------------------------------------------------------------------------
 
 
-def _money(dollars: float, *, is_estimate: bool) -> str:
-    return common.usd(round(dollars * 1_000_000), is_estimate=is_estimate)
+def _lines(job: _Job, root: Path, *, raw: bool) -> Iterator[str]:
+    """Yield a job in lines that fit the terminal."""
+    width = tables.terminal_width()
+    colour = STATE_COLOURS.get(job.row.state) if tables.has_colours() else None
+    yield tables.coloured(tables.fitted(_title(job.row), width or 10_000), colour)
+    for line in _all(job, root, raw=raw):
+        indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+        yield tables.wrapped(tables.safe(line), width, indent=indent)
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _title(row: JobRow) -> str:
+    return tables.one_line(f"{row.batch}/{row.label}  {row.key}  {row.state}")
+
+
+def _all(job: _Job, root: Path, *, raw: bool) -> Iterator[str]:
+    row = job.row
+    yield from _facts(row)
+    advice = _next(row, root)
+    if advice is not None:
+        yield f"  next: {advice}"
+    yield "inputs"
+    yield from _pairs(row.inputs)
+    own = _own_columns(row)
+    if own:
+        yield "columns"
+        yield from _pairs(own)
+    if row.files:
+        yield "files"
+        yield from (f"  {_file(row, clip, root)}" for clip in row.files)
+    yield from _timeline(job)
+    for attempt in job.attempts:
+        yield from _attempt_lines(attempt, raw=raw)
+
+
+def _facts(row: JobRow) -> Iterator[str]:
+    facts = {
+        "model": row.model,
+        "version": row.version if row.version > 1 else None,
+        "at the service": row.remote_state if row.state is JobState.RUNNING else None,
+        "place in its queue": row.queue_position if row.state is JobState.RUNNING else None,
+        "priority": row.priority or None,
+        "error class": row.error_class,
+        "error": row.error,
+    }
+    for name, value in facts.items():
+        if value is not None:
+            yield f"  {name}: {common.in_words(value)}"
+    if row.charged_micros is not None:
+        yield f"  cost: {common.usd(row.charged_micros, is_estimate=row.cost_is_estimate)}"
+    elif row.est_micros is not None:
+        yield f"  estimate: {common.usd(row.est_micros)}"
+
+
+def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"  {name}: {common.in_words(value)}" for name, value in values.items())
+
+
+def _own_columns(row: JobRow) -> dict[str, Any]:
+    """Return the user's columns, without those that are inputs anyway."""
+    known = {common.in_words(value) for value in row.inputs.values()} | {row.row_id, ""}
+    return {name: value for name, value in row.cells.items() if common.in_words(value) not in known}
+
+
+def _path(row: JobRow, clip: Mapping[str, Any], root: Path) -> Path:
+    return root / Path(row.output_dir).expanduser() / str(clip["path"])
+
+
+def _file(row: JobRow, clip: Mapping[str, Any], root: Path) -> str:
+    path = _path(row, clip, root)
+    size = clip.get("size_bytes")
+    try:
+        there = path.stat().st_size
+    except OSError:
+        return f"{path}: missing"
+    if size is not None and there != size:
+        return f"{path}: {there:,} bytes, but {size:,} were fetched"
+    return f"{path}: {there:,} bytes"
+
+
+def _timeline(job: _Job) -> Iterator[str]:
+    found = timeline.moments(job.row, job.attempts, job.events)
+    if not found:
+        return
+    yield "what happened"
+    before_ms = found[0].at_ms
+    for moment in found:
+        since = (
+            "" if moment is found[0] else f"+{tables.lasting((moment.at_ms - before_ms) / 1000)}"
+        )
+        yield f"  {tables.local(moment.at_ms)}  {since:>12}  {moment.words}"
+        before_ms = moment.at_ms
+
+
+def _attempt_lines(attempt: Mapping[str, Any], *, raw: bool) -> Iterator[str]:
+    extra = ", bought once too often" if attempt["extra"] else ""
+    yield f"attempt {attempt['no']}: {attempt['state']}{extra}"
+    for name in ("request_id", "http_status", "error_class", "error_code", "error", "resolution"):
+        if attempt[name] is not None:
+            yield f"  {name.replace('_', ' ')}: {attempt[name]}"
+    if attempt["charged_micros"] is not None:
+        is_estimate = attempt["charged_micros"] not in (0, attempt["cost_micros"])
+        yield f"  charged: {common.usd(attempt['charged_micros'], is_estimate=is_estimate)}"
+        if is_estimate:
+            stated = (
+                "nothing" if attempt["cost_micros"] is None else common.usd(attempt["cost_micros"])
+            )
+            yield f"  the service states: {stated}"
+    for name in _RAW:
+        if attempt[name] is not None:
+            yield f"  {name.removesuffix('_raw')} answer: {_answer(attempt[name], raw=raw)}"
+
+
+def _answer(text: str, *, raw: bool) -> str:
+    if raw:
+        try:
+            return json.dumps(redact_all(json.loads(text)), ensure_ascii=False, indent=2)
+        except (ValueError, RecursionError):
+            return text
+    line = tables.one_line(text)
+    if len(line) <= _RAW_CHARACTERS:
+        return line
+    return f"{line[:_RAW_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
+
+
+def _next(row: JobRow, root: Path) -> str | None:
+    """Return what to do about a job in its state; None if there is nothing to do."""
+    job = shlex.quote(f"{row.batch}/{row.label}")
+    match row.state:
+        case JobState.SUCCEEDED:
+            if all(_path(row, clip, root).exists() for clip in row.files):
+                return None
+            return f"a file is missing: batchgen download --refresh {job}"
+        case JobState.PENDING:
+            return f"it waits to be paid for: batchgen run --batch {shlex.quote(row.batch)}"
+        case JobState.SUBMITTING | JobState.RUNNING:
+            return "a run is at it" if row.owner else "the next run goes on with it: batchgen run"
+        case JobState.DOWNLOADING:
+            return "a run fetches it" if row.owner else f"to fetch it: batchgen download {job}"
+        case JobState.IN_DOUBT:
+            return (
+                "look for it in your account at RunComfy, then adopt it with `batchgen reconcile "
+                f"--adopt {job}=REQUEST_ID`, pay for it again with `batchgen reconcile --resubmit "
+                f"{job}`, or leave it with `batchgen reconcile --write-off {job}`"
+            )
+        case JobState.EXPIRED:
+            return f"to try again for its clip: batchgen download --refresh {job}"
+        case JobState.CANCELLED:
+            return f"to have it after all: batchgen retry {job}"
+        case JobState.FAILED:
+            return _after_failure(row, job)
+
+
+def _after_failure(row: JobRow, job: str) -> str:
+    match row.error_class:
+        case ErrorClass.MODERATION:
+            return (
+                "change what was refused and add the row again; the same again may get the "
+                f"account suspended: batchgen retry {job}"
+            )
+        case ErrorClass.INVALID_INPUT:
+            return f"correct the row and add it again; as it is: batchgen retry {job}"
+        case _:
+            return f"to pay for it again: batchgen retry {job}"

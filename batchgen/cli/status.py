@@ -1,81 +1,345 @@
-"""`batchgen status`: counts, money, and what stands in the way."""
+"""`batchgen status`: counts, money, what stands in the way, and how long it will take."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from batchgen.cli import common, restored
-from batchgen.domain.prices import Estimate, Prices, whole_cents
-from batchgen.domain.states import ErrorClass, JobState
-from batchgen.store import accounts, costs, reads, step_back, workers
+from batchgen.cli import common, session_logs, standing, step_backs, tables
+from batchgen.cli.logs import session_json
+from batchgen.cli.reply import Reply
+from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
+from batchgen.cli.tables import Column
+from batchgen.domain.errors import Exit
+from batchgen.domain.states import JobState
+from batchgen.store import accounts, sessions, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Transaction
-from batchgen.store.reads import BatchSummary
+from batchgen.store.database import Database
+from batchgen.store.sessions import Pace, Session
+from batchgen.store.step_back import Witness
+from batchgen.store.workers import Seen
 
-_MOST_CLASSED = 20_000  # failed jobs whose classes are counted one by one
+__all__ = ["command", "lines_of", "standings"]
+
+_DETAILED = 10  # batches; of more there is a line each
+_FEWEST_ENDS = 3  # before so many there is no estimate: one job may have been a lucky one
+_OPEN = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
+_COLUMNS = (
+    Column("BATCH"),
+    Column("JOBS", is_number=True),
+    Column("DONE", is_number=True),
+    Column("SPENT", is_number=True),
+    Column("BUDGET", is_number=True),
+    Column("STATES"),
+)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a batch stands: its summary, and what its stored counters do not tell."""
+class Report:
+    """Everything that is told.
 
-    summary: BatchSummary
-    waiting: Estimate
-    classes: Mapping[str, int]
-    spent_is_estimate: bool
+    Attributes:
+        standings: Of the batches that are asked for.
+        live: Sessions at work, the newest first.
+        last: The session that began last, if none is at work.
+        pace: How fast those, or that, went.
+        hold_ups: What keeps the live sessions from submitting.
+        missed: What a restored job database lacks.
+    """
+
+    database: Database
+    standings: Sequence[Standing]
+    known: Sequence[Account]
+    workers: Sequence[Seen]
+    live: Sequence[Session]
+    last: Session | None
+    pace: Pace
+    hold_ups: Sequence[str]
+    missed: str | None
+    now_ms: int
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs are still to be generated."""
+        return sum(one.summary.counts.get(state, 0) for one in self.standings for state in _OPEN)
+
+    @property
+    def left_s(self) -> float | None:
+        """How long they will take at that pace; None if that is not known, or nothing goes on."""
+        is_held = bool(self.hold_ups) or any(account.paused for account in self.known)
+        if self.pace.ended < _FEWEST_ENDS or not self.open_jobs or is_held:
+            return None
+        return self.pace.takes_s(self.open_jobs)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is at work."""
+        return not any(worker.lives for worker in self.workers)
+
+    def obstacles(self) -> list[Obstacle]:
+        """Return all that stands in the way."""
+        found = [Obstacle("held_up", tables.one_line(one)) for one in self.hold_ups]
+        found += standing.obstacles(self.known, self.workers, self.missed, self.now_ms)
+        for one in self.standings:
+            found += standing.obstacles_of(one, is_worked_on=not self.is_over)
+        return found
 
 
 @click.command("status")
 @common.batch_option
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=2.0,
+    type=click.FloatRange(min=0.1, max=86_400),
+    metavar="[SECONDS]",
+    help="Show it again and again, every 2 seconds, until no run is at work or Ctrl-C.",
+)
 @common.json_option
 @common.db_option
-def command(*, batch: str | None, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
-    """Show how many jobs are where, the money, and what stands in the way."""
+def command(
+    *, batch: str | None, watch: float | None, db: str | None, allow_network_fs: bool, as_json: bool
+) -> None:
+    """Show how many jobs are where, the money, and what stands in the way.
+
+    With --watch and --json, one envelope a line.
+    """
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
-        witnesses = restored.witnesses_of(database)
-        with database.reading() as tx:
-            batch_id = common.batch_id_of(tx, batch)
-            found = standings(tx, None if batch_id is None else [batch_id])
-            known = accounts.every(tx)
-            live = len(workers.living(tx, database.backend))
-            missed = restored.missed(tx, witnesses)
-    paused = [account.name for account in known if account.paused]
+        witnesses = step_backs.witnesses_of(database)
+        if watch is not None:
+            _watch(database, batch, witnesses, watch, as_json=as_json)
+            return
+        report = _look(database, batch, witnesses)
     if as_json:
-        common.print_json(
-            {
-                "database": database.shown,
-                "live_workers": live,
-                "accounts": [_account_json(account) for account in known],
-                "paused": bool(paused),
-                "paused_accounts": paused,
-                "stepped_back": missed,
-                "batches": [_json(standing) for standing in found],
-            }
-        )
+        common.print_json(_json(report))
         return
-    for standing in found:
-        click.echo("\n".join(lines_of(standing)))
-    if not found:
-        click.echo("no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
-    click.echo(f"{common.plural(live, 'worker')} at work in {database.shown}", err=True)
-    for account in known:
-        click.echo(_account_line(account), err=True)
-        if account.adapted is not None:
-            click.echo(
-                f"account {account.name}: -j auto allows {account.adapted}, never more than "
-                f"{account.auto_max} jobs",
-                err=True,
+    click.echo("\n".join(_fitted(_lines(report, is_detailed=batch is not None))))
+    for line in _fitted(_lines_beside(report), err=True):
+        click.echo(line, err=True)
+
+
+def _look(database: Database, batch: str | None, witnesses: Sequence[Witness]) -> Report:
+    with database.reading() as tx:
+        batch_id = common.batch_id_of(tx, batch)
+        now_ms = tx.now_ms()
+        live = sessions.living(tx, database.backend)
+        last = None if live else next(iter(sessions.newest(tx, database.backend, most=1)), None)
+        timed = live or ([] if last is None else [last])
+        pace = Pace(0, 0)
+        if timed:
+            pace = sessions.pace(
+                tx,
+                {session.worker_id for session in timed},
+                since_ms=min(session.started_ms for session in timed),
+                until_ms=max(one.started_ms + one.lasted_ms(now_ms) for one in timed),
             )
-    for name in paused:
-        click.echo(
-            f"account {name} is paused: nothing is submitted until `batchgen unpause`", err=True
+        return Report(
+            database=database,
+            standings=standings(tx, None if batch_id is None else [batch_id]),
+            known=accounts.every(tx),
+            workers=workers.seen(tx, database.backend),
+            live=live,
+            last=last,
+            pace=pace,
+            hold_ups=[said for session in live for said in _hold_ups(database, session)],
+            missed=step_backs.missed(tx, witnesses),
+            now_ms=now_ms,
         )
-    if missed is not None:
-        click.echo(step_back.explain(missed), err=True)
+
+
+def _hold_ups(database: Database, session: Session) -> list[str]:
+    path = session_logs.path_of(database, session.id)
+    if path is None:
+        return []
+    try:
+        return session_logs.hold_ups(path)
+    except OSError as error:
+        return [f"{path} cannot be read: {error.strerror}"]
+
+
+# -- as lines --------------------------------------------------------------------------------------
+
+
+def _lines(report: Report, *, is_detailed: bool) -> list[str]:
+    if not report.standings:
+        return ["no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one"]
+    if is_detailed or len(report.standings) <= _DETAILED:
+        is_worked_on = not report.is_over
+        lines = [
+            line for one in report.standings for line in lines_of(one, is_worked_on=is_worked_on)
+        ]
+    else:
+        lines = list(_overview(report))
+    left = _left_in_words(report)
+    lines += [] if left is None else [left]
+    lines += [f"held up: {tables.one_line(said)}" for said in report.hold_ups]
+    if report.last is not None:
+        lines += standing.last_run_in_words(report.last, report.now_ms)
+    return [tables.safe(line) for line in lines]
+
+
+def _overview(report: Report) -> Iterator[str]:
+    rows = [
+        (
+            tables.one_line(one.summary.name),
+            f"{(jobs := sum(one.summary.counts.values())):,}",
+            f"{one.summary.counts.get(JobState.SUCCEEDED, 0) * 100 // max(1, jobs)} %",
+            common.usd(one.summary.spent_micros, is_estimate=one.spent_is_estimate),
+            "" if one.summary.budget_micros is None else common.usd(one.summary.budget_micros),
+            standing.counts_in_words(one.summary.counts),
+        )
+        for one in report.standings
+    ]
+    yield from tables.table(rows, _COLUMNS, width=tables.terminal_width())
+    yield f"{len(rows)} batches: batchgen status --batch NAME tells what stands in the way of one"
+
+
+def _left_in_words(report: Report) -> str | None:
+    left_s, jobs = report.left_s, common.plural(report.open_jobs, "open job")
+    if left_s is None:
+        return None
+    took = f"{report.pace.ended:,} ended in {tables.lasting(report.pace.over_ms / 1000)}"
+    if report.live:
+        return f"about {tables.lasting(left_s)} left for {jobs}: {took}"
+    return (
+        f"no run is at work; as fast as the last one, the {jobs} would take about "
+        f"{tables.lasting(left_s)}: {took}"
+    )
+
+
+def _lines_beside(report: Report) -> Iterator[str]:
+    """Yield what is not of the batches."""
+    live = sum(worker.lives for worker in report.workers)
+    yield f"{common.plural(live, 'worker')} at work in {report.database.shown}"
+    for account in report.known:
+        yield _account_line(account)
+        if account.adapted is not None:
+            yield (
+                f"account {account.name}: -j auto allows {account.adapted}, never more than "
+                f"{account.auto_max} jobs"
+            )
+    for one in standing.obstacles(report.known, report.workers, report.missed, report.now_ms):
+        yield tables.safe(str(one))
+
+
+def _account_line(account: Account) -> str:
+    line = f"account {account.name}: at most {common.plural(account.cap, 'job')} in flight"
+    if account.auto_max is not None:
+        line += f" (auto, up to {account.auto_max})"
+    if account.rate_per_s is not None:
+        line += f", {account.rate_per_s:g} submits a second"
+    return line
+
+
+# -- again and again -------------------------------------------------------------------------------
+
+
+def _watch(
+    database: Database,
+    batch: str | None,
+    witnesses: Sequence[Witness],
+    every_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    try:
+        if as_json:
+            _watch_as_json(database, batch, witnesses, every_s)
+        elif sys.stdout.isatty():
+            _watch_live(database, batch, witnesses, every_s)
+        else:
+            for report in _reports(database, batch, witnesses, every_s):
+                click.echo(f"-- {tables.local(report.now_ms)}")
+                click.echo("\n".join(_block(report, batch)))
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(Exit.SUCCESS) from None
+
+
+def _reports(
+    database: Database, batch: str | None, witnesses: Sequence[Witness], every_s: float
+) -> Iterator[Report]:
+    """Yield a report now and then, the last one when nobody is at work."""
+    while True:
+        report = _look(database, batch, witnesses)
+        yield report
+        if report.is_over:
+            return
+        time.sleep(every_s)
+
+
+def _block(report: Report, batch: str | None) -> list[str]:
+    lines = [*_lines(report, is_detailed=batch is not None), *_lines_beside(report)]
+    return list(_fitted(lines))
+
+
+def _fitted(lines: Iterable[str], *, err: bool = False) -> Iterator[str]:
+    """Yield lines that fit a terminal; a command stays in one piece, to be copied."""
+    width = tables.terminal_width(err=err)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+        said, colon, command = line.partition(": batchgen ")
+        if width is None or tables.width_of(line) <= width or not colon:
+            yield tables.wrapped(line, width, indent=indent)
+        else:
+            yield tables.wrapped(f"{said}:", width, indent=indent)
+            yield f"{indent}batchgen {command}"
+
+
+def _watch_as_json(
+    database: Database, batch: str | None, witnesses: Sequence[Witness], every_s: float
+) -> None:
+    reply = click.get_current_context().find_object(Reply)
+    if reply is None:
+        raise LookupError("no reply to put it in")
+    for report in _reports(database, batch, witnesses, every_s):
+        reply.data = _json(report)
+        common.print_line(reply.envelope(Exit.SUCCESS))
+    reply.command = None  # all is said
+
+
+def _watch_live(
+    database: Database, batch: str | None, witnesses: Sequence[Witness], every_s: float
+) -> None:
+    from rich.console import Console  # a tenth of a second, and only for a terminal
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        for report in _reports(database, batch, witnesses, every_s):
+            at = f"{tables.local(report.now_ms)}, every {tables.lasting(every_s)}, Ctrl-C ends"
+            live.update(Text("\n".join([*_block(report, batch), at])), refresh=True)
+
+
+# -- as data ---------------------------------------------------------------------------------------
+
+
+def _json(report: Report) -> dict[str, Any]:
+    paused = [account.name for account in report.known if account.paused]
+    return {
+        "database": report.database.shown,
+        "live_workers": sum(worker.lives for worker in report.workers),
+        "accounts": [_account_json(account) for account in report.known],
+        "paused": bool(paused),
+        "paused_accounts": paused,
+        "stepped_back": report.missed,
+        "batches": [_batch_json(one) for one in report.standings],
+        "open_jobs": report.open_jobs,
+        "left_s": None if report.left_s is None else round(report.left_s, 1),
+        "left_by": "live" if report.live else "last_run",
+        "live_sessions": [_session(report, one) for one in report.live],
+        "last_session": None if report.last is None else _session(report, report.last),
+        "in_the_way": [one.json() for one in report.obstacles()],
+    }
+
+
+def _session(report: Report, session: Session) -> dict[str, Any]:
+    return session_json(report.database, session, report.now_ms)
 
 
 def _account_json(account: Account) -> dict[str, Any]:
@@ -90,105 +354,21 @@ def _account_json(account: Account) -> dict[str, Any]:
     }
 
 
-def _account_line(account: Account) -> str:
-    line = f"account {account.name}: at most {common.plural(account.cap, 'job')} in flight"
-    if account.auto_max is not None:
-        line += f" (auto, up to {account.auto_max})"
-    if account.rate_per_s is not None:
-        line += f", {account.rate_per_s:g} submits a second"
-    return line
-
-
-def standings(tx: Transaction, batch_ids: Sequence[int] | None) -> list[Standing]:
-    """Return where batches stand, by their row ids; None is all of them."""
-    prices = {account.id: costs.prices(tx, account.id) for account in accounts.every(tx)}
-    return [
-        _standing(tx, summary, prices[summary.account_id])
-        for summary in reads.batches(tx)
-        if batch_ids is None or summary.id in batch_ids
-    ]
-
-
-def _standing(tx: Transaction, summary: BatchSummary, prices: Prices) -> Standing:
-    waiting = Estimate()
-    if summary.counts.get(JobState.PENDING):
-        for kind in reads.waiting(tx, summary.account_id, [summary.id]):
-            waiting.add(prices, kind.model, kind.settings, listed=kind.listed, jobs=kind.jobs)
-    classes: Counter[str] = Counter()
-    if 0 < summary.counts.get(JobState.FAILED, 0) <= _MOST_CLASSED:
-        failed = reads.job_rows(tx, batch_id=summary.id, states=[JobState.FAILED])
-        classes.update(row.error_class or "unknown" for row in failed)
-    return Standing(summary, waiting, classes, reads.has_estimates(tx, summary))
-
-
-def _json(standing: Standing) -> dict[str, Any]:
-    summary, waiting = standing.summary, standing.waiting
+def _batch_json(one: Standing) -> dict[str, Any]:
+    summary, waiting = one.summary, one.waiting
     return {
         "batch": summary.name,
         "source": summary.source,
         "output_dir": summary.output_dir,
         "jobs": sum(summary.counts.values()),
         "counts": {str(state): summary.counts.get(state, 0) for state in JobState},
-        "failed_by_class": dict(standing.classes),
+        "failed_by_class": dict(one.classes),
         "spent_usd": common.usd_number(summary.spent_micros),
-        "spent_is_estimate": standing.spent_is_estimate,
+        "spent_is_estimate": one.spent_is_estimate,
         "reserved_usd": common.usd_number(summary.reserved_micros),
         "budget_usd": common.usd_number(summary.budget_micros),
         "waiting_estimate_usd": common.usd_number(waiting.micros),
         "waiting_unpriced": waiting.unpriced,
         "waiting_basis": waiting.basis(()),
+        "waiting_is_sampled": one.is_sampled,
     }
-
-
-def lines_of(standing: Standing) -> list[str]:
-    """Return that in lines: counts, money, and what stands in the way."""
-    summary, counts = standing.summary, standing.summary.counts
-    states = ", ".join(
-        f"{counts[state]:,} {state.replace('_', ' ')}" for state in JobState if counts.get(state)
-    )
-    lines = [f"{summary.name}: {common.plural(sum(counts.values()), 'job')}"]
-    lines.append(f"  {states or 'none'}")
-    spent = common.usd(summary.spent_micros, is_estimate=standing.spent_is_estimate)
-    money = f"  {spent} spent"
-    if summary.reserved_micros:
-        money += f", {common.usd(summary.reserved_micros)} reserved"
-    if summary.budget_micros is not None:
-        money += f", budget {common.usd(summary.budget_micros)}"
-    return [*lines, money, *_in_the_way(standing)]
-
-
-def _in_the_way(standing: Standing) -> list[str]:
-    counts, waiting, name = standing.summary.counts, standing.waiting, standing.summary.name
-    lines = []
-    if waiting.jobs:
-        price = f"about {common.usd(whole_cents(waiting.micros))}"
-        if waiting.unpriced:
-            price += f" and {waiting.unpriced:,} of unknown price"
-        basis = f", by {waiting.basis(())}" if waiting.learned else ""
-        lines.append(
-            f"  {waiting.jobs:,} to be paid for ({price}{basis}): batchgen run --batch {name}"
-        )
-    if counts.get(JobState.IN_DOUBT):
-        lines.append(
-            f"  {counts[JobState.IN_DOUBT]:,} in doubt, maybe paid for: batchgen reconcile --list"
-        )
-    if counts.get(JobState.FAILED):
-        classes = ", ".join(f"{count:,} {name}" for name, count in standing.classes.items())
-        lines.append(
-            f"  {counts[JobState.FAILED]:,} failed ({classes or 'many'}): "
-            f"batchgen ls --state failed --batch {name} says why; correct the rows and add them "
-            "again, or batchgen retry"
-        )
-    if refused := standing.classes.get(ErrorClass.MODERATION):
-        lines.append(
-            f"  {refused:,} of them refused by moderation, repeats of which may get the account "
-            f"suspended: change what batchgen ls --state failed --batch {name} says was refused"
-        )
-    if counts.get(JobState.DOWNLOADING):
-        lines.append(f"  {counts[JobState.DOWNLOADING]:,} to be fetched: batchgen download")
-    if counts.get(JobState.EXPIRED):
-        lines.append(
-            f"  {counts[JobState.EXPIRED]:,} paid for, but the link died: "
-            "batchgen download --refresh"
-        )
-    return lines

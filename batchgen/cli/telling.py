@@ -11,10 +11,18 @@ from batchgen.cli.common import is_terminal, usd_number
 from batchgen.cli.flags import Flags
 from batchgen.cli.notices import Notices
 from batchgen.cli.session import say
-from batchgen.domain.errors import BatchgenError, Exit, ManifestError, OutputError, UsageError
+from batchgen.domain.errors import (
+    BatchgenError,
+    Exit,
+    ManifestError,
+    OutputError,
+    StoreError,
+    UsageError,
+)
 from batchgen.domain.telling import Emit
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import new_id, wall_ms
+from batchgen.store import sessions
 from batchgen.store.database import Database
 from batchgen.telling import Cleaner, Telling, check_events, open_events, open_log
 
@@ -82,7 +90,7 @@ class Told:
         self._notices.batch_ids = batch_ids
 
     def _open_log(self) -> None:
-        folder = _log_folder(self._database)
+        folder = settings.log_folder(self._database.path)
         if folder is None:
             say("warning: no folder for the log of the session: set HOME or XDG_STATE_HOME")
             return
@@ -133,7 +141,16 @@ class Told:
             spent_is_estimate=spent_is_estimate,
             reserved_usd=usd_number(reserved_micros),
         )
+        self._conclude(codes[0], [reason.message for reason in reasons])
         self._name_log(codes[0])
+
+    def _conclude(self, code: Exit, reasons: Sequence[str]) -> None:
+        """Store how the run ended: its session ended before all of that was known."""
+        try:
+            with self._database.transaction() as tx:
+                sessions.conclude(tx, self.session_id, exit_code=int(code), reasons=reasons)
+        except StoreError as error:
+            say(f"warning: how the run ended is not in the job database: {error}")
 
     def failed(self, error: BaseException) -> None:
         """Tell that the run ended with an error."""
@@ -206,11 +223,3 @@ def _said(error: BaseException) -> str:
     if isinstance(error, BatchgenError):
         return str(error)
     return f"unexpected: {type(error).__name__}; nothing paid for is lost"
-
-
-def _log_folder(database: Database) -> Path | None:
-    """Return where logs of sessions lie: beside the file, of a server in the user's own place."""
-    if database.path is not None:
-        return database.path.with_name(f"{database.path.name}-logs")
-    state = settings.state_folder()
-    return None if state is None else state / "batchgen" / "logs"

@@ -6,7 +6,7 @@ Prices, order and numbers only: what happens to a job by hand is in `by_hand`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, bindparam, text
 
 from batchgen.domain.states import JobState
 from batchgen.store.database import Transaction, among, locking
@@ -89,6 +89,73 @@ def snapshot(tx: Transaction, account_id: int) -> Snapshot:
         budgets={batch.name: batch.budget_micros for batch in tx.rows(_BUDGETS, key)},
         pending=int(tx.value(_PENDING, key)),
         cancels={attempt.id: attempt.cancel_ms for attempt in tx.rows(_CANCELS, key)},
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where some batches of an account stand; money in micro-dollars.
+
+    Attributes:
+        counts: Their jobs by state, as the stored counters say.
+        budget_micros: The sum of their budgets; None if one of them has none.
+        other_workers: How many other workers are at work in the job database.
+    """
+
+    counts: Mapping[str, int]
+    spent_micros: int
+    reserved_micros: int
+    budget_micros: int | None
+    other_workers: int = 0
+
+
+_MINE = "b.account_id = :account_id AND (:all_batches = 1 OR b.id IN :batch_ids)"
+
+
+def _of_mine(query: str) -> TextClause:
+    return text(query).bindparams(bindparam("batch_ids", expanding=True))
+
+
+_MY_COUNTS = _of_mine(
+    "SELECT c.state, CAST(sum(c.jobs) AS bigint) AS jobs FROM counters c "
+    f"JOIN batches b ON b.id = c.batch_id WHERE {_MINE} GROUP BY c.state"
+)
+_MY_SPENT = _of_mine(
+    "SELECT CAST(coalesce(sum(s.spent_micros), 0) AS bigint) FROM spending s "
+    f"JOIN batches b ON b.id = s.batch_id WHERE {_MINE}"
+)
+_MY_RESERVED = _of_mine(
+    "SELECT CAST(coalesce(sum(est_micros), 0) AS bigint) FROM attempts "
+    "WHERE account_id = :account_id AND (:all_batches = 1 OR batch_id IN :batch_ids) "
+    "AND state IN ('intent', 'accepted', 'in_doubt')"
+)
+_MY_BUDGETS = _of_mine(
+    "SELECT count(*) AS batches, count(b.budget_micros) AS budgets, "
+    "CAST(coalesce(sum(b.budget_micros), 0) AS bigint) AS micros "
+    f"FROM batches b WHERE {_MINE}"
+)
+_OTHERS = text("SELECT count(*) FROM workers WHERE state = 'live' AND id <> :worker_id")
+
+
+def standing(
+    tx: Transaction, account_id: int, batch_ids: Sequence[int] | None, *, worker_id: str = ""
+) -> Standing:
+    """Return where batches stand; None is all of the account's.
+
+    It costs what the batches and the jobs in flight are, whatever the number of jobs.
+    """
+    key = {
+        "account_id": account_id,
+        "all_batches": int(batch_ids is None),
+        "batch_ids": list(batch_ids or ()),
+    }
+    budgets = tx.rows(_MY_BUDGETS, key)[0]
+    return Standing(
+        counts={row.state: int(row.jobs) for row in tx.rows(_MY_COUNTS, key)},
+        spent_micros=int(tx.value(_MY_SPENT, key)),
+        reserved_micros=int(tx.value(_MY_RESERVED, key)),
+        budget_micros=int(budgets.micros) if budgets.batches == budgets.budgets > 0 else None,
+        other_workers=int(tx.value(_OTHERS, {"worker_id": worker_id})),
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import bindparam, text
 
+from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
-from batchgen.domain.states import JobState
+from batchgen.domain.states import OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
 from batchgen.store.database import Transaction, among, chunks
@@ -19,7 +20,8 @@ from batchgen.store.jobs import Scope
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
     "j.inputs, j.cells, j.seed, j.name, b.output_dir, j.version, j.urls, j.files, j.error_class, "
-    "j.error, j.remote_state, j.queue_position, j.owner, j.est_micros, j.retries_used, "
+    "j.error, j.remote_state, j.queue_position, j.owner, j.priority, j.est_micros, "
+    "j.retries_used, "
     "j.not_before_ms, j.updated_ms, j.finished_ms, j.position, "
     "j.attempt_id, a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "
     "(SELECT count(*) FROM attempts c WHERE c.job_id = j.id AND c.accepted_ms IS NOT NULL) "
@@ -67,6 +69,7 @@ class JobRow:
     remote_state: str | None
     queue_position: int | None
     owner: str | None
+    priority: int
     est_micros: int | None
     retries_used: int
     not_before_ms: int
@@ -124,8 +127,7 @@ def job_rows(
     # Of this statement alone: as an option of the connection it would make each later one, also
     # an UPDATE, declare a cursor on PostgreSQL.
     options = {"yield_per": _AT_ONCE}
-    statement = text(query + _ORDER).bindparams(*_STATES if states else ())
-    with tx.connection.execute(statement, values, execution_options=options) as result:
+    with tx.connection.execute(text(query + _ORDER), values, execution_options=options) as result:
         for row in result:
             yield _job_row(row)
 
@@ -149,15 +151,56 @@ def job_ids(
         order: Fields, columns or inputs, each with whether downwards.
         limit: At most so many.
     """
+    wanted = _narrowed(states, where)
+    counted = None if wanted is None else _counted(tx, wanted)
+    if counted == 0:
+        return []
     query, values = _chosen(tx, _IDS, batch_id=batch_id, states=states, where=where)
     ordered = selecting.order(order, is_postgresql=tx.is_postgresql, first=len(values))
-    query += f" ORDER BY {ordered.sql}"
+    ordered_sql = ordered.sql
+    if wanted is not None and counted is not None and counted <= _FEW:
+        # Few among very many: SQLite would go through all of them in the order that is asked for.
+        query = query.replace("j.batch_id = :batch_id", "+j.batch_id = :batch_id")
+        query += "".join(f" AND {sql}" for some, sql in _INDEXED.items() if wanted <= some)
+        ordered_sql = ordered_sql if order else f"+{ordered_sql}"
+    query += f" ORDER BY {ordered_sql}"
     values |= ordered.values
     if limit is not None:
         query += " LIMIT :most"
         values["most"] = limit
-    statement = text(query).bindparams(*_STATES if states else ())
-    return [row.id for row in tx.rows(statement, values)]
+    return [row.id for row in tx.rows(text(query), values)]
+
+
+_FEW = 20_000  # jobs that are sorted in no time
+_INDEXED = {  # in the words of partial indexes
+    frozenset({JobState.PENDING}): "j.state = 'pending'",
+    frozenset({JobState.IN_DOUBT}): "j.state = 'in_doubt'",
+    OWNED: "j.state IN ('submitting', 'running', 'downloading')",
+}
+_COUNTED = text("SELECT state, sum(jobs) AS jobs FROM counters GROUP BY state")
+
+
+def _narrowed(states: Sequence[JobState], where: Where | None) -> frozenset[JobState] | None:
+    """Return the states in which jobs are looked for; None if that may be any."""
+    said = None if where is None else selecting.states_of(where)
+    if not states or said is None:
+        return frozenset(states) or said
+    return said & frozenset(states)
+
+
+def _counted(tx: Transaction, states: frozenset[JobState]) -> int:
+    """Return how many jobs at most are in one of these states, by the stored counters."""
+    return sum(int(row.jobs) for row in tx.rows(_COUNTED) if row.state in states)
+
+
+_KEYS_OF_IDS = among("SELECT j.id, j.key FROM jobs j WHERE j.id IN :values")
+
+
+def keys_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[str]:
+    """Yield the keys of jobs by their row ids, in the order of these."""
+    for some in chunks(job_ids, _AT_ONCE):
+        found = {row.id: row.key for row in tx.rows(_KEYS_OF_IDS, {"values": tx.listed(some)})}
+        yield from (found[job_id] for job_id in some if job_id in found)
 
 
 def rows_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[JobRow]:
@@ -167,9 +210,6 @@ def rows_of(tx: Transaction, job_ids: Sequence[int]) -> Generator[JobRow]:
         for job_id in some:
             if job_id in found:
                 yield _job_row(found[job_id])
-
-
-_STATES = [bindparam("states", expanding=True, type_=Text())]
 
 
 def _chosen(
@@ -185,8 +225,8 @@ def _chosen(
         parts.append("j.batch_id = :batch_id")
         values["batch_id"] = batch_id
     if states:
-        parts.append("j.state IN :states")
-        values["states"] = [*states]
+        # As literals: only so can SQLite see that a partial index serves.
+        parts.append("j.state IN ({})".format(", ".join(f"'{state}'" for state in states)))
     if where is not None:
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
         parts.append(condition.sql)
@@ -393,6 +433,21 @@ def batches(tx: Transaction) -> list[BatchSummary]:
     ]
 
 
+_BOOKED = text(
+    "SELECT b.name, coalesce(c.micros, 0) AS charged, coalesce(s.micros, 0) AS spent "
+    "FROM batches b LEFT JOIN (SELECT batch_id, sum(charged_micros) AS micros FROM attempts "
+    "GROUP BY batch_id) c ON c.batch_id = b.id "
+    "LEFT JOIN (SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id) s "
+    f"ON s.batch_id = b.id WHERE {BATCH_SHOWN} ORDER BY b.id"
+)
+
+
+def misbooked(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Return the batches whose books differ from their attempts: name, charged, booked."""
+    rows = [(row.name, int(row.charged), int(row.spent)) for row in tx.rows(_BOOKED)]
+    return [row for row in rows if row[1] != row[2]]
+
+
 _MOST_LOOKED_THROUGH = 100_000  # jobs; there is no index for it
 _ESTIMATED = text(
     "SELECT 1 FROM attempts WHERE batch_id = :batch_id AND charged_micros > 0 "
@@ -510,3 +565,104 @@ def waiting(
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+_LOST = text(
+    "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
+    "ORDER BY j.batch_id, j.position, j.id"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
+    """Yield the jobs of a scope that are at rest without a clip, as `tally` counts them."""
+    values = {
+        "account_id": account_id,
+        "max_job_id": scope.max_job_id,
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+        "since_ms": since_ms,
+    }
+    options = {"yield_per": 500}
+    with tx.connection.execute(_LOST, values, execution_options=options) as result:
+        for row in result:
+            if scope.judges(row.id):
+                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+                state = JobState(row.state)
+                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
+
+
+_MOST_EVENTS = 10_000  # and as many requests
+_SAMPLED = 2000  # rows of a manifest
+_FEW_PENDING = text(
+    _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
+).bindparams(bindparam("batch_ids", expanding=True))
+_LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
+_SAMPLE = among(
+    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
+    "WHERE j.batch_id = :batch_id AND j.position IN :values AND j.state = 'pending' "
+    "GROUP BY j.model, j.settings, j.est_micros"
+)
+
+
+def waiting_of(tx: Transaction, batch: BatchSummary) -> tuple[list[Kind], bool]:
+    """Return the jobs of a batch that wait to be paid for, and whether that is extrapolated.
+
+    Of very many a sample is looked at, evenly spread over the manifest.
+    """
+    pending = batch.counts.get(JobState.PENDING, 0)
+    if not pending:
+        return [], False
+    everywhere = _counted(tx, frozenset({JobState.PENDING}))
+    if pending > _FEW and (sample := _sampled(tx, batch.id, pending)):
+        return sample, True
+    if everywhere > _FEW:
+        return waiting(tx, batch.account_id, [batch.id]), False
+    values = {"account_id": batch.account_id, "all_batches": 0, "batch_ids": [batch.id]}
+    rows = tx.rows(_FEW_PENDING, values)
+    return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows], False
+
+
+def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
+    last = int(tx.value(_LAST_POSITION, {"batch_id": batch_id}) or 0)
+    positions = range(0, last + 1, max(1, last // _SAMPLED))
+    rows = tx.rows(_SAMPLE, {"batch_id": batch_id, "values": tx.listed(list(positions))})
+    seen = sum(row.jobs for row in rows)
+    kinds, left = [], pending
+    for number, row in enumerate(rows, 1):
+        jobs = left if number == len(rows) else round(pending * row.jobs / seen)
+        kinds.append(Kind(row.model, row.settings, row.est_micros, jobs))
+        left -= jobs
+    return kinds
+
+
+_CLASSES = text(
+    "SELECT error_class, count(*) AS jobs FROM jobs "
+    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
+)
+_NEWEST_CLASSES = text(
+    "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
+    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e "
+    "WHERE e.job_id IS NOT NULL UNION "
+    "SELECT t.job_id FROM (SELECT job_id FROM attempts ORDER BY id DESC LIMIT :most) t) "
+    "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
+)
+
+
+def failed_classes(tx: Transaction, batch: BatchSummary) -> Counter[str]:
+    """Return how many jobs of a batch failed, by class.
+
+    Of a very large batch only those are looked at that something happened to lately, which may
+    leave some out.
+    """
+    if not batch.counts.get(JobState.FAILED):
+        return Counter()
+    if sum(batch.counts.values()) <= _MOST_LOOKED_THROUGH:
+        rows = tx.rows(_CLASSES, {"batch_id": batch.id})
+    else:
+        rows = tx.rows(_NEWEST_CLASSES, {"batch_id": batch.id, "most": _MOST_EVENTS})
+    return Counter({row.error_class or "unknown": row.jobs for row in rows})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from batchgen.domain.states import JobState
 from batchgen.domain.where import COLUMN, Both, Comparison, Either, Kind, Name, Not, Value, Where
 
 _SUM = "(SELECT {what} FROM attempts c WHERE c.job_id = j.id{which})"
@@ -95,6 +96,22 @@ def order(names: Sequence[tuple[Name, bool]], *, is_postgresql: bool, first: int
         f"{builder.value_of(name)} {'DESC' if down else 'ASC'} NULLS LAST" for name, down in names
     ]
     return Condition(", ".join([*parts, "j.batch_id, j.position, j.id"]), builder.values)
+
+
+def states_of(where: Where) -> frozenset[JobState] | None:
+    """Return the only states in which an expression may be true of a job; None if it says none."""
+    match where:
+        case Comparison(Name("", "state"), "=", values):
+            return frozenset(JobState(value) for value in values if isinstance(value, str))
+        case Both(parts):
+            said = [some for some in map(states_of, parts) if some is not None]
+            return frozenset.intersection(*said) if said else None
+        case Either(parts):
+            several = [states_of(part) for part in parts]
+            known = [some for some in several if some is not None]
+            return frozenset.union(*known) if len(known) == len(several) else None
+        case _:
+            return None
 
 
 class _Builder:

@@ -1,0 +1,207 @@
+"""Where things stand, what is in the way, and what helps."""
+
+import json
+import shlex
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import pytest
+from cli.bought import buy, service
+from cli.commands import call, ok, rows, write
+from runs import Place
+from test_docs import check_command
+
+from batchgen.domain.states import JobState
+from batchgen.providers.simulator import Fault, Kind, Settings
+from batchgen.store import reads
+from batchgen.store.database import Database
+
+FAULTS = (
+    Fault(Kind.GENERATION, prompt="scene broken", code="SAFETY.INPUT.TEXT"),
+    Fault(Kind.GENERATION, prompt="scene lost", code="INTERNAL"),
+    Fault(Kind.DROP_AFTER, prompt="scene silent"),
+    Fault(Kind.INVALID, prompt="scene wrong"),
+)
+
+
+def change(statement: str) -> None:
+    with closing(sqlite3.connect("batchgen.db")) as connection, connection:
+        connection.execute(statement)
+
+
+def in_the_way() -> Mapping[str, dict[str, Any]]:
+    return {one["kind"]: one for one in ok("status", "--json").said["in_the_way"]}
+
+
+def test_each_thing_in_the_way_comes_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch, Settings(faults=FAULTS)):
+        buy("a", "broken", "lost", "silent", "wrong", expect=10)
+    ok("add", write("more.csv", rows("x", "y", "z")))
+    ok("set", "budget", "0.60", "--batch", "more")
+    ok("pause")
+
+    found = in_the_way()
+
+    assert set(found) == {
+        "paused",
+        "in_doubt",
+        "failed",
+        "failed_moderation",
+        "failed_generation",
+        "failed_invalid_input",
+        "waiting",
+        "budget_short",
+    }
+    assert found["budget_short"]["message"] == "the budget of $0.60 is enough for about 2 of them"
+    assert found["budget_short"]["command"] == "batchgen set budget 1 --batch more"
+    for one in found.values():
+        if one["command"] is not None:
+            for part in one["command"].split(" | "):
+                check_command(shlex.split(part)[1:], one["kind"])
+    shown = ok("status")
+    for one in found.values():
+        assert one["message"] in shown.out + shown.err
+    again = found["failed_generation"]["command"].partition(" | ")[0]
+    assert len(ok(*shlex.split(again)[1:]).out.splitlines()) == 1
+
+    ok("set", "budget", "0.10", "--batch", "more")
+    assert in_the_way()["out_of_budget"]["message"] == (
+        "the budget of $0.10 leaves no room for the next"
+    )
+
+
+def test_what_is_left_at_the_service_and_on_its_way_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        buy("a", "b", options=("--no-download",))
+    change("UPDATE jobs SET state = 'running', owner = NULL WHERE row_id = 'a'")
+    change("UPDATE counters SET jobs = 1 WHERE state = 'downloading'")
+    change(
+        "INSERT INTO counters (batch_id, state, jobs) VALUES (1, 'running', 1) "
+        "ON CONFLICT DO UPDATE SET jobs = 1"
+    )
+
+    found = in_the_way()
+
+    assert found["running"]["command"] == "batchgen run --batch jobs"
+    assert found["downloading"]["command"] == "batchgen download"
+
+
+def test_the_last_run_and_how_long_the_rest_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b", "c", "d")
+        ok("add", write("more.csv", rows("x", "y")))
+
+        said, shown = ok("status", "--json").said, ok("status").out
+        ok("pause")
+        paused = ok("status", "--json").said
+
+    assert said["open_jobs"] == 2
+    assert said["left_by"] == "last_run"
+    last = said["last_session"]
+    assert (last["exit_code"], last["command"]) == (0, "run")
+    assert said["left_s"] == pytest.approx(2 * last["lasted_s"] / 4, abs=0.1)
+    assert "no run is at work; as fast as the last one, the 2 open jobs would take about" in shown
+    assert "with exit code 0" in shown
+    assert paused["left_s"] is None
+
+
+def test_a_run_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a")
+    change("UPDATE sessions SET ended_ms = NULL, exit_code = NULL, reasons = NULL")
+
+    assert "and died after" in ok("status").out
+    assert ok("status", "--json").said["last_session"]["died"]
+
+
+def test_many_batches_are_a_line_each() -> None:
+    for number in range(11):
+        ok("add", write(f"night{number}.csv", rows("a", "b")))
+
+    shown = ok("status").out.splitlines()
+
+    assert shown[0].split() == ["BATCH", "JOBS", "DONE", "SPENT", "BUDGET", "STATES"]
+    assert shown[1].split() == ["night0", "2", "0", "%", "$0.00", "2", "pending"]
+    assert len(shown) == 13
+    assert "11 batches: batchgen status --batch NAME" in shown[12]
+    assert "2 to be paid for" in ok("status", "--batch", "night3").out
+
+
+def test_no_batch_and_no_job_database() -> None:
+    assert call("status").code == 11
+    assert call("status", "--watch").code == 11
+    ok("add", write("m.csv", rows("a")))
+    assert call("status", "--batch", "nobody").code == 2
+    assert call("status", "--watch", "0").code == 2
+
+
+def test_watching_ends_when_nobody_is_at_work() -> None:
+    ok("add", write("m.csv", rows("a")))
+
+    done = ok("status", "--watch", "0.1")
+    [line] = ok("status", "--watch", "0.1", "--json").out.splitlines()
+
+    assert done.out.splitlines()[0].startswith("-- 2")
+    assert "m: 1 job" in done.out
+    assert "0 workers at work" in done.out
+    envelope = json.loads(line)
+    assert (envelope["schema"], envelope["ok"]) == ("batchgen/status/1", True)
+    assert envelope["data"]["batches"][0]["counts"]["pending"] == 1
+
+
+def test_a_live_run_is_watched_until_it_ends(place: Place) -> None:
+    place.write(
+        [
+            {"id": f"r{n}", "prompt": f"scene {n}", "image": "https://images.example.com/a.jpg"}
+            for n in range(8)
+        ]
+    )
+    place.service.settings = Settings(run_s=(0.4, 0.5))
+    running = place.start_run("jobs.csv", "-j", "2")
+    place.wait_accepted(2)
+
+    watched = call("status", "--watch", "0.1", "--json", "--db", place.url)
+
+    assert running.wait().code == 0
+    assert watched.code == 0, watched.err
+    seen = [json.loads(line)["data"] for line in watched.out.splitlines()]
+    assert seen[0]["live_workers"] == 1
+    assert seen[0]["live_sessions"][0]["lives"]
+    assert seen[-1]["live_workers"] == 0
+    assert seen[-1]["batches"][0]["counts"]["succeeded"] == 8
+    lives = [one for one in seen if one["left_by"] == "live"]
+    assert any(one["left_s"] is not None for one in lives)
+
+
+def test_of_very_many_waiting_jobs_a_sample_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = [{**row, "duration": "5"} for row in rows(*(f"s{n}" for n in range(30)))]
+    long = [{**row, "duration": "10"} for row in rows(*(f"l{n}" for n in range(10)))]
+    ok("add", write("m.csv", [*short, *long]))
+    exact = ok("status", "--json").said["batches"][0]
+    monkeypatch.setattr(reads, "_FEW", 5)
+    whole = ok("status", "--json").said["batches"][0]
+    monkeypatch.setattr(reads, "_SAMPLED", 20)
+    half = ok("status", "--json").said["batches"][0]
+
+    assert (exact["waiting_estimate_usd"], exact["waiting_is_sampled"]) == (12.5, False)
+    assert (whole["waiting_estimate_usd"], whole["waiting_is_sampled"]) == (12.5, True)
+    assert half["waiting_estimate_usd"] == pytest.approx(12.5, abs=1)
+
+
+def test_classes_of_a_very_large_batch_come_from_what_happened_lately(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch, Settings(faults=FAULTS)):
+        buy("a", "broken", "lost", "wrong", expect=3)
+    with closing(Database("batchgen.db")) as database, database.reading() as tx:
+        [batch] = reads.batches(tx)
+        exact = reads.failed_classes(tx, batch)
+        monkeypatch.setattr(reads, "_MOST_LOOKED_THROUGH", 1)
+        lately = reads.failed_classes(tx, batch)
+
+    assert sum(exact.values()) == batch.counts[JobState.FAILED] == 3
+    assert lately == exact
