@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ import batchgen
 from batchgen import manifests
 from batchgen.cli.configured import name_of
 from batchgen.cli.main import COMMANDS, cli
+from batchgen.domain import where
 from batchgen.domain.columns import RESULT_COLUMNS
 from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, ManifestError
 from batchgen.domain.states import RUNNER_MOVES, USER_MOVES, ErrorClass, JobState
@@ -335,6 +337,21 @@ def test_every_test_that_a_document_names_exists(path: Path) -> None:
     if functions:
         tests = "".join(file.read_text() for file in sorted((ROOT / "tests").rglob("test_*.py")))
         assert functions <= set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
+# -- selecting.md --------------------------------------------------------------------------------
+
+
+def test_the_page_on_selecting_lists_every_field_with_an_example_that_is_one() -> None:
+    rows = table("docs/selecting.md", "field")
+
+    assert {code(row[0])[0]: row[1] for row in rows} == {
+        name: str(kind) for name, kind in where.FIELDS.items()
+    }
+    assert [row[0] for row in table("docs/selecting.md", "kind")] == [str(it) for it in where.Kind]
+    for row in rows:
+        (example,) = code(row[3])
+        assert code(row[0])[0] in str(where.parse(example, now=datetime.now(UTC)))
 
 
 # -- json.md -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import click
 from batchgen.cli import common, selection
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import BatchgenError, Exit, ProviderError, UsageError
+from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import JobState
 from batchgen.runner.loop import wall_ms
 from batchgen.store import by_hand, control, reads
@@ -220,5 +221,5 @@ def _json(answer: _Answer) -> dict[str, Any]:
     return {
         **selection.brief_json(answer.job),
         "outcome": answer.outcome,
-        "message": answer.message,
+        "message": redact_text(answer.message),
     }

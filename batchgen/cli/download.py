@@ -19,7 +19,7 @@ from batchgen.cli.figures import span
 from batchgen.cli.progress import Mode, mode_of
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
-from batchgen.domain.redaction import printable
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
 from batchgen.sidecars import Sidecars
@@ -425,7 +425,7 @@ def _json(
                 "id": row.label,
                 "state": str(row.state),
                 "file": _file(row),
-                "error": row.error,
+                "error": redact_text(row.error) if row.error else None,
             }
             for row in rows
         ],

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen import planning
 from batchgen.cli.common import adapted_json, plural, print_json, usd, usd_number
+from batchgen.cli.configured import is_typed
 from batchgen.cli.figures import rate, span
 from batchgen.cli.flags import Flags
 from batchgen.cli.next_steps import Ended, Typed, next_steps
@@ -135,7 +136,7 @@ class Ending:
     @property
     def next(self) -> list[str]:
         """What to type next."""
-        db = self.flags.db
+        db = self.flags.db if is_typed("db") else None
         if db is not None and self.database.path is None:
             db = self.database.shown  # without the password
         return next_steps(

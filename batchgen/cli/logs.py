@@ -37,7 +37,7 @@ _COLUMNS = (
 
 @click.command("logs")
 @click.argument("session", required=False, metavar="[SESSION]")
-@click.option("--last", is_flag=True, help="The log of the run that began last.")
+@click.option("--last", is_flag=True, help="The newest log.")
 @click.option("--list", "as_list", is_flag=True, help="List the runs; so without any words.")
 @click.option("--job", metavar="JOB", help="Only what happened to this job, in every log.")
 @click.option(
@@ -126,10 +126,10 @@ def _one(tx: Transaction, database: Database, said: str | None, *, last: bool) -
         return found[0]
     if not last:
         return None
-    newest = sessions.newest(tx, database.backend, most=1)
+    newest = sessions.newest(tx, database.backend, most=_MOST_LISTED)
     if not newest:
         raise UsageError("there was no run of this job database yet: `batchgen run` makes one")
-    return newest[0]
+    return next((one for one in newest if session_logs.path_of(database, one.id)), newest[0])
 
 
 def _missing(database: Database, one: Session | None) -> str:
@@ -138,6 +138,8 @@ def _missing(database: Database, one: Session | None) -> str:
         return "there is no folder for logs: set HOME or XDG_STATE_HOME"
     if one is None:
         return f"there is no log in {folder}"
+    if one.command != "run":
+        return f"session {one.id} was `{one.command}`, which keeps no log"
     where = "" if one.host is None else f", or ran on another machine (it ran on {one.host})"
     return (
         f"there is no log of session {one.id} in {folder}: it is older than the newest "

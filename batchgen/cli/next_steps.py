@@ -9,7 +9,6 @@ from batchgen.cli.common import plural
 from batchgen.domain.causes import UNFIT, Cause
 from batchgen.domain.errors import Exit
 from batchgen.domain.states import ErrorClass, JobState
-from batchgen.settings import SIMULATED_DATABASE
 
 _MOST = 3
 _MOST_MANIFESTS = 2  # that are repeated
@@ -73,8 +72,7 @@ class Typed:
 
     def command(self, *words: str) -> str:
         """Return a command that looks at the same job database."""
-        db = self.db or (SIMULATED_DATABASE if self.simulate else None)
-        return _quoted([*words, *(() if db is None else ("--db", db))])
+        return _quoted([*words, *self._database])
 
     def of_account(self, *words: str) -> str:
         """Return the same of a command that is about one account."""
@@ -93,12 +91,12 @@ class Typed:
             words += ["--batch", self.batch]
         if self.where is not None:
             words += ["--where", self.where]
-        words += self._account
-        if self.db is not None:
-            words += ["--db", self.db]
-        if self.simulate:
-            words.append("--simulate")
-        return _quoted(words)
+        return _quoted([*words, *self._account, *self._database])
+
+    @property
+    def _database(self) -> list[str]:
+        named = [] if self.db is None else ["--db", self.db]
+        return [*named, "--simulate"] if self.simulate else named
 
 
 def _quoted(words: Sequence[str]) -> str:

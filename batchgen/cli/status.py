@@ -18,7 +18,7 @@ from batchgen.domain.errors import Exit
 from batchgen.domain.states import JobState
 from batchgen.store import accounts, sessions, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database
+from batchgen.store.database import Database, Transaction
 from batchgen.store.sessions import Pace, Session
 from batchgen.store.step_back import Witness
 from batchgen.store.workers import Seen
@@ -27,6 +27,7 @@ __all__ = ["command", "lines_of", "standings"]
 
 _DETAILED = 10  # batches; of more there is a line each
 _FEWEST_ENDS = 3  # before so many there is no estimate: one job may have been a lucky one
+_LOOKED_THROUGH = 50  # sessions among which the last run is looked for
 _OPEN = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 _COLUMNS = (
     Column("BATCH"),
@@ -127,7 +128,7 @@ def _look(database: Database, batch: str | None, witnesses: Sequence[Witness]) -
         batch_id = common.batch_id_of(tx, batch)
         now_ms = tx.now_ms()
         live = sessions.living(tx, database.backend)
-        last = None if live else next(iter(sessions.newest(tx, database.backend, most=1)), None)
+        last = None if live else _last_run(tx, database)
         timed = live or ([] if last is None else [last])
         pace = Pace(0, 0)
         if timed:
@@ -149,6 +150,12 @@ def _look(database: Database, batch: str | None, witnesses: Sequence[Witness]) -
             missed=step_backs.missed(tx, witnesses),
             now_ms=now_ms,
         )
+
+
+def _last_run(tx: Transaction, database: Database) -> Session | None:
+    """Return the newest session that could pay; `download` is none."""
+    newest = sessions.newest(tx, database.backend, most=_LOOKED_THROUGH)
+    return next((session for session in newest if session.command == "run"), None)
 
 
 def _hold_ups(database: Database, session: Session) -> list[str]:

@@ -31,6 +31,12 @@ _WINDOWS_DEVICE = re.compile(
     r"(?= *(?:\.|$))",
     re.IGNORECASE,
 )
+# What is safe already: most names are, and a million of them pass.
+_SAFE = re.compile(
+    r"(?!(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$))"
+    rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{COMPONENT_BYTES - 2}}}[A-Za-z0-9_-])?",
+    re.IGNORECASE | re.ASCII,
+)
 _PROBE = "probe0probe"
 _WORD_LENGTH = 50
 # A letter, a dash, more: no device's name, no number of one, no extension.
@@ -156,6 +162,8 @@ def safe_component(text: str) -> str:
     and spaces go; Windows' device names get a `_`; at most `COMPONENT_BYTES` bytes, the
     extension kept. The result of a result is itself.
     """
+    if _SAFE.fullmatch(text):
+        return text
     before = None
     while before != text:  # a cut can lay bare a trailing dot, a trim a device name
         before = text

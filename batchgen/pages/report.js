@@ -400,7 +400,7 @@
       stage.append(make("img", {src: file[0], alt: job.prompt || job.label}));
     } else if (job.poster !== undefined) {
       stage.append(make("img", {src: picture(job.poster), alt: ""}));
-    } else stage.append(make("p", {className: "why"}, reason(job)));
+    } else stage.append(make("p", {className: "why"}, job.error ? words(job.state) : reason(job)));
     return stage;
   };
   const button = (name, title, act, off = false) => { const it = make("button", {type: "button", className: "quiet", disabled: off, "aria-label": title, title}, name); it.addEventListener("click", act); return it; };

@@ -60,21 +60,19 @@ class Naming:
             "key": job.key,
             "row": f"{job.position + 1:0{_DIGITS}}",
         }
-        cells, inputs = json.loads(job.cells_json), json.loads(job.inputs_json)
+        cells = json.loads(job.cells_json)
         for name in self._template.fields:
             if name not in values:
-                values[name] = _text(self._found(name, job.model, cells, inputs))
+                found = cells[name] if name in cells else self._found(name, job, cells)
+                values[name] = _text(found)
         return self._template.render(values)
 
-    def _found(
-        self, name: str, model: str, cells: Mapping[str, Any], inputs: Mapping[str, Any]
-    ) -> Any:
-        aliases = self._models[model].aliases if model in self._models else {}
-        if name in cells:
-            return cells[name]
+    def _found(self, name: str, job: Named, cells: Mapping[str, Any]) -> Any:
+        """Return what is no column under its own name."""
         if name.startswith(_META):
             return cells.get(name.removeprefix(_META))
-        found = _inside(inputs, aliases, name.removeprefix(_INPUT))
+        aliases = self._models[job.model].aliases if job.model in self._models else {}
+        found = _inside(json.loads(job.inputs_json), aliases, name.removeprefix(_INPUT))
         return cells.get(f"{_META}{name}") if found is None else found
 
 

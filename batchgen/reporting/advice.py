@@ -24,8 +24,12 @@ class Typist:
 
     def line(self, *words: str) -> str:
         """Return a command line, quoted for a shell."""
-        simulated = ["--simulate"] if self.is_simulated else []
-        return shlex.join(["batchgen", *words, *self.database, *simulated])
+        return shlex.join(["batchgen", *words, *self.meant])
+
+    @property
+    def meant(self) -> list[str]:
+        """What every command line needs to mean this job database."""
+        return [*self.database, *(["--simulate"] if self.is_simulated else [])]
 
     def retry(self, keys: Sequence[str], jobs: int, *, batch: str, error_class: str) -> Command:
         """Return what has failed jobs of one cause bought again."""
@@ -108,15 +112,7 @@ def commands(
         "after you have corrected the rows in the manifest",
     )
     if is_unfit:
-        return [
-            Command(
-                typist.line(
-                    "run",
-                ),
-                "once the files are in their place",
-            ),
-            again,
-        ]
+        return [Command(typist.line("run"), "once the files are in their place"), again]
     if error_class in (ErrorClass.MODERATION, ErrorClass.INVALID_INPUT):
         return [again]
     if error_class == ErrorClass.REMOTE_LOST:

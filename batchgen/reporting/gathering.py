@@ -125,7 +125,7 @@ def _read(tx: Transaction, database: Database, wish: Wish) -> tuple[Report, list
         title=wish.hide(wish.title),
         only=wish.hide(wish.only),
         database=wish.hide(database.shown),
-        database_words="".join(f" {quote(word)}" for word in wish.database_words),
+        database_words="".join(f" {quote(word)}" for word in typist.meant),
         written_ms=tx.now_ms(),
         version=__version__,
         is_simulated=is_simulated,

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -333,11 +333,13 @@ _BRIEF = among(
     "WHERE j.id IN :values"
 )
 _BRIEFS_AT_ONCE = 10_000
+_STATE_AT = [field.name for field in fields(Brief)].index("state")
 
 
 def _brief(row: Any) -> Brief:
-    values = dict(row._mapping)
-    return Brief(**{**values, "state": JobState(values["state"])})
+    values: list[Any] = list(row)  # in the order of `_BRIEF`, which is that of the fields
+    values[_STATE_AT] = JobState(values[_STATE_AT])
+    return Brief(*values)
 
 
 def briefs(tx: Transaction, job_ids: Sequence[int]) -> list[Brief]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def _manifest(path: Path) -> None:
 
 def _batchgen(folder: Path, *words: str) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("BATCHGEN_")}
-    env |= {"HOME": str(folder / "home"), "BATCHGEN_DB": "batchgen-simulated.db"}
+    env["HOME"] = str(folder / "home")
     for name in [name for name in env if name.startswith("XDG_")]:
         del env[name]
     command = [sys.executable, "-m", "batchgen", *words]
@@ -121,8 +122,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
             broken = folder / "clips-simulated" / "night" / "c005.mp4"
             broken.write_bytes(broken.read_bytes()[:100])
             (folder / "clips-simulated" / "night" / "c006.mp4").unlink()
-            _batchgen(folder, "report")
-            _batchgen(folder, "report", "-o", "plain.html", "--no-posters")
+            _batchgen(folder, "report", "--simulate")
+            _batchgen(folder, "report", "--simulate", "-o", "plain.html", "--no-posters")
             (folder / "made").touch()
     return Night(folder)
 
@@ -165,10 +166,7 @@ def page(context: BrowserContext, seen: Seen, night: Night) -> Page:
 
 def axe_source() -> str:
     """Return the checker of accessibility, as a script."""
-    import axe_playwright_python  # type: ignore[import-untyped]
-
-    (folder,) = axe_playwright_python.__path__
-    return (Path(folder) / "axe.min.js").read_text(encoding="utf-8")
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
 def serious(page: Page) -> list[str]:

@@ -1,5 +1,6 @@
 """`batchgen doctor`: each thing that may be wrong, with its code and its remedy."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from cli.bought import TOKEN, buy, service
 from cli.commands import call, ok, rows, write
 from runs import Done
 
-from batchgen.providers.simulator import Fault, Kind, Settings
+from batchgen.cli.service import Service
+from batchgen.providers.interface import Greeting
+from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 
 
 def levels(done: Done) -> dict[str, str]:
@@ -94,12 +97,24 @@ def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stranger_learns_that_the_service_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with service(monkeypatch, Settings(token="another")):
+    with service(monkeypatch, Settings(token="none")) as handle:
         monkeypatch.delenv("RUNCOMFY_TOKEN")
 
         done = doctor()
 
+        greeting = asyncio.run(greeted(handle))
+
     assert (done.code, levels(done)) == (6, {"token": "problem"})
+    assert greeting.trouble is not None  # what was sent instead of a token was no token either
+    assert greeting.at is not None
+
+
+async def greeted(handle: Handle) -> Greeting:
+    client = Service(handle.base, "").connect_greeter(within_s=30)
+    try:
+        return await client.greet(with_token=False)
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_runs_are_listed_with_their_end_and_their_log(monkeypatch: pytest.Monkey
     ]
     assert said["session"] == first["id"]
 
-    missing = call("logs", "--last")
+    assert ok("logs", "--last").out.splitlines() == shown
+    missing = call("logs", second["id"])
     assert missing.code == 2
     assert (
         "older than the newest 30, was run with --no-log, or ran on another machine" in missing.err

@@ -87,7 +87,7 @@ def test_what_ended_the_run_has_to_be_put_right_first(code: Exit) -> None:
         (
             Typed(simulate=True),
             "run --simulate",
-            "reconcile --list --db batchgen-simulated.db",
+            "reconcile --list --simulate",
         ),
     ],
 )

@@ -39,7 +39,6 @@ def test_each_thing_in_the_way_comes_with_what_helps(monkeypatch: pytest.MonkeyP
     with service(monkeypatch, Settings(faults=FAULTS)):
         buy("a", "broken", "lost", "silent", "wrong", expect=10)
     ok("add", write("more.csv", rows("x", "y", "z")))
-    ok("set", "budget", "0.60", "--batch", "more")
     ok("pause")
 
     found = in_the_way()
@@ -52,10 +51,7 @@ def test_each_thing_in_the_way_comes_with_what_helps(monkeypatch: pytest.MonkeyP
         "failed_generation",
         "failed_invalid_input",
         "waiting",
-        "budget_short",
     }
-    assert found["budget_short"]["message"] == "the budget of $0.60 is enough for about 2 of them"
-    assert found["budget_short"]["command"] == "batchgen set budget 1 --batch more"
     for one in found.values():
         if one["command"] is not None:
             for part in one["command"].split(" | "):
@@ -66,10 +62,19 @@ def test_each_thing_in_the_way_comes_with_what_helps(monkeypatch: pytest.MonkeyP
     again = found["failed_generation"]["command"].partition(" | ")[0]
     assert len(ok(*shlex.split(again)[1:]).out.splitlines()) == 1
 
-    ok("set", "budget", "0.10", "--batch", "more")
-    assert in_the_way()["out_of_budget"]["message"] == (
-        "the budget of $0.10 leaves no room for the next"
-    )
+
+def test_a_budget_that_is_too_small_is_told() -> None:
+    ok("add", write("more.csv", rows("x", "y", "z")))
+    found = []
+    for dollars in ("0.75", "0.60", "0.10"):
+        ok("set", "budget", dollars, "--batch", "more")
+        found.append(in_the_way())
+
+    enough, short, nothing = found
+    assert set(enough) == {"waiting"}
+    assert short["budget_short"]["message"] == "the budget of $0.60 is enough for about 2 of them"
+    assert short["budget_short"]["command"] == "batchgen set budget 1 --batch more"
+    assert nothing["out_of_budget"]["message"] == "the budget of $0.10 leaves no room for the next"
 
 
 def test_what_is_left_at_the_service_and_on_its_way_is_told(

@@ -17,14 +17,14 @@ from batchgen.cli.tables import (
     wrapped,
 )
 
-ANYTHING = st.one_of(
-    st.text(max_size=60),
-    st.text(alphabet="日本魚🦊ab é\x1b\u202e\n\t", max_size=60),
+# A set of its own: drawing from all of Unicode takes seconds to prepare.
+ANYTHING = st.text(
+    alphabet="ab xyz  日本魚🦊👩\u200d❤\ufe0fé\u0301🇩🇪\x1b\u202e\n\t\ud800\u2028", max_size=40
 )
 WIDTHS = st.integers(min_value=12, max_value=200)
 
 
-@given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING), max_size=8), WIDTHS)
+@given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING), max_size=5), WIDTHS)
 def test_no_line_of_a_table_is_longer_than_the_terminal(
     rows: list[tuple[str, str, str]], width: int
 ) -> None:

@@ -23,6 +23,7 @@ from batchgen.downloads.names import (
 ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates too
 NASTY = st.text(st.sampled_from('./\\ -:*?"<>|\n\0conCOM1aé\u0301漢\u202e{}'), max_size=200)
 TEXTS = ANY_TEXT | NASTY
+DEVICES = ["con", "COM1", "aux.x", "nul.", "lpt9.mp4", "com", "console", "prn-1", "a", "_", "-"]
 TEMPLATES = st.sampled_from(
     [DEFAULT_TEMPLATE, "{id}", "{batch}/../{id}.{ext}", "/{id}{variant}.{ext}", "a//{variant}/{id}"]
 )
@@ -151,6 +152,11 @@ def test_every_name_lies_inside_its_folder_and_within_the_limits(
 @given(text=TEXTS)
 def test_a_safe_name_is_safe_again(text: str) -> None:
     assert safe_component(safe_component(text)) == safe_component(text)
+
+
+@given(text=st.from_regex(r"[A-Za-z0-9._-]{1,125}", fullmatch=True) | st.sampled_from(DEVICES))
+def test_what_is_safe_already_is_found_without_taking_it_apart(text: str) -> None:
+    assert safe_component(text) == safe_component(f" {text}")  # with a space it is taken apart
 
 
 @given(text=TEXTS, number=st.integers(1, 10**6))

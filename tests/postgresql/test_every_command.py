@@ -100,6 +100,9 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("show", "b")
         story.do("status", "--json")
         story.do("status")
+        story.do("logs", "--list", "--json")
+        story.do("logs", "--last", "--tail", "1")
+        story.do("show", "a", "gone", "--json")
         story.do("workers", "--json")
         story.do("retry", "--where", "state=failed", "-n", "--json")
         story.do("cancel", "--where", "prompt~market and state=running", "--json")
@@ -111,6 +114,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
+        story.do("ls", "--json", "--columns", "id,state,attempts,prompt", "--sort=-attempts,id")
+        story.do("ls", "--keys", "--where", "state in (failed, cancelled)")
         # An export is a manifest: nothing of it is paid for again.
         story.do("export", "-o", "out.csv", "--overwrite")
         story.do("run", "out.csv", *FAST, "--json", code=3)
@@ -120,6 +125,8 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         Path("clips/jobs/a.mp4").unlink()
         story.do("download", "--refresh", "-q", "--sidecar", "--json")
         story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
+        story.do("report", "-o", "morning.html", "--json")
+        story.do("report", "--batch", "jobs", "--where", "state=failed", "--json")
         story.do("db", "check", "--json")
         story.do("db", "check", "--hash", "--json")
         story.do("db", "upgrade")
@@ -166,5 +173,8 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "clips",
         "example.yaml",
         "jobs.csv",
+        "morning.html",
         "out.csv",
+        "out.xlsx",
+        "report.html",
     ]
