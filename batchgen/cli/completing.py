@@ -73,7 +73,9 @@ def attach(command: click.Command) -> None:
         return
     for param in command.params:
         candidates = _CANDIDATES.get(str(param.name))
-        if candidates is not None and isinstance(param.type, click.types.StringParamType):
+        # Nothing is done with what is typed, so a type of its own is not missed.
+        is_text = isinstance(param.type, click.types.StringParamType) or param.name == "columns"
+        if candidates is not None and is_text:
             param.type = _Completed(candidates)
 
 
@@ -216,11 +218,13 @@ _CANDIDATES: dict[str, Candidates] = {
     "ids": _models,
     "where": _where,
     "columns": _column_list,
+    "shown": _column_list,
     "sort": _column_list,
     "halt": _words("streak=", "moderated=", "soon,fail=", "now,fail=", "never"),
     "commands": _commands,
     "manifests": _places("file"),
     "file": _places("file"),
+    "files": _places("file"),
     "output": _places("file"),
     "events": _places("file"),
     "db": _places("file"),

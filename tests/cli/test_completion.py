@@ -55,6 +55,9 @@ def stored() -> None:
         (["reconcile", "--simulate", "--write-off", ""], []),
         (["run", "--halt", "s"], ["streak=", "soon,fail="]),
         (["run", "--model", "runwayml/runway-gen"], ["runwayml/runway-gen-4/turbo/image-to-video"]),
+        (["ls", "--simulate", "--columns", "id,pro"], ["id,prompt"]),
+        (["export", "--simulate", "--columns", "result_ur"], ["result_url"]),
+        (["ls", "--simulate", "--where", "id=a and pro"], []),  # a space: as it was typed
         (["run", ""], ["<file>"]),
         (["run", "--output-dir", "x"], ["<dir>"]),
         (["run", "--resub"], ["--resubmit-in-doubt"]),
