@@ -21,6 +21,7 @@ LONGEST = 320
 """The longer side of a poster, in pixels."""
 
 _DEADLINE_S = 10.0  # for one clip
+_START_S = 60.0  # for a child to be ready, on a machine that has much to do
 _MOST_BYTES = 256 * 1024  # of one poster; those of this size take about 10 KB
 _HEAD_BYTES = 4096
 _CHILDREN = 4
@@ -107,6 +108,7 @@ class Decoder:
     def __init__(self, *, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._child: subprocess.Popen[bytes] | None = None
+        self._started = False
 
     def ask(self, path: Path) -> tuple[dict[str, Any], bytes] | None:
         """Return facts of a clip and its picture, None if it has none."""
@@ -118,9 +120,13 @@ class Decoder:
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
             )
+            self._started = False
         assert self._child.stdin is not None
         asked = json.dumps({"path": str(path.absolute()), "longest": LONGEST})
         try:
+            if not self._started:
+                self._line(time.monotonic() + _START_S)
+                self._started = True
             self._child.stdin.write(asked.encode() + b"\n")
             facts, data = self._answer(time.monotonic() + self._deadline_s)
         except (OSError, ValueError):  # it died, or is out of time: the next clip gets another
@@ -129,18 +135,24 @@ class Decoder:
         return (facts, data) if data else None
 
     def _answer(self, deadline: float) -> tuple[dict[str, Any], bytes]:
+        head, data = self._line(deadline)
+        facts = json.loads(head)
+        size_bytes = facts.get("bytes") if isinstance(facts, dict) else None
+        if not isinstance(size_bytes, int) or not 0 <= size_bytes <= _MOST_BYTES:
+            raise ValueError("no answer of ours, or too large")
+        while len(data) < size_bytes:
+            data += self._read(deadline)
+        return facts, data
+
+    def _line(self, deadline: float) -> tuple[bytes, bytes]:
+        """Return a line, and what has come after it."""
         received = b""
         while b"\n" not in received:
             received += self._read(deadline)
             if len(received) > _HEAD_BYTES + _MOST_BYTES:
                 raise ValueError("no end of the line")
-        head, _, data = received.partition(b"\n")
-        facts: dict[str, Any] = json.loads(head)
-        if not 0 <= facts["bytes"] <= _MOST_BYTES:
-            raise ValueError("too large")
-        while len(data) < facts["bytes"]:
-            data += self._read(deadline)
-        return facts, data
+        head, _, rest = received.partition(b"\n")
+        return head, rest
 
     def _read(self, deadline: float) -> bytes:
         assert self._child is not None

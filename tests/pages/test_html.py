@@ -5,7 +5,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.domain.states import JobState
@@ -108,6 +108,7 @@ class Tags(HTMLParser):
 PLAIN = Tags(page("plain"))
 
 
+@settings(deadline=None)  # a loaded machine takes its time
 @given(TEXTS.filter(lambda text: text.strip() != ""))
 def test_no_text_changes_what_the_page_is_made_of(text: str) -> None:
     found = Tags(page(text))

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.pages.interface import Stretch
@@ -34,6 +34,7 @@ def test_idle_time_parts_the_stretches(seen: list[int], expected: list[tuple[int
     assert nights.stretches(seen, MINUTE) == expected
 
 
+@settings(deadline=None)  # a loaded machine takes its time
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60, unique=True))
 def test_every_moment_is_in_exactly_one_stretch(slots: list[int]) -> None:
     seen = sorted(slot * MINUTE for slot in slots)
@@ -47,6 +48,7 @@ def test_every_moment_is_in_exactly_one_stretch(slots: list[int]) -> None:
     assert len(parts) <= 12
 
 
+@settings(deadline=None)  # a loaded machine takes its time
 @given(
     st.lists(
         st.tuples(st.integers(0, 40_000), st.integers(0, 300), st.booleans(), st.integers(0, 9)),
