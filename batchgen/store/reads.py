@@ -97,15 +97,21 @@ class JobRow:
         return bool(self.charged_micros) and self.charged_micros != self.stated_micros
 
 
+_BY_NAME = {str(state): state for state in JobState}
+
+
 def _job_row(row: Any) -> JobRow:
-    values = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(row._fields, row))  # noqa: B905 - as below
     del values["position"]
-    values["state"] = JobState(row.state)
-    values["inputs"] = json.loads(row.inputs)
-    values["cells"] = json.loads(row.cells)
-    values["urls"] = json.loads(row.urls) if row.urls else []
-    values["files"] = json.loads(row.files) if row.files else []
-    return JobRow(**values)
+    values["state"] = _BY_NAME[values["state"]]
+    values["inputs"] = json.loads(values["inputs"])
+    values["cells"] = json.loads(values["cells"])
+    values["urls"] = json.loads(values["urls"]) if values["urls"] else []
+    values["files"] = json.loads(values["files"]) if values["files"] else []
+    # A million rows pass here, and a frozen class sets its fields one by one, slowly.
+    found = object.__new__(JobRow)
+    vars(found).update(values)
+    return found
 
 
 def job_rows(
