@@ -253,9 +253,9 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
     return None if row is None else _job_row(row)
 
 
-_FIND = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    f"WHERE {SHOWN} AND (j.row_id = :said "
+_FIND = among(  # by the index of batch and row id: an expression has none
+    "SELECT j.id FROM batches b CROSS JOIN jobs j "
+    f"WHERE j.batch_id = b.id AND j.row_id IN :values AND {SHOWN} AND (j.row_id = :said "
     "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
     "OR b.name || '/' || j.row_id = :said "
     "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
@@ -266,6 +266,13 @@ _FIND_KEY = text(f"{_OF_KEY}k.key = :said")
 _FIND_PREFIX = text(f"{_OF_KEY}k.key >= :said AND k.key < :beyond LIMIT 2")
 
 
+def _row_ids(said: str) -> list[str]:
+    """Return the ids of rows that a word may hold: without a batch, without a variant."""
+    ends = [said, *(said[at + 1 :] for at, letter in enumerate(said) if letter == "/")]
+    starts = [one[:at] for one in ends for at, letter in enumerate(one) if letter == "-"]
+    return list(dict.fromkeys([*ends, *starts]))
+
+
 def find(tx: Transaction, said: str) -> list[int]:
     """Return the jobs a person may mean: a key, its first 6 or more characters, an id, an id
     and variant (`harbor-2`), each also as `batch/id`.
@@ -273,7 +280,8 @@ def find(tx: Transaction, said: str) -> list[int]:
     exact = tx.rows(_FIND_KEY, {"said": said})
     if exact:
         return [row.id for row in exact]
-    named = [row.id for row in tx.rows(_FIND, {"said": said})]
+    values = {"said": said, "values": tx.listed(_row_ids(said))}
+    named = [row.id for row in tx.rows(_FIND, values)]
     if named or len(said) < 6:
         return named
     return [row.id for row in tx.rows(_FIND_PREFIX, {"said": said, "beyond": said + "g"})]
