@@ -69,8 +69,9 @@ def write(
         for batch_id in [None] if batch_ids is None else batch_ids:
             for row in reads.job_rows(tx, batch_id=batch_id, where=where):
                 written += 1
-                yield record(row, root=database.folder)
+                yield record(row, root=root, has_details=wanted.has_details)
 
+    root = database.folder
     wanted = exporters.format_of(path, format_name)
     with database.reading() as tx:
         columns = _columns(tx, batch_ids)
@@ -131,8 +132,14 @@ def _check_chosen(chosen: Sequence[str], columns: Sequence[str], *, has_details:
             )
 
 
-def record(row: JobRow, *, root: Path) -> Record:
-    """Return one job as it is exported; file paths start at the job database's folder."""
+def record(row: JobRow, *, root: Path, has_details: bool = True) -> Record:
+    """Return one job as it is exported; file paths start at the job database's folder.
+
+    Args:
+        row: The job.
+        root: That folder.
+        has_details: Whether what only fits formats with structure is wanted.
+    """
     first = row.files[0] if row.files else {}
     started_ms = row.started_ms or row.accepted_ms
     results: dict[str, Any] = {
@@ -157,7 +164,12 @@ def record(row: JobRow, *, root: Path) -> Record:
         else (_seconds(started_ms, row.closed_ms)),
         "result_batch": row.batch,
     }
-    details = {
+    details = _details(row, root=root) if has_details else {}
+    return Record(cells=row.cells, results=results, details=details)
+
+
+def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
+    return {
         "urls": [public_url(url) for url in row.urls],
         "files": [
             {
@@ -174,7 +186,6 @@ def record(row: JobRow, *, root: Path) -> Record:
         "estimate_usd": _usd(row.est_micros),
         "remote_state": row.remote_state,
     }
-    return Record(cells=row.cells, results=results, details=details)
 
 
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:

@@ -83,10 +83,10 @@ def _filled(
     by_slot = {moment.slot: moment for moment in found}
     in_flight = spent_micros = 0
     drawn: list[Stretch] = []
-    begun = -1  # the slot before the first that is not drawn yet
     for first_ms, last_ms in parts:
         points = []
-        for slot in range(max(begun + 1, first_ms // width_ms), (last_ms - 1) // width_ms + 1):
+        # Idle time is many slots long: no slot belongs to two stretches.
+        for slot in range(first_ms // width_ms, (last_ms - 1) // width_ms + 1):
             moment = by_slot.get(slot, Moment(slot))
             before, in_flight = in_flight, in_flight + moment.started - moment.ended
             spent_micros += moment.charged_micros
@@ -99,7 +99,6 @@ def _filled(
                     spent_micros=spent_micros,
                 )
             )
-            begun = slot
         if points:
             drawn.append(Stretch(points[0].at_ms, points[-1].at_ms + width_ms, points))
     return drawn

@@ -97,15 +97,21 @@ class JobRow:
         return bool(self.charged_micros) and self.charged_micros != self.stated_micros
 
 
+_BY_NAME = {str(state): state for state in JobState}
+
+
 def _job_row(row: Any) -> JobRow:
-    values = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(row._fields, row))  # noqa: B905 - as below
     del values["position"]
-    values["state"] = JobState(row.state)
-    values["inputs"] = json.loads(row.inputs)
-    values["cells"] = json.loads(row.cells)
-    values["urls"] = json.loads(row.urls) if row.urls else []
-    values["files"] = json.loads(row.files) if row.files else []
-    return JobRow(**values)
+    values["state"] = _BY_NAME[values["state"]]
+    values["inputs"] = json.loads(values["inputs"])
+    values["cells"] = json.loads(values["cells"])
+    values["urls"] = json.loads(values["urls"]) if values["urls"] else []
+    values["files"] = json.loads(values["files"]) if values["files"] else []
+    # A million rows pass here, and a frozen class sets its fields one by one, slowly.
+    found = object.__new__(JobRow)
+    vars(found).update(values)
+    return found
 
 
 def job_rows(
@@ -258,12 +264,9 @@ _FIND_KEYS = among(
     f"SELECT k.key, j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
     "AND k.key IN :values"
 )
-_FIND_NAMES = among(
-    "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM jobs j "
-    f"JOIN batches b ON b.id = j.batch_id WHERE {SHOWN} AND (j.row_id IN :values "
-    "OR (j.variant <> '' AND j.row_id || '-' || j.variant IN :values) "
-    "OR b.name || '/' || j.row_id IN :values "
-    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant IN :values)) "
+_FIND_NAMES = among(  # by the index of batch and row id: an expression has none
+    "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM batches b CROSS JOIN jobs j "
+    f"WHERE j.batch_id = b.id AND j.row_id IN :values AND {SHOWN} "
     "ORDER BY j.batch_id, j.position, j.id"
 )
 _FIND_PREFIX = text(
@@ -271,6 +274,13 @@ _FIND_PREFIX = text(
     "AND k.key >= :said AND k.key < :beyond LIMIT 2"
 )
 _SHORTEST_PREFIX = 6  # characters of a key
+
+
+def _row_ids(said: str) -> list[str]:
+    """Return the ids of rows that a word may hold: without a batch, without a variant."""
+    ends = [said, *(said[at + 1 :] for at, letter in enumerate(said) if letter == "/")]
+    starts = [one[:at] for one in ends for at, letter in enumerate(one) if letter == "-"]
+    return list(dict.fromkeys([*ends, *starts]))
 
 
 def find(tx: Transaction, said: str) -> list[int]:
@@ -289,7 +299,8 @@ def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
     if not names:
         return found
     wanted = set(names)
-    for row in tx.rows(_FIND_NAMES, {"values": tx.listed(names)}):
+    row_ids = dict.fromkeys(row_id for name in names for row_id in _row_ids(name))
+    for row in tx.rows(_FIND_NAMES, {"values": tx.listed(row_ids)}):
         label = job_label(row.row_id, row.variant)
         for name in {row.row_id, label, f"{row.batch}/{row.row_id}", f"{row.batch}/{label}"}:
             if name in wanted:
