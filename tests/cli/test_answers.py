@@ -20,7 +20,7 @@ from batchgen.verifying import Verdict as Clip
 
 LINES_AND_FILES = {"envelope", "event", "progress", "sidecar"}
 OPEN = {
-    *("columns", "inputs", "manifest", "schema", "data"),  # the user's keys, the model's, any
+    *("columns", "inputs", "manifest", "schema", "data", "lines"),  # the user's, a model's, any
     *("cancelled", "failed_by_class", "held", "media", "models", "rows"),  # by a name
 }
 """The members whose keys are not ours."""

@@ -1,6 +1,5 @@
 """Money in a run: what is estimated, what the budget and the balance let through, what it cost."""
 
-import json
 import signal
 from dataclasses import replace
 
@@ -231,9 +230,8 @@ def test_events_of_money_are_numbers_in_json(monkeypatch: pytest.MonkeyPatch) ->
     with simulator.start_in_thread(Settings()) as handle:
         monkeypatch.setenv("RUNCOMFY_MODEL_API_BASE", handle.base)
         monkeypatch.setenv("RUNCOMFY_TOKEN", "t")
-        plan = ok("run", write("jobs.csv", rows("a")), "-n", "--json").out
+        [said] = ok("run", write("jobs.csv", rows("a")), "-n", "--json").said["manifests"]
 
-    said = json.loads(plan)["manifests"][0]
     assert said["estimate_usd"] == 0.25
     assert said["price_basis"] == "Runway's own list price; RunComfy's may differ"
 
