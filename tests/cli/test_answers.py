@@ -111,7 +111,7 @@ def test_a_schema_is_printed_for_a_command_as_it_is_typed() -> None:
     for words in (["db", "check"], ["db-check"], ["db check"]):
         printed = json.loads(ok("schema", "output", *words).out)
         assert printed == answers.schema("db-check")
-    assert printed["properties"]["schema"] == {"const": "batchgen/db-check/1"}
+        assert printed["properties"]["schema"] == {"const": "batchgen/db-check/1"}
 
 
 def test_an_unknown_one_is_refused_with_what_was_meant() -> None:
