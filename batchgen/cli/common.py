@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen.cli import reply
-from batchgen.cli.reply import Reply, without_secrets
+from batchgen.cli.reply import without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
@@ -23,6 +23,7 @@ from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 
 faults_json = reply.faults_json
+json_option = reply.json_option
 print_json = reply.print_json
 
 REAL, SIMULATED = "runcomfy", "simulator"
@@ -132,25 +133,6 @@ def check_kind(tx: Transaction, database: Database) -> None:
             f"{database.shown} holds simulated jobs: name another job database with --db, or pass "
             "--simulate"
         )
-
-
-def json_option(command: Command) -> Command:
-    """Add `--json`: one object on stdout, whatever becomes of the command."""
-
-    def note(context: click.Context, _: click.Parameter, value: bool) -> bool:
-        found = context.find_object(Reply)
-        if found is not None:
-            found.command = context.command_path.partition(" ")[2] if value else None
-        return value
-
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        is_eager=True,  # so that a fault of another option is data too
-        callback=note,
-        help="Print one JSON object.",
-    )(command)
 
 
 def manifests_argument(*, required: bool) -> Callable[[Command], Command]:

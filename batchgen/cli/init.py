@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.common import json_option, print_json
+from batchgen.cli.reply import json_option, print_json
 from batchgen.domain.errors import OutputError, UsageError
 
 YAML = """\

@@ -6,15 +6,17 @@ to nothing, because the boundary needs it before any command.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from batchgen.domain.errors import BatchgenError, Exit, Fault, ManifestError
 from batchgen.domain.redaction import redact_text
 from batchgen.settings import without_token
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 VERSION = 1
 """Of what every command answers; another one takes members away or gives them another sense."""
@@ -72,6 +74,25 @@ def faults_json(faults: Iterable[Fault], total: int) -> dict[str, Any]:
 def without_secrets(text: str) -> str:
     """Return what may be shown of a message: where it comes from must not decide."""
     return redact_text(without_token(text))
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`: one object on stdout, whatever becomes of the command."""
+
+    def note(context: click.Context, _: click.Parameter, value: bool) -> bool:
+        found = context.find_object(Reply)
+        if found is not None:
+            found.command = context.command_path.partition(" ")[2] if value else None
+        return value
+
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,  # so that a fault of another option is data too
+        callback=note,
+        help="Print one JSON object.",
+    )(command)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
