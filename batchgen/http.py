@@ -342,9 +342,18 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
 def is_private(error: BaseException) -> bool:
     """Return whether a failure was the refusal of an address that is not public."""
     return any(isinstance(cause, PrivateAddress) for cause in _causes(error))
+
+
+def has_ended(error: BaseException, host: str) -> bool:
+    """Return whether a failure means that what served on this machine is there no more."""
+    refused = any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+    return refused and host in _LOOPBACK_HOSTS
 
 
 def _check_public(host: str, address: str) -> None:

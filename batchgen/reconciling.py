@@ -59,11 +59,6 @@ def parse_adoption(said: str) -> tuple[str, str]:
     return job, request_id
 
 
-def doubts(tx: Transaction, *, batch_id: int | None = None) -> list[JobRow]:
-    """Return the jobs in doubt, in manifest order."""
-    return list(reads.job_rows(tx, batch_id=batch_id, states=[JobState.IN_DOUBT]))
-
-
 def in_doubt(tx: Transaction, job_ids: Sequence[int]) -> list[JobRow]:
     """Return jobs that must be in doubt.
 

@@ -1,16 +1,35 @@
 """The result table: from the job database to an export, one line a job."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from batchgen import exporters
+from batchgen.domain.columns import RESULT_COLUMNS, RESULT_DETAILS, RESULT_KEY
+from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import public_url, redact_all
+from batchgen.domain.spelling import suggestion
+from batchgen.domain.where import Where
 from batchgen.exporters.interface import Record
+from batchgen.manifests.xlsx_format import MOST_CELLS, MOST_ROWS
 from batchgen.store import reads
-from batchgen.store.database import Database
+from batchgen.store.database import Database, Transaction
 from batchgen.store.reads import JobRow
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export holds.
+
+    Attributes:
+        jobs: How many lines, besides the header.
+        caveat: Why it is no manifest whose rows find their jobs again; "" if it is one.
+    """
+
+    jobs: int
+    caveat: str = ""
 
 
 def write(
@@ -19,13 +38,28 @@ def write(
     *,
     batch_ids: Sequence[int] | None,
     overwrite: bool,
+    where: Where | None = None,
+    chosen: Sequence[str] | None = None,
+    format_name: str | None = None,
     bom: bool = False,
     excel_safe: bool = False,
-) -> int:
-    """Write the results of some batches, or of all, to a file; return how many jobs it has.
+) -> Written:
+    """Write the results of some batches, or of all, to a file; return what it holds.
+
+    Args:
+        database: The job database.
+        path: Where to; `-` is stdout.
+        batch_ids: Of which batches; None is all.
+        overwrite: Replace a file whatever it is.
+        where: Only the jobs of which this is true.
+        chosen: Which columns, in order; None is all.
+        format_name: As of `exporters.format_of`.
+        bom: Begin a CSV with a byte order mark.
+        excel_safe: Escape the user's cells of a CSV too.
 
     Raises:
-        UsageError: If the suffix is unknown, or a file that is no export is in the way.
+        UsageError: If the suffix is unknown, a file that is no export is in the way, or a chosen
+            column does not exist.
         OutputError: If it cannot be written.
     """
     written = 0
@@ -33,30 +67,79 @@ def write(
     def records() -> Iterator[Record]:
         nonlocal written
         for batch_id in [None] if batch_ids is None else batch_ids:
-            for row in reads.job_rows(tx, batch_id=batch_id):
+            for row in reads.job_rows(tx, batch_id=batch_id, where=where):
                 written += 1
-                yield record(row, root=database.folder)
+                yield record(row, root=root, has_details=wanted.has_details)
 
+    root = database.folder
+    wanted = exporters.format_of(path, format_name)
     with database.reading() as tx:
-        columns = [
-            column
-            for batch in reads.batches(tx)
-            if batch_ids is None or batch.id in batch_ids
-            for column in batch.columns
-        ]
+        columns = _columns(tx, batch_ids)
+        if chosen is not None:
+            _check_chosen(chosen, columns, has_details=wanted.has_details)
         exporters.export(
             records(),
             path,
-            columns=list(dict.fromkeys(columns)),
+            columns=columns,
             overwrite=overwrite,
+            chosen=chosen,
+            format_name=format_name,
             bom=bom,
             excel_safe=excel_safe,
         )
-    return written
+    header = (*columns, *RESULT_COLUMNS) if chosen is None else chosen
+    return Written(written, _caveat(header, written + 1, is_workbook=wanted.is_binary))
 
 
-def record(row: JobRow, *, root: Path) -> Record:
-    """Return one job as it is exported; file paths start at the job database's folder."""
+def _caveat(header: Sequence[str], lines: int, *, is_workbook: bool) -> str:
+    if RESULT_KEY not in header:
+        return (
+            f"without {RESULT_KEY} it is no manifest whose rows keep their jobs, and no export "
+            "that the next one may replace"
+        )
+    if is_workbook and (lines > MOST_ROWS or lines * len(header) > MOST_CELLS):
+        return (
+            f"it is too large to be read as a manifest again, which takes workbooks of "
+            f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells: write .csv or .jsonl for that"
+        )
+    return ""
+
+
+def _columns(tx: Transaction, batch_ids: Sequence[int] | None) -> list[str]:
+    """Return the own columns of some batches, or of all, each once."""
+    columns = [
+        column
+        for batch in reads.batches(tx)
+        if batch_ids is None or batch.id in batch_ids
+        for column in batch.columns
+    ]
+    return list(dict.fromkeys(columns))
+
+
+def _check_chosen(chosen: Sequence[str], columns: Sequence[str], *, has_details: bool) -> None:
+    known = [*columns, *RESULT_COLUMNS]
+    if has_details:
+        known.append(RESULT_DETAILS)
+    for at, name in enumerate(chosen):
+        if name in chosen[:at]:
+            raise UsageError(f"--columns: {name} is there twice: leave one out")
+        if name == RESULT_DETAILS and not has_details:
+            raise UsageError(f"--columns: {name} is of JSON Lines: write .jsonl, or leave it out")
+        if name not in known:
+            raise UsageError(
+                f"--columns: there is no column {name!r}: {suggestion(name, known)}the columns are "
+                f"{', '.join(known)}"
+            )
+
+
+def record(row: JobRow, *, root: Path, has_details: bool = True) -> Record:
+    """Return one job as it is exported; file paths start at the job database's folder.
+
+    Args:
+        row: The job.
+        root: That folder.
+        has_details: Whether what only fits formats with structure is wanted.
+    """
     first = row.files[0] if row.files else {}
     started_ms = row.started_ms or row.accepted_ms
     results: dict[str, Any] = {
@@ -81,7 +164,12 @@ def record(row: JobRow, *, root: Path) -> Record:
         else (_seconds(started_ms, row.closed_ms)),
         "result_batch": row.batch,
     }
-    details = {
+    details = _details(row, root=root) if has_details else {}
+    return Record(cells=row.cells, results=results, details=details)
+
+
+def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
+    return {
         "urls": [public_url(url) for url in row.urls],
         "files": [
             {
@@ -98,7 +186,6 @@ def record(row: JobRow, *, root: Path) -> Record:
         "estimate_usd": _usd(row.est_micros),
         "remote_state": row.remote_state,
     }
-    return Record(cells=row.cells, results=results, details=details)
 
 
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:

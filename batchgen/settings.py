@@ -1,4 +1,4 @@
-"""Where settings come from: the environment and RunComfy's own token file.
+"""Where settings come from: the environment, `batchgen.toml`, and RunComfy's own token file.
 
 Only this module and `cli` read the environment. The token stays in `Token` and is never
 printed by it.
@@ -9,21 +9,25 @@ import hashlib
 import json
 import os
 import re
+import stat
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.redaction import secret_pattern
 
 TOKEN_NAMES = ("RUNCOMFY_TOKEN", "RUNCOMFY_API_TOKEN")
 BASE_NAME = "RUNCOMFY_MODEL_API_BASE"
-DATABASE_NAME = "BATCHGEN_DB"
 NOTIFY_NAME = "BATCHGEN_NOTIFY"
 DEFAULT_DATABASE = "batchgen.db"
 SIMULATED_DATABASE = "batchgen-simulated.db"
 SIMULATED_CLIPS = "clips-simulated"
+CONFIG_NAME = "batchgen.toml"
+_MOST_CONFIG_BYTES = 1 << 20
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -165,6 +169,58 @@ def _home_folder(name: str, below_home: str, environment: Mapping[str, str] | No
     return home / below_home if home.is_absolute() else None
 
 
+@dataclass(frozen=True)
+class ConfigFile:
+    """A place where `batchgen.toml` is looked for.
+
+    Attributes:
+        path: The file, whether it is there or not.
+        is_users: It is the user's own. The current folder's may have come with what somebody
+            else has made, so it may say less.
+    """
+
+    path: Path
+    is_users: bool
+
+
+def config_files(environment: Mapping[str, str] | None = None) -> list[ConfigFile]:
+    """Return where `batchgen.toml` is looked for; the first that says something wins."""
+    here = ConfigFile(Path(CONFIG_NAME), is_users=False)
+    folder = config_folder(environment)
+    if folder is None:
+        return [here]
+    mine = ConfigFile(folder / "batchgen" / CONFIG_NAME, is_users=True)
+    with contextlib.suppress(OSError):
+        if here.path.samefile(mine.path):  # the user stands in their own folder
+            return [mine]
+    return [here, mine]
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """Return what a `batchgen.toml` says, None if there is none.
+
+    Raises:
+        UsageError: If it cannot be read, or is no TOML.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+            raise UsageError(f"{path}: is not a file: rename it, or put the settings into a file")
+        with path.open("rb") as file:
+            text = file.read(_MOST_CONFIG_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}: correct that") from error
+    if len(text) > _MOST_CONFIG_BYTES:
+        raise UsageError(f"{path}: is larger than 1 MiB: this is no file of settings")
+    try:
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError too
+        raise UsageError(
+            f"{path}: is not TOML: {error}; a setting is a line such as jobs = 8"
+        ) from error
+
+
 def log_folder(database: Path | None, environment: Mapping[str, str] | None = None) -> Path | None:
     """Return where logs of sessions lie: beside the file, of a server in the user's own place.
 
@@ -189,15 +245,10 @@ def api_base() -> str | None:
     return os.environ.get(BASE_NAME) or None
 
 
-def database_url(flag: str | None, *, simulate: bool = False) -> str:
-    """Return which job database is meant; a simulation ignores the environment."""
-    if flag:
-        return flag
-    if simulate:
-        return SIMULATED_DATABASE
-    return os.environ.get(DATABASE_NAME) or DEFAULT_DATABASE
+def database_url(option: str | None) -> str:
+    """Return which job database is meant.
 
-
-def is_database_named(flag: str | None) -> bool:
-    """Return whether the user said which job database is meant."""
-    return bool(flag or os.environ.get(DATABASE_NAME))
+    Args:
+        option: What `--db` holds: as it was typed, of the environment, of a file, or nothing.
+    """
+    return option or DEFAULT_DATABASE

@@ -10,8 +10,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, plans
-from batchgen.cli.flags import manifest_flags
-from batchgen.cli.known_models import known_models
+from batchgen.cli.flags import manifest_flags, wishes
 from batchgen.planning import Plan, Wish
 from batchgen.runner.loop import wall_ms
 from batchgen.settings import database_url
@@ -44,20 +43,19 @@ def command(
     Rows that are known already are not stored twice.
     """
     gc.set_threshold(_GARBAGE)  # millions of short tuples, and none in a circle
-    models = known_models()
-    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
+    asked = wishes(manifests, **wanted)
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         is_new = not database.exists()
         if not is_new:
             upgrade.open_current(database)
         found: list[_Looked] = []
         if dry_run or is_new:  # a fault makes no job database
-            found = _look(database, wishes, as_json=as_json)
+            found = _look(database, asked, as_json=as_json)
         if not dry_run:
             upgrade.open_current(database)
             with imports.adding(database):
                 if not is_new or _has_batches(database):
-                    found = _look(database, wishes, as_json=as_json)
+                    found = _look(database, asked, as_json=as_json)
                 found = _store(database, found, as_json=as_json)
                 if prune:
                     _prune(database, [one.plan for one in found])
@@ -73,10 +71,11 @@ def command(
         return
     for one in found:
         click.echo("\n".join(plans.describe(one.plan, prune=prune)))
+    does = "works on it, for no money" if common.is_simulated() else "pays for it after asking"
     click.echo(
         "dry run: nothing was stored"
         if dry_run
-        else f"stored in {database.shown}; `batchgen run` pays for it after asking",
+        else f"stored in {database.shown}; `{common.command_line('run')}` {does}",
         err=True,
     )
 

@@ -6,18 +6,17 @@ import click
 
 from batchgen.cli import common, service
 from batchgen.domain.errors import BatchgenError, Exit, ProviderError
-from batchgen.settings import find_token
 
 
 @click.command("balance")
 @common.json_option
+@common.simulate_option("Of the built-in stand-in: no token, no money.")
 def command(*, as_json: bool) -> None:
     """Print what the account of the token holds; one wallet pays for everything at RunComfy.
 
     No job database is needed. Exit code 6 if the token is refused, 12 if nothing answers.
     """
-    found = service.configured()
-    found.token = find_token()
+    found = service.for_command()
     micros = asyncio.run(_read(found))
     if as_json:
         common.print_json({"balance_usd": common.usd_number(micros), "origin": found.origin})

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from batchgen.cli import reply
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
-from batchgen.settings import database_url
+from batchgen.settings import SIMULATED_DATABASE, database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
@@ -24,14 +25,26 @@ from batchgen.store.database import Database, Transaction
 faults_json = reply.faults_json
 print_json = reply.print_json
 
+REAL, SIMULATED = "runcomfy", "simulator"
+"""The providers of accounts: a database holds real jobs or simulated ones."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SIMULATE = "batchgen.cli.common.simulate"
 
 
 def db_option(command: Command) -> Command:
-    """Add `--db` and `--allow-network-fs`."""
+    """Add `--db`, `--allow-network-fs` and `--simulate`: which job database is meant."""
+    simulates = simulate_option("The job database of `run --simulate`, and its stand-in.")
+    return database_options(simulates(command))
+
+
+def database_options(command: Command) -> Command:
+    """Add `--db` and `--allow-network-fs` to a command that has a `--simulate` of its own."""
     command = click.option(
         "--db",
         metavar="URL|PATH",
+        callback=_database_meant,
         help="The job database; else BATCHGEN_DB, else ./batchgen.db.",
     )(command)
     return click.option(
@@ -39,6 +52,86 @@ def db_option(command: Command) -> Command:
         is_flag=True,
         help="Use a job database on a network file system, at your own risk.",
     )(command)
+
+
+def simulate_option(text: str, *, is_given: bool = False) -> Callable[[Command], Command]:
+    """Add `--simulate`; `is_simulated` tells whether it was given.
+
+    Args:
+        text: Its help.
+        is_given: Whether the command is given it as an argument too.
+    """
+
+    def note(context: click.Context, _: click.Parameter, value: bool) -> bool:
+        context.meta[_SIMULATE] = value
+        return value
+
+    return click.option(
+        "--simulate",
+        is_flag=True,
+        is_eager=True,  # it says which job database `--db` means
+        expose_value=is_given,
+        callback=note,
+        help=text,
+    )
+
+
+def is_simulated() -> bool:
+    """Return whether the command at work is about simulated jobs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_SIMULATE))
+
+
+def provider() -> str:
+    """Return whose accounts the command at work is about."""
+    return SIMULATED if is_simulated() else REAL
+
+
+def command_line(words: str) -> str:
+    """Return a command for people to type, which means the job database of the one at work.
+
+    Args:
+        words: What follows `batchgen`, as `ls --state failed`.
+    """
+    return f"batchgen {words}{' --simulate' if is_simulated() else ''}"
+
+
+def _database_meant(
+    context: click.Context, param: click.Parameter, value: str | None
+) -> str | None:
+    is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+    if context.meta.get(_SIMULATE) and not is_typed:
+        return SIMULATED_DATABASE  # whatever is configured: that is for real jobs
+    return value
+
+
+def is_database_named() -> bool:
+    """Return whether the user named the job database, for this command or in the environment.
+
+    A file does not count: -y makes no real job database where no person has named it.
+    """
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source("db")
+    return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def check_kind(tx: Transaction, database: Database) -> None:
+    """Keep simulated jobs and real ones in job databases of their own.
+
+    Raises:
+        UsageError: If a job database holds those that are not meant.
+    """
+    kinds = {account.provider for account in accounts.every(tx)}
+    if is_simulated() and kinds - {SIMULATED}:
+        raise UsageError(
+            f"{database.shown} holds real jobs: --simulate keeps its own job database "
+            f"({SIMULATED_DATABASE}); leave --db out"
+        )
+    if not is_simulated() and SIMULATED in kinds:
+        raise UsageError(
+            f"{database.shown} holds simulated jobs: name another job database with --db, or pass "
+            "--simulate"
+        )
 
 
 def json_option(command: Command) -> Command:
@@ -78,6 +171,16 @@ def manifests_argument(*, required: bool) -> Callable[[Command], Command]:
     return decorate
 
 
+def progress_option(command: Command) -> Command:
+    """Add `--progress`."""
+    return click.option(
+        "--progress",
+        type=click.Choice(["live", "plain", "json", "none"]),
+        help="How to show how it goes, on stderr: live is a panel on a terminal, plain a line now "
+        "and then, json an object a line (live, else plain; none with -q and --json).",
+    )(command)
+
+
 def batch_option(command: Command) -> Command:
     """Add `--batch` to a command that looks."""
     return click.option("--batch", metavar="NAME", help="Only the jobs of this batch.")(command)
@@ -87,6 +190,15 @@ def account_option(command: Command) -> Command:
     """Add `--account`."""
     return click.option(
         "--account", default="default", show_default=True, metavar="NAME", help="Who pays."
+    )(command)
+
+
+def sidecar_option(command: Command) -> Command:
+    """Add `--sidecar`."""
+    return click.option(
+        "--sidecar/--no-sidecar",
+        default=False,
+        help="Write beside each clip a .json of what it was made of.",
     )(command)
 
 
@@ -155,16 +267,24 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     """
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     upgrade.require_current(database)
+    if is_simulated():  # who only looks may do so without saying it
+        with database.reading() as tx:
+            check_kind(tx, database)
     return database
 
 
 @contextlib.contextmanager
 def looking(database: Database) -> Iterator[Transaction | None]:
-    """Open a reading transaction; None if there is no job database yet."""
+    """Open a reading transaction; None if there is no job database yet.
+
+    Raises:
+        UsageError: If it holds simulated jobs and real ones are meant, or the other way round.
+    """
     if not database.exists():
         yield None
         return
     with database.reading() as tx:
+        check_kind(tx, database)
         yield tx
 
 
@@ -222,22 +342,28 @@ def find_jobs(tx: Transaction, said: Iterable[str]) -> list[int]:
     Raises:
         UsageError: If a word means no job, or more than one.
     """
-    words: list[str] = []
-    for word in said:
-        words.extend(line.strip() for line in sys.stdin if line.strip()) if word == "-" else (
-            words.append(word)
-        )
-    found: list[int] = []
-    for word in words:
-        ids = reads.find(tx, word)
-        if not ids:
-            raise NoSuchJob(f"no job is called {word!r}: `batchgen ls` lists them")
+    words = [one for word in said for one in (_from_stdin() if word == "-" else [word])]
+    found = reads.find_each(tx, words)
+    unknown = [word for word in found if not found[word]]
+    if unknown:
+        more = f", and {len(unknown) - 1:,} more of these words mean none" * (len(unknown) > 1)
+        raise NoSuchJob(f"no job is called {unknown[0]!r}{more}: `batchgen ls` lists them")
+    for word, ids in found.items():
         if len(ids) > 1:
             raise NoSuchJob(
                 f"{word!r} may be any of {len(ids)} jobs: say BATCH/ID, ID-VARIANT or the key"
             )
-        found.extend(ids)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found[word][0] for word in words))
+
+
+def _from_stdin() -> list[str]:
+    try:
+        words = [line.strip() for line in sys.stdin if line.strip()]
+        for word in words:
+            word.encode()  # what was no UTF-8 may have come through
+    except UnicodeError:
+        raise UsageError("standard input is not UTF-8: name one job a line") from None
+    return words
 
 
 def usd(micros: int | None, *, is_estimate: bool = False) -> str:

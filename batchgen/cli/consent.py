@@ -10,9 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchgen import planning
-from batchgen.cli import restored
-from batchgen.cli.common import batch_id_of, confirm, looking, plural, usd
-from batchgen.cli.flags import REAL, SIMULATED, Flags
+from batchgen.cli import configured, restored
+from batchgen.cli.common import (
+    REAL,
+    batch_id_of,
+    check_kind,
+    confirm,
+    is_database_named,
+    looking,
+    plural,
+    usd,
+)
+from batchgen.cli.flags import Flags
 from batchgen.cli.known_models import known_models
 from batchgen.cli.plans import describe
 from batchgen.cli.probed import Candidate, Probed, planned
@@ -26,7 +35,6 @@ from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_ce
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.runner.deadline import in_words
-from batchgen.settings import is_database_named
 from batchgen.store import accounts, costs, probes, reads, upgrade
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
@@ -162,7 +170,7 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
         return found
     upgrade.require_current(database)
     with database.reading() as tx:
-        _check_kind(tx, database, flags)
+        check_kind(tx, database)
         found.account = accounts.find(tx, flags.provider, flags.account)
         accounts.check_origin(found.account, service.origin)
     restored.refuse(database, declare=not flags.dry_run)
@@ -192,7 +200,7 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
 def _plan(tx: Transaction | None, found: Look, flags: Flags) -> None:
     if not flags.manifests:
         return
-    found.drafts = planning.draft(tx, map(flags.wish, flags.manifests))
+    found.drafts = planning.draft(tx, flags.wishes())
     _decide(tx, found)
 
 
@@ -237,21 +245,6 @@ def _doubts(tx: Transaction, found: Look, account: Account) -> list[JobRow]:
     ]
 
 
-def _check_kind(tx: Transaction, database: Database, flags: Flags) -> None:
-    """Keep simulated jobs and real ones in databases of their own."""
-    kinds = {account.provider for account in accounts.every(tx)}
-    if flags.simulate and kinds - {SIMULATED}:
-        raise UsageError(
-            f"{database.shown} holds real jobs: --simulate keeps its own job database "
-            "(batchgen-simulated.db); leave --db out"
-        )
-    if not flags.simulate and SIMULATED in kinds:
-        raise UsageError(
-            f"{database.shown} holds simulated jobs: name another job database with --db, or pass "
-            "--simulate"
-        )
-
-
 def check_database(database: Database, flags: Flags) -> None:
     """Check that a job database may be made or changed.
 
@@ -260,7 +253,7 @@ def check_database(database: Database, flags: Flags) -> None:
         UsageError: If `-y` would make one that was not named.
     """
     database.check_place()
-    unnamed = flags.provider == REAL and not is_database_named(flags.db)
+    unnamed = flags.provider == REAL and not is_database_named()
     if unnamed and flags.yes and not database.exists():
         raise UsageError(
             f"there is no job database {database.shown} yet, and -y never makes one that was "
@@ -339,13 +332,19 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
     check_balance(flags, found)
     if flags.simulate:
         return
-    new = "" if database.exists() else " (new)"
-    place = database.path.resolve() if database.path else database.shown
-    say(f"job database {place}{new}, account {flags.account}")
+    _say_where(database, flags)
     _warn_of_token(found, service)
     for line in [*price(found, flags), *_balance_lines(found, flags)]:
         say(line)
     confirm("Pay for them?", yes=flags.yes)
+
+
+def _say_where(database: Database, flags: Flags) -> None:
+    new = "" if database.exists() else " (new)"
+    place = database.path.resolve() if database.path else database.shown
+    say(f"job database {place}{new}, account {flags.account}")
+    for line in configured.used():  # not silently: a folder's file may be somebody else's
+        say(line)
 
 
 def price(found: Look, flags: Flags) -> list[str]:

@@ -1,49 +1,119 @@
 """`batchgen download`: fetch clips that are paid for and not on disk."""
 
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli import common
-from batchgen.domain.errors import PRECEDENCE, Exit, UsageError
+from batchgen import planning
+from batchgen.cli import common, selection
+from batchgen.cli.figures import span
+from batchgen.cli.progress import Mode, mode_of
+from batchgen.cli.selection import Selection, name_of
+from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
+from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.runner.loop import Outcome, wall_ms
+from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database, Transaction, chunks
 from batchgen.store.jobs import Scope
 from batchgen.store.reads import JobRow
+from batchgen.verifying import Verdict, Verified, verify
 
 if TYPE_CHECKING:
     from batchgen.cli.service import Service
 
 _AT_WORK = (JobState.RUNNING, JobState.DOWNLOADING)
 _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
+_FETCHED_AGAIN = (Verdict.MISSING, Verdict.CHANGED)
+_LOOKED_AT_ONCE = 200  # jobs whose clips are looked at before progress is shown
+_REVIVED_AT_ONCE = 500  # in one transaction
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked for."""
+
+    chosen: Selection
+    batch: str | None
+    refresh: bool
+    verify: bool
+    quiet: bool
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether somebody said which jobs, beyond their batch."""
+        return bool(self.chosen.jobs) or self.chosen.where is not None
+
+
+@dataclass
+class _Found:
+    """What there is to do.
+
+    Attributes:
+        lost: Jobs to bring back.
+        waiting: Jobs that wait to be fetched already.
+        left: Jobs that were asked for, and why nothing is to be fetched of them.
+        looks: What the clips on disk were found to be.
+        chosen: The row ids of the jobs that somebody said, None if nobody did.
+    """
+
+    lost: list[JobRow] = field(default_factory=list)
+    waiting: list[JobRow] = field(default_factory=list)
+    left: list[tuple[JobRow, str]] = field(default_factory=list)
+    looks: list[Verified] = field(default_factory=list)
+    chosen: list[int] | None = None
+
+    @property
+    def wrong(self) -> list[Verified]:
+        """Clips that are not as they were fetched."""
+        return [one for one in self.looks if one.verdict is not Verdict.WHOLE]
 
 
 @click.command("download")
-@click.argument("jobs", nargs=-1, metavar="[JOB...]")
+@selection.jobs_argument
+@selection.where_option
 @common.batch_option
 @click.option(
     "--refresh",
     is_flag=True,
     help="Also what expired, was lost at the service, or is gone from the disk.",
 )
+@common.sidecar_option
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Read every clip on disk; fetch again what is gone or not as it was.",
+)
+@selection.dry_run_option
 @common.account_option
 @click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@common.progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option
 @common.db_option
 def command(
     *,
     jobs: tuple[str, ...],
+    where: str | None,
     batch: str | None,
     refresh: bool,
+    sidecar: bool,
+    verify: bool,
+    dry_run: bool,
     account: str,
     download_jobs: int,
+    progress: str | None,
     quiet: bool,
     db: str | None,
     allow_network_fs: bool,
@@ -51,54 +121,120 @@ def command(
 ) -> int:
     """Fetch clips that are paid for and not on disk. Nothing is submitted or paid.
 
-    Every paid job of the account that no live worker holds is looked at and fetched. JOB and
-    --refresh also bring back jobs whose clip expired, was lost or is gone from the disk. Exit
-    code 3 if a clip is still missing.
+    Every paid job of the account that no live worker holds is looked at and fetched. JOB,
+    --where and --refresh also bring back jobs whose clip expired, was lost or is gone from the
+    disk. --verify compares each clip with the size and the SHA-256 that it was fetched with; a
+    file that was changed stays as it is, and the clip is fetched to a name beside it. --sidecar
+    also writes those that clips on disk lack.
+
+    Exit code 3 if a clip is still missing, or with --dry-run if something is wrong. JOB may be -
+    to read jobs from stdin.
     """
     common.log_to_stderr()
+    chosen = Selection(jobs, where, None if jobs else batch)
+    wish = _Wish(chosen, batch, refresh, verify, quiet or as_json)
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
-            lost, waiting = _candidates(tx, database, jobs, batch, refresh=refresh)
-            _check_account(tx, account, [*lost, *waiting])
+            found = _candidates(tx, database, wish)
+            if not dry_run:
+                _check_account(tx, account, [*found.lost, *found.waiting])
+        if dry_run:
+            return _foresee(found, verify=verify, as_json=as_json)
         outcome = Outcome()
-        if lost or waiting:
-            payer, found = _service(database, account)
-            _revive(database, lost)
+        if found.lost or found.waiting:
+            payer, service = _service(database, account)
+            _revive(database, found.lost)
             outcome = _work(
                 database,
                 payer,
-                found,
-                len(lost) + len(waiting),
+                service,
+                len(found.lost) + len(found.waiting),
                 download_jobs=download_jobs,
-                quiet=quiet,
+                progress=mode_of(progress, is_silent=quiet or as_json),
+                sidecar=sidecar,
             )
+        beside = _write_missing(database, found, batch) if sidecar else None
+        ids = [row.id for row in [*found.lost, *found.waiting]]
         with database.reading() as tx:
-            rows = [reads.job_row(tx, row.id) for row in [*lost, *waiting]]
-    return _report([row for row in rows if row is not None], outcome, as_json=as_json)
+            rows = list(reads.rows_of(tx, ids))
+    return _report(found, rows, outcome, beside, verify=verify, as_json=as_json)
 
 
-def _candidates(
-    tx: Transaction, database: Database, jobs: Sequence[str], batch: str | None, *, refresh: bool
-) -> tuple[list[JobRow], list[JobRow]]:
-    """Return the jobs to bring back, and those that wait to be fetched already."""
-    batch_id = common.batch_id_of(tx, batch)
-    waiting = list(reads.job_rows(tx, batch_id=batch_id, states=_AT_WORK))
-    if not jobs:
-        ended = (JobState.SUCCEEDED, JobState.EXPIRED, JobState.FAILED)
-        old = reads.job_rows(tx, batch_id=batch_id, states=ended) if refresh else ()
-        return _lost(old, database.folder), waiting
-    named = [reads.job_row(tx, job_id) for job_id in common.find_jobs(tx, jobs)]
-    rows = [row for row in named if row is not None]
-    lost = _lost(rows, database.folder)
-    for row in rows:
-        if row not in lost and row.state not in _AT_WORK:
-            why = "is on disk" if row.state is JobState.SUCCEEDED else f"is {row.state}"
-            click.echo(f"{row.batch}/{row.label}: left alone: {why}", err=True)
-    return lost, [row for row in rows if row.state in _AT_WORK]
+@dataclass
+class _Beside:
+    """What became of the sidecars of clips that are on disk."""
+
+    written: int = 0
+    missing: list[str] = field(default_factory=list)
+    codes: list[Exit] = field(default_factory=list)
+
+
+def _write_missing(database: Database, found: _Found, batch: str | None) -> _Beside:
+    beside = _Beside()
+    sidecars = Sidecars(database)
+    with database.reading() as tx:
+        if found.chosen is not None:
+            rows: Iterable[JobRow] = reads.rows_of(tx, found.chosen)
+        else:
+            batch_id = common.batch_id_of(tx, batch)
+            rows = reads.job_rows(tx, batch_id=batch_id, states=[JobState.SUCCEEDED])
+        for row in rows:
+            if row.state is not JobState.SUCCEEDED:
+                continue
+            folder = planning.clips_folder(database.folder, row.output_dir)
+            try:
+                written, left = sidecars.write_missing(row, folder)
+            except OutputError as error:  # so it would be for the next one
+                beside.missing.append(str(error))
+                beside.codes.append(Exit.OUTPUT)
+                break
+            beside.written += written
+            if left:
+                beside.missing.append(f"{row.batch}/{row.label}: {left}")
+                beside.codes.append(Exit.SOME_FAILED)
+    return beside
+
+
+# -- what there is to do ---------------------------------------------------------------------------
+
+
+def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
+    found = _Found()
+    if wish.is_narrowed:
+        if wish.chosen.jobs and wish.batch is not None:
+            raise UsageError("--batch goes with --where and the like; a job of it is BATCH/ID")
+        found.chosen = wish.chosen.job_ids(tx)
+        rows = list(reads.rows_of(tx, found.chosen))
+        found.waiting = [row for row in rows if row.state in _AT_WORK]
+        found.lost = _lost(rows, database.folder)
+    else:
+        batch_id = common.batch_id_of(tx, wish.batch)
+        found.waiting = list(reads.job_rows(tx, batch_id=batch_id, states=_AT_WORK))
+        ended = [JobState.EXPIRED, JobState.FAILED] if wish.refresh else []
+        if wish.refresh or wish.verify:
+            ended.append(JobState.SUCCEEDED)
+        rows = list(reads.job_rows(tx, batch_id=batch_id, states=ended)) if ended else []
+        found.lost = _lost(rows, database.folder) if wish.refresh else []
+    if wish.verify:
+        found.looks = list(_look(rows, database.folder, quiet=wish.quiet))
+        known = {row.id for row in found.lost}
+        found.lost += [
+            one.row
+            for one in found.looks
+            if one.verdict in _FETCHED_AGAIN and one.row.id not in known
+        ]
+    if wish.is_narrowed:
+        known = {row.id for row in [*found.lost, *found.waiting]}
+        found.left = [(row, _why(row)) for row in rows if row.id not in known]
+    return found
+
+
+def _why(row: JobRow) -> str:
+    return "is on disk" if row.state is JobState.SUCCEEDED else f"is {row.state}"
 
 
 def _check_account(tx: Transaction, name: str, rows: Sequence[JobRow]) -> None:
-    account = accounts.find(tx, "runcomfy", name)
+    account = accounts.find(tx, common.provider(), name)
     mine = {batch.id for batch in reads.batches(tx) if account and batch.account_id == account.id}
     strange = sorted({row.batch for row in rows if row.batch_id not in mine})
     if strange:
@@ -123,6 +259,38 @@ def _is_on_disk(row: JobRow, root: Path) -> bool:
     return bool(row.files) and all((folder / clip["path"]).is_file() for clip in row.files)
 
 
+def _look(rows: Sequence[JobRow], root: Path, *, quiet: bool) -> Iterator[Verified]:
+    """Look at clips, some at once: reading and hashing them leaves the interpreter free."""
+    finished = [row for row in rows if row.state is JobState.SUCCEEDED]
+    say = _counter(len(finished), quiet=quiet)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        done = 0
+        for some in chunks(finished, _LOOKED_AT_ONCE):
+            for found in pool.map(partial(_look_at, root), some):
+                yield from found
+            done += len(some)
+            say(done)
+
+
+def _look_at(root: Path, row: JobRow) -> list[Verified]:
+    return list(verify([row], root, hashes=True))
+
+
+def _counter(total: int, *, quiet: bool) -> Callable[[int], None]:
+    """Return what shows on a terminal how many clips have been looked at."""
+    if quiet or not sys.stderr.isatty():
+        return lambda done: None
+
+    def say(done: int) -> None:
+        end = "\n" if done == total else ""
+        click.echo(f"\r\x1b[K{done:,} of {total:,} clips looked at{end}", err=True, nl=False)
+
+    return say
+
+
+# -- doing it --------------------------------------------------------------------------------------
+
+
 def _service(database: Database, account: str) -> "tuple[Account, Service]":
     from batchgen.cli import service  # loads the network libraries
 
@@ -131,9 +299,10 @@ def _service(database: Database, account: str) -> "tuple[Account, Service]":
 
 
 def _revive(database: Database, rows: Sequence[JobRow]) -> None:
-    with database.transaction() as tx:
-        for row in rows:
-            by_hand.download_again(tx, row.id, now_ms=wall_ms())
+    for some in chunks(rows, _REVIVED_AT_ONCE):
+        with database.transaction() as tx:
+            for row in some:
+                by_hand.download_again(tx, row.id, now_ms=wall_ms())
 
 
 def _work(
@@ -143,7 +312,8 @@ def _work(
     total: int,
     *,
     download_jobs: int,
-    quiet: bool,
+    progress: Mode,
+    sidecar: bool,
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -157,42 +327,152 @@ def _work(
             settings=Settings(download_jobs=download_jobs),
             allow_private=found.is_local,
             total=total,
-            quiet=quiet,
+            progress=progress,
             command="download",
+            sidecar=sidecar,
         )
     )
 
 
-def _report(rows: Sequence[JobRow], outcome: Outcome, *, as_json: bool) -> int:
-    missing = [row for row in rows if row.state is not JobState.SUCCEEDED]
-    codes = [reason.exit_code for reason in outcome.reasons]
-    if missing:
-        codes.append(Exit.SOME_FAILED)
+# -- what is said of it ----------------------------------------------------------------------------
+
+
+def _foresee(found: _Found, *, verify: bool, as_json: bool) -> int:
+    rows = [*found.lost, *found.waiting]
     if as_json:
-        common.print_json(
-            {
-                "jobs": [
-                    {
-                        "key": row.key,
-                        "batch": row.batch,
-                        "id": row.label,
-                        "state": str(row.state),
-                        "file": _file(row),
-                        "error": row.error,
-                    }
-                    for row in rows
-                ],
-                "reasons": [reason.message for reason in outcome.reasons],
-            }
-        )
+        common.print_json(_json(found, rows, [], verify=verify, dry_run=True))
     else:
-        for row in rows:
-            click.echo(f"{row.batch}/{row.label}: {_file(row) or row.error or row.state}")
+        _print_looks(found, verify=verify)
+        said = [(name_of(row), f"would be fetched: {_state(row)}") for row in rows]
+        for line in selection.told(said):
+            click.echo(line)
+        _print_left(found)
         if not rows:
             click.echo("nothing is to be fetched", err=True)
-    for reason in outcome.reasons:
-        click.echo(reason.message, err=True)
+    return Exit.SOME_FAILED if rows or found.wrong else Exit.SUCCESS
+
+
+def _state(row: JobRow) -> str:
+    return "its clip is not as it was" if row.state is JobState.SUCCEEDED else f"is {row.state}"
+
+
+def _print_looks(found: _Found, *, verify: bool) -> None:
+    if not verify:
+        return
+    counts = Counter(one.verdict for one in found.looks)
+    parts = [f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict]]
+    looked = common.plural(len(found.looks), "clip")
+    click.echo(f"{looked} looked at{': ' * bool(parts)}{', '.join(parts)}", err=True)
+    said = ((name_of(one.row), _wrong(one)) for one in found.wrong)
+    for line in selection.told(said):
+        click.echo(line, err=True)
+
+
+def _wrong(one: Verified) -> str:
+    place = "" if one.path is None else f"{one.path} "
+    if one.verdict is Verdict.UNREADABLE:
+        return f"{place}{one.why}: nothing is fetched: make it readable, or move it away"
+    kept = "; it stays as it is" if one.verdict is Verdict.CHANGED else ""
+    return f"{place}{one.why}{kept}"
+
+
+def _print_left(found: _Found) -> None:
+    for line in selection.told((name_of(row), f"left alone: {why}") for row, why in found.left):
+        click.echo(line, err=True)
+
+
+def _report(
+    found: _Found,
+    rows: Sequence[JobRow],
+    outcome: Outcome,
+    beside: _Beside | None,
+    *,
+    verify: bool,
+    as_json: bool,
+) -> int:
+    missing = any(row.state is not JobState.SUCCEEDED for row in rows)
+    unreadable = any(one.verdict is Verdict.UNREADABLE for one in found.looks)
+    codes = [reason.exit_code for reason in outcome.reasons]
+    if missing or unreadable:
+        codes.append(Exit.SOME_FAILED)
+    if beside is not None:
+        codes += beside.codes
+    reasons = [reason.message for reason in outcome.reasons]
+    if as_json:
+        said = _json(found, rows, reasons, verify=verify, dry_run=False)
+        if beside is not None:
+            said["sidecars"] = {"written": beside.written, "missing": beside.missing}
+        common.print_json(said)
+    else:
+        _print_looks(found, verify=verify)
+        _print_left(found)
+        _print_fetched(rows, outcome)
+        _print_beside(beside)
+    for message in reasons:
+        click.echo(message, err=True)
     return min(codes, key=PRECEDENCE.index, default=Exit.SUCCESS)
+
+
+def _json(
+    found: _Found, rows: Sequence[JobRow], reasons: Sequence[str], *, verify: bool, dry_run: bool
+) -> dict[str, Any]:
+    said = {
+        "dry_run": dry_run,
+        "jobs": [
+            {
+                "key": row.key,
+                "batch": row.batch,
+                "id": row.label,
+                "state": str(row.state),
+                "file": _file(row),
+                "error": redact_text(row.error) if row.error else None,
+            }
+            for row in rows
+        ],
+        "left": [
+            {"key": row.key, "batch": row.batch, "id": row.label, "why": why}
+            for row, why in found.left
+        ],
+        "reasons": list(reasons),
+        "verified": None,
+        "sidecars": None,
+    }
+    if verify:
+        counts = Counter(one.verdict for one in found.looks)
+        said["verified"] = {
+            "counts": {str(verdict): counts[verdict] for verdict in Verdict},
+            "wrong": [
+                {
+                    "key": one.row.key,
+                    "batch": one.row.batch,
+                    "id": one.row.label,
+                    "verdict": str(one.verdict),
+                    "path": None if one.path is None else str(one.path),
+                    "why": one.why,
+                }
+                for one in found.wrong
+            ],
+        }
+    return said
+
+
+def _print_fetched(rows: Sequence[JobRow], outcome: Outcome) -> None:
+    said = ((name_of(row), _file(row) or row.error or str(row.state)) for row in rows)
+    for line in selection.told(said):
+        click.echo(line)
+    if not rows:
+        click.echo("nothing is to be fetched", err=True)
+        return
+    fetched = sum(row.state is JobState.SUCCEEDED for row in rows)
+    clips, took = common.plural(len(rows), "clip"), span(outcome.took_s)
+    click.echo(f"{fetched:,} of {clips} on disk, in {took}", err=True)
+
+
+def _print_beside(beside: _Beside | None) -> None:
+    if beside is not None:
+        click.echo(f"{common.plural(beside.written, 'sidecar')} written", err=True)
+        for line in beside.missing:
+            click.echo(printable(f"no sidecar: {line}"), err=True)
 
 
 def _file(row: JobRow) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from batchgen import planning
-from batchgen.cli import common
+from batchgen.cli import common, configured
 from batchgen.cli.known_models import known_models
 from batchgen.cli.options import (
     OCCASIONS,
@@ -22,12 +22,11 @@ from batchgen.cli.options import (
     halting,
 )
 from batchgen.cli.selection import where_option
+from batchgen.domain.errors import UsageError
 from batchgen.domain.halting import Halting
+from batchgen.manifests.names import ids_with
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS
-
-REAL, SIMULATED = "runcomfy", "simulator"
-"""The providers of accounts: a database holds real jobs or simulated ones."""
 
 _POLL_S = 2.0
 _SIMULATED_POLL_S = 0.2
@@ -71,6 +70,7 @@ class Flags:
     download: bool
     download_jobs: int
     download_rate: float | None
+    sidecar: bool
     limit: int | None
     where: str | None
     max_expand: int
@@ -88,6 +88,7 @@ class Flags:
     dry_run: bool
     simulate: bool
     yes: bool
+    progress: str | None
     verbose: bool
     quiet: bool
     as_json: bool
@@ -95,7 +96,7 @@ class Flags:
     @property
     def provider(self) -> str:
         """Whose accounts pay."""
-        return SIMULATED if self.simulate else REAL
+        return common.SIMULATED if self.simulate else common.REAL
 
     @property
     def probes(self) -> bool:
@@ -104,16 +105,14 @@ class Flags:
             return False
         return not (self.simulate or self.dry_run) if self.probe is None else self.probe
 
-    def wish(self, manifest: str) -> planning.Wish:
-        """Return what is asked for with one manifest."""
-        return planning.Wish(
-            path=manifest,
-            provider=self.provider,
+    def wishes(self) -> list[planning.Wish]:
+        """Return what is asked for with each manifest."""
+        return wishes(
+            self.manifests,
             account=self.account,
             model=self.model,
             batch=self.batch,
             output_dir=self.output_dir,
-            default_output_dir=SIMULATED_CLIPS if self.simulate else "clips",
             name_template=self.name_template,
             budget_micros=self.budget_micros,
             replace=self.replace,
@@ -121,7 +120,6 @@ class Flags:
             max_expand=self.max_expand,
             allow_private_inputs=self.allow_private_inputs,
             allow_unknown_inputs=self.allow_unknown_inputs,
-            models=known_models(),
         )
 
     def settings(self, jobs: int | None) -> Settings:
@@ -154,6 +152,37 @@ class Flags:
         return self.poll_rate
 
 
+def wishes(manifests: Sequence[str], **wanted: Any) -> list[planning.Wish]:
+    """Return what the command at work asks for with manifests, by what is configured too.
+
+    Args:
+        manifests: Their paths.
+        wanted: The fields of `Wish` that the command line says.
+
+    Raises:
+        UsageError: If the model that is configured is not known.
+    """
+    said = configured.defaults()
+    if common.is_simulated():
+        said["output_dir"] = SIMULATED_CLIPS  # what is configured is for clips that were paid
+    models = known_models()
+    if (model := said.get("model")) is not None and model not in models:
+        raise UsageError(
+            f"{configured.whence('model')}: unknown model {model}: {ids_with(model, models)}"
+            "`batchgen models list` shows those that are known"
+        )
+    return [
+        planning.Wish(
+            path=path,
+            provider=common.provider(),
+            models=models,
+            defaults=planning.Defaults(**said),
+            **wanted,
+        )
+        for path in manifests
+    ]
+
+
 _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
     click.option("--model", metavar="ID", help="The model, whatever the rows say."),
     click.option(
@@ -165,7 +194,8 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         "--name",
         "name_template",
         metavar="TEMPLATE",
-        help="Clip names ({batch}/{id}-{variant}.{ext}); kept per batch.",
+        help="Clip names ({batch}/{id}-{variant}.{ext}), also of columns, {seed}, {model}, {key}, "
+        "{row}; kept per batch.",
     ),
     click.option(
         "--budget",
@@ -185,7 +215,7 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
 )
 _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     common.manifests_argument(required=False),
-    common.db_option,
+    common.database_options,
     *_OF_A_MANIFEST,
     click.option(
         "-j",
@@ -298,6 +328,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--download-jobs", type=_POSITIVE, default=4, show_default=True, help="Downloads at once."
     ),
     click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
+    common.sidecar_option,
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
     ),
@@ -331,10 +362,9 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--no-inhibit", is_flag=True, help="Let the machine sleep while jobs are at work."
     ),
     click.option("-n", "--dry-run", is_flag=True, help="Show what would happen; touch nothing."),
-    click.option(
-        "--simulate", is_flag=True, help="Against the built-in stand-in: no token, no money."
-    ),
+    common.simulate_option("Against the built-in stand-in: no token, no money.", is_given=True),
     click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
+    common.progress_option,
     click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
     common.json_option,

@@ -1,6 +1,5 @@
 """The command group: loads a command only when it is used, and handles every error."""
 
-import importlib
 import os
 import sys
 import tempfile
@@ -12,6 +11,8 @@ from typing import NoReturn
 import click
 
 from batchgen import __version__, failpoints
+from batchgen.cli import completing
+from batchgen.cli.lazy import LazyGroup
 from batchgen.cli.reply import Reply, without_secrets, write_json
 from batchgen.domain.errors import BatchgenError, Exit, ManifestError, UsageError
 from batchgen.domain.redaction import printable
@@ -33,39 +34,27 @@ COMMANDS = {
     "set": "Change jobs in flight, rate, budget or priority, also under live runs.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
     "download": "Fetch clips that are paid for and not on disk.",
-    "export": "Write the result table as CSV or JSON Lines.",
+    "export": "Write the result table as CSV, JSON Lines or a workbook.",
+    "report": "Write an HTML page: totals, money, failures, a timeline, every clip.",
     "models": "List, describe, add and fetch models.",
     "schema": "Print JSON Schemas for editors.",
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
-    "db": "Check or upgrade the job database.",
+    "doctor": "Check token, service, clock, disk and job database; say what to do.",
+    "db": "Check, copy, rebuild, shrink or upgrade the job database.",
+    "config": "Show what batchgen.toml and the environment set, and where.",
+    "completion": "Print the script that completes commands in bash, zsh or fish.",
     "simulate": "Serve the stand-in for RunComfy's API on this machine.",
 }
 """Every command with its line of help, in the order of use."""
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"batchgen.cli.{cmd_name}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"batchgen.cli.{cmd_name} holds no command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # From the table: asking each command for its help would import them all.
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    package="batchgen.cli",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="batchgen")
 def cli() -> None:
     """Run hundreds of paid video generations: no clip lost, none paid for twice.
@@ -79,6 +68,8 @@ def main() -> NoReturn:
     """Run the command line and exit with the code of spec: one boundary for every error."""
     reply = Reply()
     try:
+        if completing.is_asked():
+            completing.answer(cli)
         failpoints.arm_from_environment()
         _refuse_other_bytes(sys.argv[1:])
         result = cli.main(prog_name="batchgen", standalone_mode=False, obj=reply)

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen import notify
 from batchgen.cli import status
+from batchgen.cli.configured import is_typed
 from batchgen.cli.flags import Flags
 from batchgen.cli.options import OCCASIONS
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
@@ -49,7 +50,7 @@ class Notices:
 
     def __init__(self, database: Database, flags: Flags) -> None:
         urls = [*flags.notify, *notify_urls()]
-        if flags.notify_on is not None and not urls:
+        if flags.notify_on is not None and not urls and is_typed("notify_on"):
             raise UsageError(
                 f"--notify-on without anybody to tell would do nothing: set {NOTIFY_NAME}, or pass "
                 "--notify"

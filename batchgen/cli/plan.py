@@ -10,13 +10,12 @@ import click
 from batchgen import planning
 from batchgen.cli import common, diffs, plans
 from batchgen.cli.common import plural, usd
-from batchgen.cli.flags import manifest_flags
-from batchgen.cli.known_models import known_models
+from batchgen.cli.flags import manifest_flags, wishes
 from batchgen.cli.probed import Candidate, Probed, planned, probe_jobs
 from batchgen.domain.prices import Estimate, whole_cents
 from batchgen.domain.states import JobState
 from batchgen.manifests import named
-from batchgen.planning import Item, Plan, Verdict, Wish
+from batchgen.planning import Item, Plan, Verdict
 from batchgen.settings import database_url
 from batchgen.store import additions, upgrade
 from batchgen.store.database import Database, Transaction
@@ -49,14 +48,13 @@ def command(
     renamed, held back or gone, what it would cost, and why it would be paid for. Jobs that are
     at rest and stay so are counted; --all lists them too.
     """
-    models = known_models()
-    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
+    asked = wishes(manifests, **wanted)
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     with closing(database):
         if database.exists():
             upgrade.require_current(database)
         with common.looking(database) as tx:
-            drafts = planning.draft(tx, wishes)
+            drafts = planning.draft(tx, asked)
             found = [planning.decide(tx, draft.prepared) for draft in drafts]
             for plan in found:
                 planning.check_budget(plan)

@@ -9,8 +9,11 @@ from typing import Any
 import click
 
 from batchgen import reconciling
-from batchgen.cli import common, restored
+from batchgen.cli import common, restored, selection
+from batchgen.cli.selection import Selection, dry_run_option, name_of, where_option
 from batchgen.domain.errors import Exit, UsageError
+from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.states import JobState
 from batchgen.reconciling import Adoption
 from batchgen.runner import rescue
 from batchgen.runner.loop import wall_ms
@@ -47,7 +50,9 @@ _HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
     help="With --after-restore: another host's journal too; repeatable.",
 )
 @click.option("--all", "every", is_flag=True, help="Every job in doubt, instead of JOB...")
+@where_option
 @common.batch_option
+@dry_run_option
 @common.account_option
 @click.option("-y", "--yes", is_flag=True, help="Agree without being asked.")
 @common.json_option
@@ -63,7 +68,9 @@ def command(
     after_restore: bool,
     journals: tuple[Path, ...],
     every: bool,
+    where: str | None,
     batch: str | None,
+    dry_run: bool,
     account: str,
     yes: bool,
     db: str | None,
@@ -73,13 +80,14 @@ def command(
     """Decide jobs in doubt: their request was sent and its answer never came.
 
     It may have been accepted and paid for. Look at the service's own list of requests, then
-    adopt the one a job belongs to, pay again, or write the job off.
+    adopt the one a job belongs to, pay again, or write the job off. JOB may be - to read jobs
+    from stdin.
 
     --after-restore is for a job database that was restored from an older copy: it puts back
     what was bought since, from what this host has written down.
     """
     if after_restore:
-        if words or listing or adopt or resubmit or from_rescue or every or batch:
+        if any((words, listing, adopt, resubmit, from_rescue, every, batch, where, dry_run)):
             raise UsageError("--after-restore goes with --write-off, --journal and -y only")
         with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
             return restored.reconcile(
@@ -88,7 +96,10 @@ def command(
     if journals:
         raise UsageError("--journal goes with --after-restore")
     modes = [listing, adopt, resubmit, write_off, from_rescue]
-    _check(words, modes, adopt=adopt, from_rescue=from_rescue, every=every, batch=batch)
+    _check_words(words, every=every, where=where, batch=batch, from_rescue=from_rescue)
+    _check(words, modes, adopt=adopt, from_rescue=from_rescue, every=every, where=where)
+    if dry_run and not (resubmit or write_off):
+        raise UsageError("--dry-run goes with --resubmit and --write-off: the rest asks or looks")
     with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
         if from_rescue:
             _take_in(database, words, as_json=as_json)
@@ -97,17 +108,32 @@ def command(
             _print(_adopt(database, words, account, yes=yes), "adopted", as_json=as_json)
             return Exit.SUCCESS
         with database.reading() as tx:
-            rows = _rows(tx, words, batch)
+            rows = _rows(tx, words, where, batch)
         if resubmit:
-            _resubmit(database, rows, yes=yes)
-            _print(rows, "resubmitted", as_json=as_json)
+            _resubmit(database, rows, yes=yes, dry_run=dry_run)
+            _print(rows, "resubmitted", as_json=as_json, dry_run=dry_run)
         elif write_off:
-            with database.transaction() as tx:
-                reconciling.write_off(tx, rows, now_ms=wall_ms())
-            _print(rows, "written off", as_json=as_json)
+            _write_off(database, rows, dry_run=dry_run)
+            _print(rows, "written off", as_json=as_json, dry_run=dry_run)
         else:
             _list(rows, as_json=as_json)
     return Exit.SUCCESS
+
+
+def _check_words(
+    words: Sequence[str],
+    *,
+    every: bool,
+    where: str | None,
+    batch: str | None,
+    from_rescue: bool,
+) -> None:
+    if from_rescue and (every or where is not None or batch is not None):
+        raise UsageError("--from-rescue takes rescue files only: leave --all, --where, --batch out")
+    if words and (every or where is not None):
+        raise UsageError("name jobs, or select them with --all or --where: not both")
+    if words and batch is not None:
+        raise UsageError("--batch goes with --list, --all or --where; a job of a batch is BATCH/ID")
 
 
 def _check(
@@ -117,27 +143,24 @@ def _check(
     adopt: bool,
     from_rescue: bool,
     every: bool,
-    batch: str | None,
+    where: str | None,
 ) -> None:
     if sum(modes) > 1:
         raise UsageError("choose one of --list, --adopt, --resubmit, --write-off and --from-rescue")
-    if from_rescue:
-        if every or batch:
-            raise UsageError("--from-rescue takes rescue files only: leave --all and --batch out")
-        return
-    listing = modes[0] or not any(modes)
-    if listing and (words or every):
-        raise UsageError(
-            "say what is to be done with the jobs: --adopt, --resubmit or --write-off"
-            if words
-            else "the list is always of every job in doubt: leave --all out"
-        )
-    if adopt and (every or batch or not words):
+    selected = every or where is not None
+    if adopt and (selected or not words):
         raise UsageError("--adopt takes JOB=REQUEST_ID, one or more")
-    if not listing and not adopt and bool(words) == every:
-        raise UsageError("name jobs in doubt, or pass --all")
-    if batch and words:
-        raise UsageError("--batch goes with --list or --all; a job of a batch is BATCH/ID")
+    if modes[0] or not any(modes):
+        _check_listing(words, every=every)
+    elif not (words or selected or from_rescue):
+        raise UsageError("name jobs in doubt, or select them: --all for every one, or --where")
+
+
+def _check_listing(words: Sequence[str], *, every: bool) -> None:
+    if words:
+        raise UsageError("say what is to be done with the jobs: --adopt, --resubmit or --write-off")
+    if every:
+        raise UsageError("the list is of every job in doubt anyway: leave --all out")
 
 
 def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None:
@@ -177,10 +200,13 @@ def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None
         raise UsageError("\n".join(troubles))
 
 
-def _rows(tx: Transaction, words: Sequence[str], batch: str | None) -> list[JobRow]:
+def _rows(
+    tx: Transaction, words: Sequence[str], where: str | None, batch: str | None
+) -> list[JobRow]:
     if words:
         return reconciling.in_doubt(tx, common.find_jobs(tx, words))
-    return reconciling.doubts(tx, batch_id=common.batch_id_of(tx, batch))
+    ids = Selection((), where, batch, [JobState.IN_DOUBT]).job_ids(tx)
+    return list(reads.rows_of(tx, ids))
 
 
 def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
@@ -188,7 +214,7 @@ def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
         common.print_json({"in_doubt": [_json(row) for row in rows]})
         return
     if not rows:
-        click.echo("no job is in doubt", err=True)
+        click.echo("no such job is in doubt", err=True)
         return
     cells = [
         (
@@ -196,24 +222,34 @@ def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
             row.key,
             common.iso(row.intent_ms) or "",
             common.usd(row.est_micros),
-            row.error or "",
+            printable(redact_text(row.error or "")),
         )
         for row in rows
     ]
     click.echo(common.table(cells, header=_HEADER))
 
 
-def _resubmit(database: Database, rows: Sequence[JobRow], *, yes: bool) -> None:
+def _resubmit(database: Database, rows: Sequence[JobRow], *, yes: bool, dry_run: bool) -> None:
     if not rows:
         return
-    micros = sum(row.est_micros or 0 for row in rows)
+    with database.reading() as tx:
+        found = reads.briefs(tx, [row.id for row in rows])
+        price = selection.price(selection.estimate_of(tx, found))
+    count = common.plural(len(rows), "job")
+    if dry_run:
+        click.echo(f"{count} would be paid for again, {price}", err=True)
+        return
     common.confirm(
-        f"{common.plural(len(rows), 'job')} may have been paid for already. Pay again at the next "
-        f"run, about {common.usd(micros)}?",
-        yes=yes,
+        f"{count} may have been paid for already. Pay again at the next run, {price}?", yes=yes
     )
     with database.transaction() as tx:
         reconciling.resubmit(tx, rows, now_ms=wall_ms())
+
+
+def _write_off(database: Database, rows: Sequence[JobRow], *, dry_run: bool) -> None:
+    if not dry_run:
+        with database.transaction() as tx:
+            reconciling.write_off(tx, rows, now_ms=wall_ms())
 
 
 def _adopt(
@@ -275,15 +311,17 @@ def _accept(reservations: Sequence[str], *, yes: bool) -> None:
     common.confirm("Adopt all the same?", yes=False)
 
 
-def _print(rows: Sequence[JobRow], word: str, *, as_json: bool) -> None:
+def _print(rows: Sequence[JobRow], word: str, *, as_json: bool, dry_run: bool = False) -> None:
     if as_json:
-        common.print_json({word.replace(" ", "_"): [_json(row) for row in rows]})
+        found = [_json(row) for row in rows]
+        common.print_json({"dry_run": dry_run, word.replace(" ", "_"): found})
         return
-    for row in rows:
-        click.echo(f"{row.batch}/{row.label}: {word}")
+    said = f"would be {word}" if dry_run else word
+    for line in selection.told((name_of(row), said) for row in rows):
+        click.echo(line)
     if not rows:
-        click.echo("no job is in doubt", err=True)
-    elif word != "written off":
+        click.echo("no such job is in doubt", err=True)
+    elif word != "written off" and not dry_run:
         click.echo("`batchgen run` goes on with them", err=True)
 
 

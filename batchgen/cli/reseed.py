@@ -34,8 +34,12 @@ class Reseed:
 
     def __call__(self, job: Job) -> NewSeed | None:
         """Return what is sent instead, None if the model takes no other seed or is not known."""
-        model = self._model(job.batch_id, job.model)
-        found = another_seed(job.inputs, model=model, draw=self._draw) if model else None
+        return self.of(job.batch_id, job.model, job.inputs)
+
+    def of(self, batch_id: int, name: str, inputs: Mapping[str, Any]) -> NewSeed | None:
+        """Return that of inputs of a model, as its batch has kept it."""
+        model = self._model(batch_id, name)
+        found = another_seed(inputs, model=model, draw=self._draw) if model else None
         return None if found is None else NewSeed(*found)
 
     def _model(self, batch_id: int, name: str) -> Model | None:

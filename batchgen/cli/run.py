@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import click
 
 from batchgen import exporters, planning, results
-from batchgen.cli import consent, ending, plans, probed, service
+from batchgen.cli import configured, consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
 from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
+from batchgen.cli.progress import mode_of
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
@@ -36,6 +38,7 @@ from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, wo
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
+from batchgen.store.reads import BatchSummary
 
 _JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
@@ -51,12 +54,14 @@ def command(**given: Any) -> int:
     """
     wanted = Flags(**given)
     log_to_stderr(verbose=wanted.verbose)
+    for line in configured.used() if wanted.verbose else ():
+        say(line)
     _check_flags(wanted)
     _check_where(wanted)
     if wanted.output is not None:
         exporters.check_target(wanted.output, overwrite=False)
     database = Database(
-        database_url(wanted.db, simulate=wanted.simulate),
+        database_url(wanted.db),
         allow_network_fs=wanted.allow_network_fs,
     )
     with (
@@ -66,7 +71,7 @@ def command(**given: Any) -> int:
     ):
         _check_output(database, wanted)
         look = consent.look(database, wanted, found)
-        _check_limits(wanted, look.account)
+        wanted = _with_limits(wanted, look.account)
         _check_edits(wanted, look)
         if wanted.dry_run:
             _probe(database, wanted, look)
@@ -86,7 +91,10 @@ def command(**given: Any) -> int:
 
 
 def _check_flags(wanted: Flags) -> None:
-    """Refuse flags that would do nothing: what they set belongs to a manifest's batch."""
+    """Refuse flags that would do nothing: what they set belongs to a manifest's batch.
+
+    What is configured is none of them: it is a default, and waits for a manifest.
+    """
     given = {
         "--model": wanted.model,
         "--output-dir": wanted.output_dir,
@@ -95,6 +103,11 @@ def _check_flags(wanted: Flags) -> None:
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
+    if wanted.sidecar and not wanted.download:
+        raise UsageError(
+            "--sidecar with --no-download would do nothing: leave one out, and fetch the clips "
+            "with `batchgen download --sidecar`"
+        )
     idle = [flag for flag, value in given.items() if value]
     if idle and not wanted.manifests:
         raise UsageError(
@@ -220,6 +233,7 @@ def _write_results(database: Database, wanted: Flags, look: Look) -> None:
 
 def _run(database: Database, wanted: Flags, found: Service, look: Look, told: Told) -> int:
     began_ms = wall_ms()
+    estimate_micros = _estimate_micros(look, wanted)
     told.begin()
     with _results(database, wanted, look):
         upgrade.open_current(database)
@@ -240,7 +254,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
-            total = _unfinished(reads.tally(tx, scope, account.id))
+            begun = reads.tally(tx, scope, account.id)
+            had_estimates = _has_estimates(tx, look)
         outcome = work(
             Errand(
                 database=database,
@@ -251,8 +266,10 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
                 reseed=Reseed(known_models, partial(_kept_schema, database)),
-                total=total,
-                quiet=wanted.quiet or wanted.as_json,
+                total=_unfinished(begun),
+                goal=_unfinished(begun) - _left_by_limit(begun, wanted.limit),
+                progress=mode_of(wanted.progress, is_silent=wanted.quiet or wanted.as_json),
+                is_estimate=had_estimates,
                 purse=Purse(
                     steady_s,
                     min_micros=wanted.min_balance_micros,
@@ -262,32 +279,42 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 ),
                 session_id=told.session_id,
                 emit=told.emit,
+                sidecar=wanted.sidecar,
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
     with database.reading() as tx:
         since_ms = 0 if wanted.manifests else began_ms
         tally = reads.tally(tx, scope, account.id, since_ms=since_ms)
-        summaries = [
-            batch
-            for batch in reads.batches(tx)
-            if look.batch_ids is None or batch.id in look.batch_ids
-        ]
-        is_estimate = any(reads.has_estimates(tx, batch) for batch in summaries)
+        summaries = _summaries(tx, look)
+        is_estimate = _has_estimates(tx, look)
+        losses = ending.Losses.of(reads.lost(tx, scope, account.id, since_ms=since_ms))
+        found_account = accounts.find(tx, wanted.provider, wanted.account)
     reasons = ending.judge(
         outcome, tally, download=wanted.download, limited=wanted.limit is not None
     )
-    ending.summarise(
-        database, wanted, outcome, tally, reasons, summaries, is_estimate=is_estimate, log=told.log
+    ended = ending.Ending(
+        database=database,
+        flags=wanted,
+        outcome=outcome,
+        tally=tally,
+        reasons=reasons,
+        batches=summaries,
+        losses=losses,
+        is_estimate=is_estimate,
+        estimate_micros=estimate_micros,
+        is_paused=found_account is not None and found_account.paused,
+        log=told.log,
     )
+    ending.summarise(ended)
     told.ended(
         reasons,
         jobs={str(state): count for state, count in tally.items() if count},
         submitted=outcome.stats.submitted,
         has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
-        spent_micros=sum(batch.spent_micros for batch in summaries),
+        spent_micros=ended.spent_micros,
         spent_is_estimate=is_estimate,
-        reserved_micros=sum(batch.reserved_micros for batch in summaries),
+        reserved_micros=ended.reserved_micros,
     )
     return reasons[0].exit_code
 
@@ -371,15 +398,18 @@ def _store(database: Database, wanted: Flags, look: Look, now_ms: int) -> Scope:
     )
 
 
-def _check_limits(wanted: Flags, account: Account | None) -> None:
-    """Refuse a highest cap where the cap would not move.
+def _with_limits(wanted: Flags, account: Account | None) -> Flags:
+    """Return the flags without a highest cap that is configured where the cap does not move.
 
     Raises:
-        UsageError: If `--jobs-max` is given, and neither `-j auto` nor stored.
+        UsageError: If `--jobs-max` is given there: neither `-j auto` is, nor is it stored.
     """
     is_stored = wanted.jobs is None and account is not None and account.auto_max is not None
-    if wanted.jobs_max is not None and wanted.jobs != AUTO and not is_stored:
+    if wanted.jobs_max is None or wanted.jobs == AUTO or is_stored:
+        return wanted
+    if configured.is_typed("jobs_max"):
         raise UsageError("--jobs-max without -j auto would do nothing: give -j auto too")
+    return replace(wanted, jobs_max=None)
 
 
 def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags) -> int | None:
@@ -410,6 +440,27 @@ def _limit(tx: Transaction, database: Database, account: Account, wanted: Flags)
         rate = None if math.isinf(wanted.submit_rate) else wanted.submit_rate
         accounts.set_rate(tx, account, rate)
     return None
+
+
+def _estimate_micros(look: Look, wanted: Flags) -> int | None:
+    """Return what the payments were estimated to cost, None if nobody knows or there are none."""
+    estimate = look.estimate(wanted.limit)
+    return None if not look.payments(wanted.limit) or estimate.unpriced else estimate.micros
+
+
+def _left_by_limit(tally: Counter[JobState], limit: int | None) -> int:
+    """Return how many jobs `--limit` leaves waiting, as far as it is known before."""
+    return 0 if limit is None else max(0, tally[JobState.PENDING] - limit)
+
+
+def _summaries(tx: Transaction, look: Look) -> list[BatchSummary]:
+    return [
+        batch for batch in reads.batches(tx) if look.batch_ids is None or batch.id in look.batch_ids
+    ]
+
+
+def _has_estimates(tx: Transaction, look: Look) -> bool:
+    return any(reads.has_estimates(tx, batch) for batch in _summaries(tx, look))
 
 
 def _unfinished(tally: Counter[JobState]) -> int:

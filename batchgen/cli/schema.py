@@ -2,6 +2,7 @@
 
 import click
 
+from batchgen.cli.configured import is_typed
 from batchgen.cli.known_models import known_models
 from batchgen.cli.models import known
 from batchgen.cli.reply import write_json
@@ -25,7 +26,7 @@ def manifest_command(*, model_id: str | None, everything: bool) -> None:
 
     # yaml-language-server: $schema=manifest.schema.json
     """
-    if everything and model_id:
+    if everything and model_id and is_typed("model_id"):
         raise UsageError("--model and --all: keep one of them")
     catalog = known_models()
     if everything:

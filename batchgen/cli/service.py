@@ -5,12 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from batchgen import manifests
+from batchgen.cli import common
 from batchgen.domain.errors import UsageError
 from batchgen.http import origin_of
 from batchgen.manifests import model_files
 from batchgen.providers import factory
-from batchgen.providers.interface import CatalogReader, Provider
+from batchgen.providers.interface import CatalogReader, Greeter, Provider
 from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
 from batchgen.settings import BASE_NAME, Token, api_base, find_token
 from batchgen.store import accounts
@@ -45,6 +48,11 @@ class Service:
         """Return a client of the service's catalog; as `connect`."""
         token = self.token.text if self.token else "simulated"
         return RunComfy(base=self.base, token=token)
+
+    def connect_greeter(self, *, within_s: float) -> Greeter:
+        """Return a client that asks once and waits no longer than that; as `connect`."""
+        token = self.token.text if self.token else "none"
+        return RunComfy(base=self.base, token=token, connect_s=within_s / 2, get_s=within_s)
 
     @property
     def is_local(self) -> bool:
@@ -95,6 +103,23 @@ def simulated_catalog() -> Any:
     return simulator.Catalog([model_files.entry_of(model) for model in models])
 
 
+def for_command() -> Service:
+    """Return the service of the command at work, with a token; the stand-in for `--simulate`.
+
+    That one is served until the command ends.
+
+    Raises:
+        UsageError: If no token may go where the environment says.
+        TokenMissing: If there is no token.
+    """
+    if common.is_simulated():
+        context = click.get_current_context()
+        return context.with_resource(chosen(simulate=True, dry_run=False))
+    service = configured()
+    service.token = find_token()
+    return service
+
+
 def find(tx: Transaction, account_name: str) -> tuple[Account, Service]:
     """Return an account that has jobs already, and its service with a token.
 
@@ -102,10 +127,9 @@ def find(tx: Transaction, account_name: str) -> tuple[Account, Service]:
         UsageError: If there is no such account, or its jobs were paid at another service.
         TokenMissing: If there is no token.
     """
-    account = accounts.find(tx, RunComfy.name, account_name)
+    account = accounts.find(tx, common.provider(), account_name)
     if account is None:
         raise UsageError(f"this job database has no account {account_name!r}: see --account")
-    service = configured()
-    accounts.check_origin(account, service.origin)
-    service.token = find_token()
-    return account, service
+    if not common.is_simulated():
+        accounts.check_origin(account, configured().origin)
+    return account, for_command()

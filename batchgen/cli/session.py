@@ -2,8 +2,7 @@
 
 import asyncio
 import gc
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import click
 from batchgen import planning
 from batchgen.awake import kept_awake
 from batchgen.cli import restored
-from batchgen.cli.progress import Progress
+from batchgen.cli.numbers import Meter
+from batchgen.cli.progress import Mode, shown
 from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
@@ -23,9 +23,11 @@ from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
 from batchgen.runner.job import Settings
+from batchgen.runner.listener import Watch
 from batchgen.runner.loop import Outcome, Session, new_id, steady_s, wall_ms
 from batchgen.runner.purse import Purse
-from batchgen.store import reads
+from batchgen.sidecars import Sidecars
+from batchgen.store import control, reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Job, NewSeed, Scope
 
@@ -43,14 +45,18 @@ class Errand:
         scope: What may be paid for.
         settings: What the user chose.
         allow_private: Whether clips may come from private addresses (a loopback service).
-        total: How many jobs of the scope are not at rest: the display counts to it.
-        quiet: Show no progress.
+        total: How many jobs of the scope are not at rest.
+        goal: How many of them the session may bring to rest, less with `--limit`: the display
+            counts to it. None is all of them.
+        progress: How the display shows it.
+        is_estimate: Whether some of what the batches had spent was not stated by the service.
         command: For the record.
         renew_token: Gives the provider a newer token, if there is one.
         purse: What the account holds, and what must be left of it.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
         session_id: Of the session.
         emit: Told what happens.
+        sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
     """
 
@@ -61,14 +67,22 @@ class Errand:
     settings: Settings
     allow_private: bool
     total: int
-    quiet: bool = False
+    goal: int | None = None
+    progress: Mode = Mode.NONE
+    is_estimate: bool = False
     command: str = "run"
     renew_token: Callable[[Provider], bool] = lambda _: False
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
+    sidecar: bool = False
     keep_awake: bool = False
+
+    @property
+    def buys(self) -> bool:
+        """Whether anything may be paid for."""
+        return self.scope.max_job_id > 0
 
 
 def work(errand: Errand) -> Outcome:
@@ -80,7 +94,10 @@ def work(errand: Errand) -> Outcome:
     # What has been imported stays; looking through it again and again cost a tenth of the time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    return asyncio.run(_work(errand))
+    began_s = steady_s()
+    outcome = asyncio.run(_work(errand))
+    outcome.took_s = steady_s() - began_s
+    return outcome
 
 
 async def _work(errand: Errand) -> Outcome:
@@ -112,19 +129,35 @@ async def _work(errand: Errand) -> Outcome:
             journal=journal,
             total=errand.total,
             reseed=errand.reseed,
+            sidecars=Sidecars(errand.database) if errand.sidecar else None,
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,
             session_id=errand.session_id,
             emit=errand.emit,
         )
         stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
-        progress = Progress(
-            session.stats,
-            total=errand.total,
-            in_flight=lambda: len(session.held),
-            auto=lambda: None if session.adapted is None else session.adapted.cap,
-        )
-        return await _with_progress(session.run, progress, quiet=errand.quiet)
+        if errand.progress is not Mode.NONE:
+            meter = _meter(errand, session, fetcher)
+            await stack.enter_async_context(shown(meter, errand.progress))
+        return await session.run()
+
+
+def _meter(errand: Errand, session: Session, fetcher: Fetcher | None) -> Meter:
+    first = None
+    if errand.buys:
+        with errand.database.reading() as tx:
+            first = control.standing(tx, errand.account_id, errand.scope.batch_ids)
+    meter = Meter(
+        session.stats,
+        view=session.view,
+        total=errand.total if errand.goal is None else errand.goal,
+        first=first,
+        is_estimate=errand.is_estimate,
+        received_bytes=lambda: 0 if fetcher is None else fetcher.received_bytes,
+    )
+    if errand.buys:
+        session.watch = Watch(errand.scope.batch_ids, meter.stood)
+    return meter
 
 
 def _clip_folders(errand: Errand) -> set[Path]:
@@ -141,19 +174,6 @@ def _clip_folders(errand: Errand) -> set[Path]:
     return {planning.clips_folder(root, one.output_dir) for one in batches} or {root}
 
 
-async def _with_progress(
-    run: Callable[[], Awaitable[Outcome]], progress: Progress, *, quiet: bool
-) -> Outcome:
-    if quiet:
-        return await run()
-    shown = asyncio.create_task(progress.show())
-    try:
-        return await run()
-    finally:
-        shown.cancel()
-        await asyncio.gather(shown, return_exceptions=True)
-
-
 def _free(root: Path) -> int:
     try:
         return free_bytes(root)
@@ -164,7 +184,4 @@ def _free(root: Path) -> int:
 
 def say(message: str) -> None:
     """Tell the user something, on stderr."""
-    message = printable(redact_text(message))
-    # The bar has no line end: begin where it stands, and wipe it.
-    click.echo(f"\r\x1b[K{message}" if sys.stderr.isatty() else message, err=True)
-    sys.stderr.flush()
+    click.echo(printable(redact_text(message)), err=True)

@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common
+from batchgen.cli import common, selection
 from batchgen.cli.options import OrElse, PerSecond, Usd
+from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.runner.loop import wall_ms
 from batchgen.store import accounts, control, reads
 from batchgen.store.control import HIGHEST_PRIORITY, Budget, Moved
-from batchgen.store.database import Database, Transaction
-from batchgen.store.reads import JobRow
+from batchgen.store.database import Database, Transaction, chunks
+from batchgen.store.reads import Brief
 
 _MOST_JOBS = 10**9
 _AUTO_MAX = 32
@@ -185,49 +186,69 @@ def _budget(was: Budget, micros: int | None, live: int) -> str:
 
 @command.command("priority", context_settings={"ignore_unknown_options": True})
 @click.argument("priority", metavar="N", type=click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY))
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@selection.jobs_argument
+@selection.where_option
+@click.option("--batch", metavar="NAME", help="With --where: only of this batch.")
 @common.json_option
 @common.db_option
 def priority_command(
-    *, priority: int, jobs: tuple[str, ...], db: str | None, allow_network_fs: bool, as_json: bool
+    *,
+    priority: int,
+    jobs: tuple[str, ...],
+    where: str | None,
+    batch: str | None,
+    db: str | None,
+    allow_network_fs: bool,
+    as_json: bool,
 ) -> int:
     """Submit pending jobs before those of lower priority (-1000 to 1000; 0 unless set).
 
     Jobs in doubt that were resubmitted come before all others. Exit code 3 if a job was left
-    alone. JOB may be - to read jobs from stdin.
+    alone, 0 if none was found. JOB may be - to read jobs from stdin.
     """
-    with _changing(db, allow_network_fs=allow_network_fs) as (tx, database):
-        job_ids = common.find_jobs(tx, jobs)
-        rows = [row for job_id in job_ids if (row := reads.job_row(tx, job_id)) is not None]
-        moved = control.set_priority(tx, job_ids, priority, now_ms=wall_ms())
-        live = common.living(tx, database)
-    _print_moved(rows, moved, priority, live, as_json=as_json)
+    chosen = Selection(jobs, where, batch)
+    if chosen.is_empty:
+        raise UsageError("name jobs, or select them with --where")
+    moved: dict[int, Moved] = {}
+    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        with database.reading() as tx:
+            found = chosen.briefs(tx)
+            live = common.living(tx, database)
+        for some in chunks(found, selection.AT_ONCE):
+            with database.transaction() as tx:
+                ids = [job.id for job in some]
+                moved |= control.set_priority(tx, ids, priority, now_ms=wall_ms())
+    _print_moved(found, moved, priority, live, as_json=as_json)
     return Exit.SUCCESS if all(one.done for one in moved.values()) else Exit.SOME_FAILED
 
 
 def _print_moved(
-    rows: Sequence[JobRow], moved: dict[int, Moved], priority: int, live: int, *, as_json: bool
+    jobs: Sequence[Brief], moved: dict[int, Moved], priority: int, live: int, *, as_json: bool
 ) -> None:
     if as_json:
-        found = [_json(row, moved[row.id], priority) for row in rows]
+        found = [_json(job, moved[job.id], priority) for job in jobs]
         common.print_json({"jobs": found, "live_workers": live})
         return
-    for row in rows:
-        one = moved[row.id]
-        name = f"{row.batch}/{row.label}"
-        if not one.done:
-            click.echo(f"{name}: left alone: is {one.state}", err=True)
-            continue
-        was = "before all others" if one.was > HIGHEST_PRIORITY else one.was
-        told = common.follow(live, "follows", "follow")
-        click.echo(f"{name}: priority {was} → {priority}{told}", err=True)
+    told = common.follow(live, "follows", "follow")
+    said = ((name_of(job), _moved(moved[job.id], priority, told)) for job in jobs)
+    for line in selection.told(said):
+        click.echo(line, err=True)
+    if not jobs:
+        click.echo("no such job: nothing is changed", err=True)
 
 
-def _json(row: JobRow, moved: Moved, priority: int) -> dict[str, Any]:
+def _moved(one: Moved, priority: int, told: str) -> str:
+    if not one.done:
+        return f"left alone: is {one.state}"
+    was = "before all others" if one.was > HIGHEST_PRIORITY else one.was
+    return f"priority {was} → {priority}{told}"
+
+
+def _json(job: Brief, moved: Moved, priority: int) -> dict[str, Any]:
     return {
-        "key": row.key,
-        "batch": row.batch,
-        "id": row.label,
+        "key": job.key,
+        "batch": job.batch,
+        "id": job.label,
         "state": str(moved.state),
         "changed": moved.done,
         "priority": priority if moved.done else moved.was,

@@ -9,7 +9,7 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, plans, probed
-from batchgen.cli.known_models import known_models
+from batchgen.cli.flags import wishes
 from batchgen.cli.session import say
 from batchgen.domain.errors import Exit, Fault, ManifestError
 from batchgen.manifests import named
@@ -53,15 +53,14 @@ def command(
     Where the job database exists, they are also compared with what it holds. Nothing is
     stored or spent. Exit code 5 if there is a fault.
     """
-    models = known_models()
-    wishes = [Wish(path=path, models=models, **wanted) for path in manifests]
+    asked = wishes(manifests, **wanted)
     warnings: list[Fault] = []
     unfit: set[int] = set()
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         if database.exists():
             upgrade.require_current(database)
         with common.looking(database) as tx:
-            found = _check_all(tx, wishes)
+            found = _check_all(tx, asked)
             shown = [plans.as_json(plan, tx) for plan in found.plans] if as_json else []
         if probe is not False:
             looked = probed.check_plans(

@@ -30,6 +30,9 @@ RESULT_COLUMNS = (
 )
 """In the order in which they are written, after the user's own (spec section 7)."""
 
+FROM_SERVICE = frozenset({"result_request_id", "result_url", "result_error_class", "result_error"})
+"""What the service wrote: a spreadsheet must not run it, so it is escaped in every CSV."""
+
 RESULT_DETAILS = "result_details"
 """What formats that can hold structure have in addition: all URLs and files, and so on."""
 

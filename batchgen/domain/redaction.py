@@ -95,3 +95,16 @@ def public_url(url: str) -> str:
         return REDACTED
     query = "" if any(map(_CREDENTIAL.search, names)) else parts.query
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def public_all(value: Any) -> Any:
+    """Return JSON-like data with every URL in it as `public_url`, and all else as it is."""
+    if isinstance(value, str):
+        if "://" not in value:
+            return value
+        return _URL_IN_TEXT.sub(lambda found: public_url(found.group()), value)
+    if isinstance(value, Mapping):
+        return {name: public_all(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [public_all(part) for part in value]
+    return value

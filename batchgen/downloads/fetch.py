@@ -36,7 +36,7 @@ from batchgen.downloads.content import (
 from batchgen.downloads.folder import Part
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
-from batchgen.http import USER_AGENT, decoded, explain, is_private, is_public
+from batchgen.http import USER_AGENT, decoded, explain, has_ended, is_private, is_public
 
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2
@@ -160,6 +160,9 @@ class Fetcher:
         max_bytes: The largest clip.
         min_free_bytes: Disk space that a clip must leave.
         stall_s: How long a transfer may make no headway.
+
+    Attributes:
+        received_bytes: What has arrived of all clips, the half ones too.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._stall_s = stall_s
+        self.received_bytes = 0
 
     async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
         """Fetch a URL to `folder / name`, or to a name beside it, and say which.
@@ -194,7 +198,7 @@ class Fetcher:
 
         Raises:
             DownloadError: If there is no whole clip to be had now; `link_dead` if the
-                link was refused with 403, 404 or 410.
+                link was refused with 403, 404 or 410, or leads to what has ended.
             OutputError: If it cannot be written.
             ValueError: If `name` leads out of the folder.
         """
@@ -251,7 +255,7 @@ class Fetcher:
         """Open the answer that holds the file, behind at most five redirects."""
         target = _checked(url, allow_private=self._allow_private)
         for _ in range(MOST_REDIRECTS + 1):
-            with _network_errors():
+            with _network_errors(target.host):
                 # Built by hand: a client's request would carry its headers, cookies and auth.
                 request = httpx.Request(
                     "GET",
@@ -322,12 +326,13 @@ class Fetcher:
         block: list[bytes] = []
         size_bytes = 0
         try:
-            with _network_errors(_Cut):
+            with _network_errors(kind=_Cut):
                 async for chunk in chunks:
                     if not chunk:
                         continue
                     block.append(chunk)
                     size_bytes += len(chunk)
+                    self.received_bytes += len(chunk)
                     window_bytes += len(chunk)
                     if clock() - window_at > self._stall_s:
                         if window_bytes < self._stall_s * _SLOWEST_BYTES_PER_S:
@@ -410,14 +415,21 @@ def _corrected(name: str, ext: str) -> str:
 
 
 @contextmanager
-def _network_errors(kind: type[DownloadError] = DownloadError) -> Iterator[None]:
-    """Turn what the transport raises into a `DownloadError` that shows no secret of a URL."""
+def _network_errors(host: str = "", *, kind: type[DownloadError] = DownloadError) -> Iterator[None]:
+    """Turn what the transport raises into a `DownloadError` that shows no secret of a URL.
+
+    Args:
+        host: That is connected to.
+        kind: Of the error.
+    """
     try:
         yield
     # The transport lets some of aiohttp's errors through, and the socket's.
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         if is_private(error):
             raise DownloadError("the host is a private address, which is not fetched") from error
-        raise kind(f"the connection failed: {explain(error)}") from error
+        # Of an earlier stand-in on this machine: its service names another link if it is asked.
+        is_over = has_ended(error, host)
+        raise kind(f"the connection failed: {explain(error)}", link_dead=is_over) from error
     except (httpx.InvalidURL, UnicodeError) as error:
         raise DownloadError("not an address that can be fetched") from error

@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -33,8 +33,12 @@ _NO_HARD_LINKS = frozenset(
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LARGEST_SIDECAR_BYTES = 16 * 1024**2
 _MOST_NAMES = 10_000  # tried before a foreign file's name is given up
 
+
+SIDECAR = ".json"
+"""What the name of a sidecar has behind the name of its clip."""
 
 KEPT_FREE_BYTES = 1024**3
 """Below this, nothing is paid for whose clips would go to that disk."""
@@ -105,6 +109,55 @@ def remove_orphans(folder: Path, names: Iterable[str] | None = None) -> int:
     with _output_errors(folder):
         found = _parts(folder) if names is None else _parts_of(folder, names)
         return sum(_remove_dead(inside, leaf) for inside, leaf in found)
+
+
+def write_beside(
+    folder: Path,
+    name: str,
+    content: bytes,
+    *,
+    is_ours: Callable[[bytes], bool],
+    min_free_bytes: int,
+) -> bool:
+    """Write a small file, whole and durably, but never over a stranger's; return whether.
+
+    Args:
+        folder: The folder of the clips.
+        name: Its name, relative to it.
+        content: All of it.
+        is_ours: Whether a file of that name with this content may be replaced.
+        min_free_bytes: Disk space that it must leave.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    part = Part(folder, name, min_free_bytes=min_free_bytes)
+    try:
+        part.open()
+        part.write([content])
+        return part.publish_over(is_ours)
+    finally:
+        part.abort()
+
+
+def read_beside(folder: Path, name: str) -> bytes | None:
+    """Return the content of a small file, nothing of one that is none; None if it is not there.
+
+    Raises:
+        OutputError: If it cannot be read.
+    """
+    path = PurePosixPath(name)
+    with _output_errors(folder / name):
+        try:
+            inside = _opened(folder, path.parent.parts, make=False)
+        except FileNotFoundError:
+            return None
+        try:
+            return _content(inside, path.name)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(inside)
 
 
 class Part:
@@ -205,6 +258,31 @@ class Part:
                 _sync(self._inside)
                 self._close()
                 return str(self._name.with_name(leaf))
+
+    def publish_over(self, is_ours: Callable[[bytes], bool]) -> bool:
+        """Give the file its own name, durably; return False if a stranger's file has it.
+
+        Args:
+            is_ours: Whether a file of that name with this content may be replaced.
+
+        Raises:
+            OutputError: If that fails.
+        """
+        with self._held() as is_live, _output_errors(self._target):
+            if not is_live:
+                return False
+            os.fsync(self.fd)
+            leaf = self._name.name
+            if not _rename_without_replacing(self._inside, self._leaf, leaf):
+                if not is_ours(_content(self._inside, leaf)):
+                    return False
+                os.replace(self._leaf, leaf, src_dir_fd=self._inside, dst_dir_fd=self._inside)
+            failpoint("after-rename")
+            with suppress(FileNotFoundError):  # it is where the name was free
+                os.unlink(self._leaf, dir_fd=self._inside)
+            _sync(self._inside)
+            self._close()
+            return True
 
     def abort(self) -> None:
         """Remove the temporary file, at once or as soon as the block under way is written."""
@@ -315,6 +393,15 @@ def _opened_file(inside: int, leaf: str) -> int:
     return os.open(leaf, flags, dir_fd=inside)
 
 
+def _content(inside: int, leaf: str) -> bytes:
+    """Return what is in a file, nothing if it is too large for a sidecar, or no file."""
+    found = os.stat(leaf, dir_fd=inside, follow_symlinks=False)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_SIDECAR_BYTES:
+        return b""
+    with open(_opened_file(inside, leaf), "rb") as file:
+        return file.read(_LARGEST_SIDECAR_BYTES)
+
+
 def _open_locked(inside: int, leaf: str) -> tuple[str, int]:
     while True:
         part = f".{leaf}.{secrets.token_hex(4)}.part"
@@ -370,7 +457,11 @@ def _parts_of(folder: Path, names: Iterable[str]) -> Iterator[tuple[int, str]]:
         try:
             with os.scandir(inside) as entries:
                 found = [_PART.fullmatch(entry.name) for entry in entries]
-            yield from ((inside, part[0]) for part in found if part and part["name"] in leaves)
+            yield from (
+                (inside, part[0])
+                for part in found
+                if part and part["name"].removesuffix(SIDECAR) in leaves
+            )
         finally:
             os.close(inside)
 

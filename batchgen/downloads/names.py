@@ -6,13 +6,18 @@ extension if the service made another kind of file.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 
 from batchgen.domain.errors import UsageError
 
 DEFAULT_TEMPLATE = "{batch}/{id}-{variant}.{ext}"
-FIELDS = ("batch", "id", "variant", "ext")
+PLAIN_FIELDS = ("batch", "id", "variant", "ext")
+"""What names are made of mostly, and what `renderer` knows."""
+FIELDS = (*PLAIN_FIELDS, "seed", "model", "key", "row")
+"""What a name may be made of, beside the columns and inputs of the job."""
 COMPONENT_BYTES = 120
 """Longest file or folder name, in UTF-8; leaves room for the temporary name below 255."""
 
@@ -26,6 +31,12 @@ _WINDOWS_DEVICE = re.compile(
     r"(?= *(?:\.|$))",
     re.IGNORECASE,
 )
+# What is safe already: most names are, and a million of them pass.
+_SAFE = re.compile(
+    r"(?!(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$))"
+    rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{COMPONENT_BYTES - 2}}}[A-Za-z0-9_-])?",
+    re.IGNORECASE | re.ASCII,
+)
 _PROBE = "probe0probe"
 _WORD_LENGTH = 50
 # A letter, a dash, more: no device's name, no number of one, no extension.
@@ -33,60 +44,97 @@ _WORD = re.compile(
     rf"(?=.{{3,{_WORD_LENGTH}}}\Z)[a-z][a-z0-9]*[-_][a-z0-9_-]*[a-z0-9]|[0-9a-f]{{16}}"
 )
 _EXTENSION = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,5}$")
-_VARIANT = re.compile(r"[-_. ]\{variant\}|\{variant\}[-_ ]|\{variant\}")
+_VALUE_BYTES = 60  # of a column: a prompt must not push out what makes the name unique
+_BEFORE, _AFTER = "-_. ", "-_ "  # separators that go with an empty value
 
 
-def check_template(template: str) -> None:
-    """Check that a name template can be rendered.
+@dataclass(frozen=True)
+class Template:
+    """A name template, taken apart.
+
+    Attributes:
+        parts: Texts, each with the field that follows it; None if none does.
+    """
+
+    parts: tuple[tuple[str, str | None], ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields, each once."""
+        return tuple(dict.fromkeys(name for _, name in self.parts if name is not None))
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """Return the relative path of a clip, always inside its folder and always the same.
+
+        A `/` of the template makes a folder; one in a value becomes `-`. Where a value is empty,
+        the separator beside it goes with it; where nothing is left, the file is named by its id.
+
+        Args:
+            values: Of every field, and of `id` and `ext`.
+        """
+        safe = {
+            name: _value(values[name]) if name in PLAIN_FIELDS else _short(values[name])
+            for name in (*self.fields, "id", "ext")
+        }
+        path = self._filled(safe)
+        if not all(safe.values()):
+            folder, slash, leaf = path.rstrip("/").rpartition("/")
+            if not leaf.removesuffix(safe["ext"]).strip(_BEFORE):
+                ext = f".{safe['ext']}" if "ext" in self.fields else ""
+                path = f"{folder}{slash}{safe['id']}{ext}"
+        return safe_path(path)
+
+    def _filled(self, values: Mapping[str, str]) -> str:
+        path, is_cut = "", False
+        for text, name in self.parts:
+            said = text[1:] if is_cut and text[:1] in tuple(_AFTER) else text
+            path, is_cut = path + said, False
+            if name is None:
+                continue
+            path += values[name]
+            if not values[name] and said.endswith(tuple(_BEFORE)):
+                path = path[:-1]
+            elif not values[name]:
+                is_cut = True
+        return path
+
+
+def parse_template(template: str) -> Template:
+    """Take a name template apart.
 
     Raises:
-        UsageError: If it has an unknown field, a bad brace, or is empty.
+        UsageError: If it has a bad brace, or names no file.
     """
     try:
-        parts = list(Formatter().parse(template))
+        found = list(Formatter().parse(template))
     except ValueError as error:
         raise UsageError(f"--name {template!r}: {error}; write {{{{ for a plain brace") from error
-    known = ", ".join(f"{{{name}}}" for name in FIELDS)
-    for _, name, spec, conversion in parts:
-        if name is None:
-            continue
-        if name not in FIELDS or spec or conversion:
-            field = f"{name}!{conversion}" if conversion else name
-            raise UsageError(
-                f"--name {template!r}: unknown field {{{field}{':' + spec if spec else ''}}}; "
-                f"the fields are {known}"
-            )
     if not template.strip(" ./\\"):
         raise UsageError(f"--name {template!r} names no file; the default is {DEFAULT_TEMPLATE}")
+    parts = []
+    for text, name, spec, conversion in found:
+        if name is not None:  # the name of a column may hold `!` and `:`
+            name += (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+        parts.append((text, name))
+    return Template(tuple(parts))
 
 
 def render_name(template: str, *, batch: str, id: str, variant: str = "", ext: str = "mp4") -> str:
-    """Return the relative path of a clip, always inside its folder and always the same.
-
-    A `/` of the template makes a folder; one in a value becomes `-`. Where the variant is
-    empty, the separator beside `{variant}` goes with it.
-
-    Raises:
-        UsageError: If the template has an unknown field or a bad brace.
-    """
-    check_template(template)
-    if not variant:
-        template = _VARIANT.sub("", template)
-    path = template.format(
-        batch=_value(batch), id=_value(id), variant=_value(variant), ext=_value(ext)
-    )
-    return safe_path(path)
+    """Return `Template.render` of a template that has `PLAIN_FIELDS` only."""
+    values = {"batch": batch, "id": id, "variant": variant, "ext": ext}
+    return parse_template(template).render(values)
 
 
-def renderer(template: str, *, batch: str) -> Callable[[str, str], str]:
-    """Return `render_name` of id and variant for the jobs of one batch, much faster for most.
+def renderer(template: Template, *, batch: str) -> Callable[[str, str], str]:
+    """Return `render` of id and variant for the jobs of one batch, much faster for most.
 
-    Raises:
-        UsageError: If the template has an unknown field or a bad brace.
+    Args:
+        template: With no other fields than `PLAIN_FIELDS`.
+        batch: The batch's name.
     """
 
     def render(row_id: str, variant: str) -> str:
-        return render_name(template, batch=batch, id=row_id, variant=variant)
+        return template.render({"batch": batch, "id": row_id, "variant": variant, "ext": "mp4"})
 
     # A short id of letters and digits changes nothing around it, wherever it stands.
     shape = render(_PROBE, "").split(_PROBE)
@@ -114,6 +162,8 @@ def safe_component(text: str) -> str:
     and spaces go; Windows' device names get a `_`; at most `COMPONENT_BYTES` bytes, the
     extension kept. The result of a result is itself.
     """
+    if _SAFE.fullmatch(text):
+        return text
     before = None
     while before != text:  # a cut can lay bare a trailing dot, a trim a device name
         before = text
@@ -157,6 +207,11 @@ def split_extension(leaf: str) -> tuple[str, str]:
 
 def _value(text: str) -> str:
     return safe_component(text) if text else text
+
+
+@lru_cache(maxsize=4096)  # many jobs share what their columns say
+def _short(text: str) -> str:
+    return _cut(_value(text.strip()), _VALUE_BYTES)
 
 
 def _is_device(text: str) -> bool:

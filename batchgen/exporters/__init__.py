@@ -1,6 +1,6 @@
 """Write the result table."""
 
-from batchgen.exporters.files import check_target, export
+from batchgen.exporters.files import FORMATS, check_target, export, format_of
 from batchgen.exporters.interface import Record
 
-__all__ = ["Record", "check_target", "export"]
+__all__ = ["FORMATS", "Record", "check_target", "export", "format_of"]

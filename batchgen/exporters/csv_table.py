@@ -6,18 +6,17 @@ column says so.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from io import StringIO
 from types import NoneType
-from typing import Any
+from typing import Any, BinaryIO
 
-from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, escaped
-from batchgen.exporters.interface import Format, Layout, Record, timestamp
+from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, FROM_SERVICE, RESULT_KEY, escaped
+from batchgen.exporters.interface import Format, Layout, Record, encoded, start_of, timestamp
 from batchgen.exporters.jsonl import to_json
 
-_FROM_SERVICE = frozenset({"result_request_id", "result_url", "result_error_class", "result_error"})
 _ROWS_A_PIECE = 256
 
 
@@ -45,14 +44,15 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 _AS_THEY_ARE = frozenset({NoneType, str, int})  # the csv module writes them as `text_of` does
 
 
-def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
+def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
     buffer = StringIO(newline="")
     # CRLF, as RFC 4180 has it; it also makes Python before 3.13 quote a lone CR in a cell.
     writer = csv.writer(buffer, lineterminator="\r\n")
     if layout.bom:
         buffer.write("\ufeff")
-    header: list[Any] = [*layout.columns, *layout.variables, *RESULT_COLUMNS]
-    not_ours = [at for at, name in enumerate(header) if name in _FROM_SERVICE]
+    names = layout.header
+    header: list[Any] = list(names)
+    not_ours = [at for at, name in enumerate(header) if name in FROM_SERVICE]
     to_escape = list(range(len(header))) if layout.excel_safe else not_ours
     if layout.excel_safe:
         _escape(header, to_escape)
@@ -65,21 +65,17 @@ def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
         quoting=csv.QUOTE_ALL if misleading else csv.QUOTE_MINIMAL,
     ).writerow(header)
     for count, record in enumerate(records, start=1):
-        row = [
-            *map(record.cells.get, layout.columns),
-            *map(record.variables.get, layout.variables),
-            *map(record.results.get, RESULT_COLUMNS),
-        ]
+        row: list[Any] = list(map({**record.cells, **record.results}.get, names))
         _escape(row, to_escape)
         if layout.excel_safe:
             row.append(True)
         # A million rows pass here: only what needs it is converted.
         writer.writerow([value if type(value) in _AS_THEY_ARE else text_of(value) for value in row])
         if count % _ROWS_A_PIECE == 0:
-            yield buffer.getvalue()
+            yield encoded(buffer.getvalue())
             buffer.seek(0)
             buffer.truncate()
-    yield buffer.getvalue()
+    yield encoded(buffer.getvalue())
 
 
 def _escape(row: list[Any], places: Iterable[int]) -> None:
@@ -90,8 +86,8 @@ def _escape(row: list[Any], places: Iterable[int]) -> None:
             row[at] = escaped(value)
 
 
-def _is_export(start: str) -> bool:
-    text = start.removeprefix("\ufeff")
+def _is_export(file: BinaryIO) -> bool:
+    text = start_of(file)
     # A spreadsheet may have saved it again with the delimiter of its country.
     return any(RESULT_KEY in _header(text, delimiter) for delimiter in DELIMITERS)
 
@@ -103,4 +99,4 @@ def _header(text: str, delimiter: str) -> list[str]:
         return []
 
 
-CSV = Format(render=_render, is_export=_is_export, for_spreadsheets=True)
+CSV = Format(render=_render, is_export=_is_export, is_csv=True)

@@ -1,9 +1,13 @@
 """What is exported, and what a format must do."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, BinaryIO
+
+from batchgen.domain.columns import RESULT_COLUMNS
+
+_START_BYTES = 1024**2  # where a header is looked for
 
 
 @dataclass(frozen=True)
@@ -11,8 +15,7 @@ class Record:
     """One job as it is exported.
 
     Attributes:
-        cells: The row's own columns by name, as the user wrote them.
-        variables: The matrix variables of its expansion.
+        cells: The row's own columns by name, as the user wrote them, and its variables.
         results: By the names of `RESULT_COLUMNS`; a missing one is empty.
         details: What only fits formats with structure: all URLs and files, the attempts,
             whether the cost is an estimate.
@@ -20,7 +23,6 @@ class Record:
 
     cells: Mapping[str, Any]
     results: Mapping[str, Any]
-    variables: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -30,15 +32,20 @@ class Layout:
 
     Attributes:
         columns: The user's own columns, in order.
-        variables: The matrix variables, in order.
+        chosen: What is written of own columns and results, in order; None is all.
         bom: Whether a byte order mark tells Excel that this is UTF-8.
         excel_safe: Whether the user's cells are escaped too, so that no spreadsheet runs them.
     """
 
     columns: Sequence[str]
-    variables: Sequence[str] = ()
+    chosen: Sequence[str] | None = None
     bom: bool = False
     excel_safe: bool = False
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Return the names of all columns in order."""
+        return (*self.columns, *RESULT_COLUMNS) if self.chosen is None else tuple(self.chosen)
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,28 @@ class Format:
     """One way to write a table.
 
     Attributes:
-        render: Yields the file's text in pieces of some size, in constant memory.
-        is_export: Whether the first characters of a file show one of our exports.
-        for_spreadsheets: Whether `bom` and `excel_safe` mean something.
+        render: Yields the file in pieces of some size, in constant memory.
+        is_export: Whether a file that is open at its beginning is one of our exports.
+        is_csv: Whether `bom` and `excel_safe` mean something.
+        has_details: Whether it holds the details of a record.
+        is_binary: Whether it is nothing for a terminal.
     """
 
-    render: Callable[[Iterable[Record], Layout], Iterator[str]]
-    is_export: Callable[[str], bool]
-    for_spreadsheets: bool = False
+    render: Callable[[Iterable[Record], Layout], Generator[bytes]]
+    is_export: Callable[[BinaryIO], bool]
+    is_csv: bool = False
+    has_details: bool = False
+    is_binary: bool = False
+
+
+def start_of(file: BinaryIO) -> str:
+    """Return the first characters of a text file, without its byte order mark."""
+    return file.read(_START_BYTES).decode("utf-8", errors="replace").removeprefix("\ufeff")
+
+
+def encoded(text: str) -> bytes:
+    """Return a text as UTF-8; half a character (from a JSON escape) has none, and is spelled."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def timestamp(at: date) -> str:

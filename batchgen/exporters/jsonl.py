@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchgen.domain.columns import RESULT_DETAILS, RESULT_KEY
-from batchgen.exporters.interface import Format, Layout, Record, timestamp
+from batchgen.exporters.interface import Format, Layout, Record, encoded, start_of, timestamp
 
 _LINES_A_PIECE = 256
 
@@ -47,26 +47,28 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _render(records: Iterable[Record], layout: Layout) -> Iterator[str]:
+def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
     lines: list[str] = []
     for record in records:
-        named = {
-            **{name: record.cells[name] for name in layout.columns if name in record.cells},
-            **record.cells,
-            **record.variables,
-            **record.results,
-            RESULT_DETAILS: record.details,
-        }
-        lines.append(to_json(named))
+        lines.append(to_json(_named(record, layout)))
         if len(lines) == _LINES_A_PIECE:
-            yield "\n".join(lines) + "\n"
+            yield encoded("\n".join(lines) + "\n")
             lines.clear()
     if lines:
-        yield "\n".join(lines) + "\n"
+        yield encoded("\n".join(lines) + "\n")
 
 
-def _is_export(start: str) -> bool:
-    first = start.removeprefix("\ufeff").partition("\n")[0]
+def _named(record: Record, layout: Layout) -> dict[str, Any]:
+    cells, results = record.cells, {**record.results, RESULT_DETAILS: record.details}
+    if layout.chosen is not None:
+        everything = {**cells, **results}
+        return {name: everything[name] for name in layout.chosen if name in everything}
+    ordered = {name: cells[name] for name in layout.columns if name in cells}
+    return {**ordered, **cells, **results}
+
+
+def _is_export(file: BinaryIO) -> bool:
+    first = start_of(file).partition("\n")[0]
     try:
         found = json.loads(first)
     except ValueError:
@@ -74,4 +76,4 @@ def _is_export(start: str) -> bool:
     return isinstance(found, dict) and RESULT_KEY in found
 
 
-JSONL = Format(render=_render, is_export=_is_export)
+JSONL = Format(render=_render, is_export=_is_export, has_details=True)

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from io import StringIO
 from itertools import chain
@@ -39,6 +39,7 @@ def read(path: str) -> Source:
         columns=table.grid.columns,
         header_line=table.grid.header_line,
         has_result_keys=table.grid.has_result_keys,
+        read_results=table.results if table.grid.has_result_keys else None,
     )
 
 
@@ -53,11 +54,17 @@ class _Table:
         self.grid = Grid(path, *first)
 
     def rows(self) -> Iterator[Row]:
+        return self.grid.rows(self._below_header())
+
+    def results(self) -> Iterator[Mapping[str, str]]:
+        return self.grid.results(self._below_header())
+
+    def _below_header(self) -> Iterator[tuple[int, list[str]]]:
         if files.stamp(self.path) != self.stamp:
             raise files.changed(self.path)
         records = self._records()
         next(records)  # the header
-        return self.grid.rows(records)
+        return records
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(LONGEST_CELL)  # the default refuses cells of more than 128 KiB

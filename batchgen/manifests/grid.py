@@ -1,8 +1,14 @@
 """A header and rows of text cells below it: what CSV and workbooks have in common."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from batchgen.domain.columns import ESCAPED_MARK, RESULT_COLUMNS, RESULT_KEY, unescaped
+from batchgen.domain.columns import (
+    ESCAPED_MARK,
+    FROM_SERVICE,
+    RESULT_COLUMNS,
+    RESULT_KEY,
+    unescaped,
+)
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.manifests.interface import NOTHING, ROW_WORDS, Row
 
@@ -85,6 +91,18 @@ class Grid:
                 record[at_key].strip() or None,
             )
             yield new(Row, words + end)
+
+    def results(self, records: Iterable[tuple[int, list[str]]]) -> Iterator[Mapping[str, str]]:
+        """Return what an export's records say of their jobs, by the names of its columns."""
+        places = [(name, at) for at, name in enumerate(self._names) if name in RESULT_COLUMNS]
+        for _, record in records:
+            width, marked = len(record), self._escaped
+            is_escaped = marked is not None and marked < width and bool(record[marked].strip())
+            yield {
+                name: unescaped(record[at]) if is_escaped or name in FROM_SERVICE else record[at]
+                for name, at in places
+                if at < width
+            }
 
     def name_of(self, index: int) -> str:
         """Return what messages call a column: its name, else its letter or number."""

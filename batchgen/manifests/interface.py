@@ -97,6 +97,7 @@ class Source:
         faults: What is wrong with the manifest's own keys; `check` raises them with the rows'.
         expansions: What `matrix` and `zip` make, counted before any row is read.
         other_sheets: Of a workbook, the visible ones that are not read.
+        read_results: Of an export, starts a reading of what its rows say of their jobs.
     """
 
     path: str
@@ -113,6 +114,7 @@ class Source:
     faults: tuple[Fault, ...] = ()
     expansions: tuple[Expansion, ...] = ()
     other_sheets: tuple[str, ...] = ()
+    read_results: Callable[[], Iterator[Mapping[str, Any]]] | None = None
 
     def excess(self, most: int) -> Fault | None:
         """Return what is wrong if the manifest would expand to more than `most` jobs."""
@@ -133,3 +135,14 @@ class Source:
             ManifestError: If the file cannot be read to its end, or has changed since.
         """
         return self.read_rows()
+
+    def results(self) -> Iterator[Mapping[str, Any]]:
+        """Read what an export says of its rows' jobs: one for each of `rows`, from the start.
+
+        Raises:
+            LookupError: If it is no export.
+            ManifestError: As `rows`.
+        """
+        if self.read_results is None:
+            raise LookupError(f"{self.path} is no export")
+        return self.read_results()

@@ -8,7 +8,7 @@ so that the columns of an export, whose lines leave out what they lack, keep the
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NoReturn
 
@@ -40,6 +40,7 @@ def read(path: str) -> Source:
         is_table=True,
         columns=table.columns,
         has_result_keys=table.is_export,
+        read_results=table.results if table.is_export else None,
     )
 
 
@@ -74,6 +75,15 @@ class _Table:
                 _given(get("repeat")),
                 None if key is None else str(key).strip() or None,
             )
+
+    def results(self) -> Iterator[Mapping[str, Any]]:
+        if files.stamp(self.path) != self.stamp:
+            raise files.changed(self.path)
+        sound: set[str] = set()
+        for _, text in self._lines():
+            found = _parsed(text, sound)
+            said = {} if isinstance(found, str) else found
+            yield {name: said[name] for name in said if name in self.ignored}
 
     def _names(self) -> list[str]:
         """Return all keys, whatever else is wrong with their lines: their rows will say it."""

@@ -7,7 +7,7 @@ also looked at for what the loader would pass over in silence: cells that hold a
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -50,6 +50,7 @@ def read(path: str) -> Source:
         columns=sheet.grid.columns,
         header_line=sheet.grid.header_line,
         has_result_keys=sheet.grid.has_result_keys,
+        read_results=sheet.results if sheet.grid.has_result_keys else None,
         other_sheets=sheet.others,
     )
 
@@ -86,6 +87,13 @@ class _Sheet:
         for row in self.grid.rows(records):
             found = problems.get(row.line)
             yield row._replace(faults=row.faults + self._told(row.line, found)) if found else row
+
+    def results(self) -> Iterator[Mapping[str, str]]:
+        if files.stamp(self.path) != self.stamp:
+            raise files.changed(self.shown)
+        records = self._records({})
+        next(records)  # the header
+        return self.grid.results(records)
 
     def _told(self, line: int, problems: Sequence[tuple[int, str]]) -> tuple[Fault, ...]:
         return tuple(

@@ -9,6 +9,7 @@ from batchgen.planning.matching import decide, decide_after, decide_anew
 from batchgen.planning.plan import Item, Plan, Verdict, check_budget
 from batchgen.planning.storing import Stored, clips_folder, store
 from batchgen.planning.wishes import (
+    Defaults,
     Draft,
     Prepared,
     Siblings,
@@ -19,6 +20,7 @@ from batchgen.planning.wishes import (
 )
 
 __all__ = [
+    "Defaults",
     "Draft",
     "Item",
     "Plan",

@@ -15,6 +15,7 @@ from batchgen.domain.jobs import JobSpec, encoded
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
 from batchgen.failpoints import failpoint
+from batchgen.planning.naming import Named, Naming
 from batchgen.planning.plan import Choice, Item, Plan, Verdict
 from batchgen.store import accounts, additions, imports, workers
 from batchgen.store.additions import Batch, Change, Known, NewJob
@@ -122,7 +123,8 @@ class _Storing:
         self._known: Batch | None = None
         self._import_id = ""
         self._newest_id = 0
-        self._names = _Names(plan.batch, plan.count(Verdict.NEW))
+        naming = Naming(plan.batch, plan.prepared.models)
+        self._names = _Names(naming, plan.batch.output_dir, plan.count(Verdict.NEW))
         self._keys = job_keys(plan.batch.name)
 
     @property
@@ -216,12 +218,16 @@ class _Storing:
             specs = [self._placed(*one) for one in chosen]
         seeded = [self._seeded(spec) for spec in specs]
         keys = [self._keys(spec.row_id, spec.variant_kind, spec.variant) for spec in specs]
-        wanted = [self._names.wanted(spec.row_id, spec.variant) for spec in specs]
+        wanted = self._wanted(chosen, specs, seeded, keys)
         doubtful = self._names.doubtful(wanted)
 
         def add(tx: Transaction) -> None:
-            free = self._names.reserve(tx, wanted, doubtful)
             unused = self._unused(tx, specs, keys)
+            if self._names.naming.needs_key and unused is not keys:
+                renamed = self._wanted(chosen, specs, seeded, unused)
+                free = self._names.reserve(tx, renamed, [folded for _, folded in renamed])
+            else:
+                free = self._names.reserve(tx, wanted, doubtful)
             new = [
                 NewJob(spec, key, *name, position, *inputs)
                 for (position, _), spec, key, name, inputs in zip(
@@ -231,6 +237,20 @@ class _Storing:
             additions.add_jobs(tx, self.batch.id, new, now_ms=self.now_ms, is_hidden=is_hidden)
 
         return add
+
+    def _wanted(
+        self,
+        chosen: Sequence[Choice],
+        specs: Sequence[JobSpec],
+        seeded: Sequence[tuple[str, int | None]],
+        keys: Sequence[str],
+    ) -> list[tuple[str, str]]:
+        if (quick := self._names.naming.quick) is not None:  # a million rows pass here
+            return [with_folded(quick(spec.row_id, spec.variant)) for spec in specs]
+        return [
+            self._names.wanted(_named(spec, position, *inputs, key=key))
+            for (position, _), spec, inputs, key in zip(chosen, specs, seeded, keys, strict=True)
+        ]
 
     def _placed(self, position: int, spec: JobSpec) -> JobSpec:
         row_id = self.plan.row_ids.get(position)
@@ -290,8 +310,11 @@ class _Storing:
         for _, _, spec, known in waiting:
             if known is None:
                 continue
-            old = self._names.wanted(known.row_id, known.variant)
-            new = self._names.wanted(spec.row_id, spec.variant)
+            now = _named(spec, known.position, known.inputs_json, known.seed, key=known.key)
+            was = now._replace(
+                row_id=known.row_id, variant=known.variant, cells_json=known.cells_json
+            )
+            old, new = self._names.wanted(was), self._names.wanted(now)
             if old != new:
                 [free] = self._names.reserve(tx, [new], [new[1]])
                 found.append((known.id, *free))
@@ -307,7 +330,7 @@ class _Storing:
         additions.reopen(tx, self._changes(reopened), now_ms=self.now_ms)
         versions = []
         for change in self._changes(replaced):
-            name, folded = self._version_name(tx, change.known)
+            name, folded = self._version_name(tx, change)
             versions.append(replace(change, name=name, name_folded=folded))
         additions.reopen(tx, versions, now_ms=self.now_ms)
 
@@ -326,9 +349,12 @@ class _Storing:
             changes.append(Change(known, spec, position, inputs_json, seed))
         return changes
 
-    def _version_name(self, tx: Transaction, known: Known) -> tuple[str, str]:
-        base = self._names.wanted(known.row_id, known.variant)[0]
-        name = names.versioned(base, known.version + 1)
+    def _version_name(self, tx: Transaction, change: Change) -> tuple[str, str]:
+        known = change.known
+        named = _named(
+            change.spec, change.position, change.inputs_json, change.seed, key=known.key
+        )._replace(row_id=known.row_id, variant=known.variant)
+        name = names.versioned(self._names.wanted(named)[0], known.version + 1)
         folded = names.folded(name)
         [free] = self._names.reserve(tx, [(name, folded)], [folded])
         return free
@@ -342,6 +368,12 @@ class _Storing:
                 if item.known is not None
             ],
         )
+
+
+def _named(spec: JobSpec, position: int, inputs_json: str, seed: int | None, *, key: str) -> Named:
+    return Named(
+        spec.row_id, spec.variant, spec.model, position, seed, inputs_json, spec.cells_json, key
+    )
 
 
 def _union(one: Batch, other: Batch) -> tuple[str, ...]:
@@ -378,24 +410,23 @@ def _seed_of(inputs_json: str, name: str) -> int | None:
 class _Names:
     """Finds file names that no other job of the same output folder has, without regard to case."""
 
-    def __init__(self, batch: Batch, count: int) -> None:
-        self._batch = batch
-        self._render = names.renderer(batch.name_template, batch=batch.name)
+    def __init__(self, naming: Naming, output_dir: str, count: int) -> None:
+        self.naming = naming
+        self._output_dir = output_dir
         # A filter: where none of its bits is set, no name of this import is in the way.
         size = max(16, (64 * count).bit_length())
         self._bits = bytearray(1 << max(0, size - 3))
         self._mask = (1 << size) - 1
         self._others = True  # has the folder other jobs than those of this import
-        self._numbered = False
+        self._next: dict[str, int] = {}  # the number to try first for a name that is taken
 
     def begin(self, tx: Transaction) -> None:
         """Look whether the folder is used by anything that is stored already."""
-        self._others = additions.has_names(tx, self._batch.output_dir)
+        self._others = additions.has_names(tx, self._output_dir)
 
-    def wanted(self, row_id: str, variant: str) -> tuple[str, str]:
+    def wanted(self, job: Named) -> tuple[str, str]:
         """Return the name that a job would have, and its folded form."""
-        name = self._render(row_id, variant)
-        return name, name.lower() if name.isascii() else names.folded(name)
+        return with_folded(self.naming.name(job))
 
     def doubtful(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
         """Return which of these names, folded, may be taken; the others surely are not."""
@@ -412,25 +443,26 @@ class _Names:
             doubtful: Of them, in order, those that may be taken.
         """
         # One that was numbered may have the name of one whose step was prepared by then.
-        must_look = self._others or self._numbered
+        must_look = self._others or bool(self._next)
         taken = self._taken(tx, [folded for _, folded in wanted] if must_look else doubtful)
         if not doubtful and not taken:
             return wanted
         found: list[tuple[str, str]] = []
         mine: set[str] = set()
         for name, folded in wanted:
-            free, key, number = name, folded, 2
+            free, key = name, folded
             while key in taken or key in mine:
-                free, number = names.numbered(name, number), number + 1
+                number = self._next.get(folded, 2)
+                self._next[folded] = number + 1
+                free = names.numbered(name, number)
                 key = names.folded(free)
                 taken |= self._taken(tx, [key])
             mine.add(key)
-            self._numbered = self._numbered or key != folded
             found.append((free, key))
         return found
 
     def _taken(self, tx: Transaction, folded: Sequence[str]) -> set[str]:
-        return additions.taken_names(tx, self._batch.output_dir, folded) if folded else set()
+        return additions.taken_names(tx, self._output_dir, folded) if folded else set()
 
     def _may_be_taken(self, folded: str) -> bool:
         bit = hash(folded) & self._mask
@@ -438,6 +470,11 @@ class _Names:
         was = self._bits[place] & flag
         self._bits[place] |= flag
         return bool(was)
+
+
+def with_folded(name: str) -> tuple[str, str]:
+    """Return a name, and its form that names share which some system takes for one."""
+    return name, name.lower() if name.isascii() else names.folded(name)
 
 
 def clips_folder(root: Path, output_dir: str) -> Path:

@@ -12,11 +12,29 @@ from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
+from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
 from batchgen.store.database import Transaction
 
 _KEYS = 2_000  # keys that are looked up together
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds for a batch where neither its manifest nor the batch itself says otherwise.
+
+    Attributes:
+        model: Its model.
+        output_dir: Where clips go.
+        name_template: How they are named.
+        budget_micros: What it may cost over its life; None is no bound.
+    """
+
+    model: str = manifests.DEFAULT_MODEL
+    output_dir: str = "clips"
+    name_template: str = names.DEFAULT_TEMPLATE
+    budget_micros: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,6 @@ class Wish:
         model: `--model`.
         batch: `--batch`.
         output_dir: `--output-dir`; None keeps the batch's, else the default.
-        default_output_dir: Of a batch that is new.
         name_template: `--name`; None keeps the batch's, else the default.
         budget_micros: `--budget`.
         replace: Buy clips again whose inputs have changed.
@@ -40,6 +57,7 @@ class Wish:
         allow_unknown_inputs: `--allow-unknown-inputs`.
         catalog: What the service's catalog states now; None is what it stated last.
         models: The known models; None is those that ship with batchgen.
+        defaults: What holds where nothing else is said.
     """
 
     path: str
@@ -48,7 +66,6 @@ class Wish:
     model: str | None = None
     batch: str | None = None
     output_dir: str | None = None
-    default_output_dir: str = "clips"
     name_template: str | None = None
     budget_micros: int | None = None
     replace: bool = False
@@ -58,6 +75,7 @@ class Wish:
     allow_unknown_inputs: bool = False
     catalog: Mapping[str, UnitPrice] | None = None
     models: Mapping[str, Model] | None = field(default=None, repr=False)
+    defaults: Defaults = Defaults()
 
 
 @dataclass(frozen=True)
@@ -196,8 +214,9 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         ManifestError: With every fault of every row; nothing is stored.
         UsageError: If options contradict the job database.
     """
-    if wish.name_template is not None:
-        names.check_template(wish.name_template)
+    for template in (wish.name_template, wish.defaults.name_template):
+        if template is not None:
+            names.parse_template(template)  # before many rows are read
     _check_names(wish)
     source = manifests.read(wish.path)
     is_export = source.has_result_keys and not wish.new_batch
@@ -208,7 +227,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
     stored = stored or (additions.find_batch(tx, name) if tx is not None else None)
     _check_account(tx, stored, wish)
     begun = siblings.model_of(name) if siblings is not None else None
-    fallback = stored.model if stored else begun
+    fallback = (stored.model if stored else begun) or wish.defaults.model
     checked = manifests.check(
         source,
         models=priced(wish.models or manifests.load_models(), _catalog(tx, wish)),
@@ -220,6 +239,10 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         allow_unknown_inputs=wish.allow_unknown_inputs,
         use_result_keys=is_export,
     )
+    template = wish.name_template or (None if stored else wish.defaults.name_template)
+    if template is not None:
+        columns = (*checked.columns, *(stored.columns if stored else ()))
+        naming.check(template, columns, checked.models)
     schemas = {**(stored.schemas if stored else {})}
     for model_id, model in checked.models.items():
         schemas.setdefault(model_id, manifests.snapshot(model))
@@ -228,14 +251,16 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         id=stored.id if stored else 0,
         name=name,
         account_id=stored.account_id if stored else 0,
-        model=wish.model or source.model or fallback or manifests.DEFAULT_MODEL,
+        model=wish.model or source.model or fallback,
         source=os.path.realpath(wish.path),
         columns=_columns(stored, checked.columns, is_export=is_export),
         schemas=schemas,
-        output_dir=wish.output_dir or (stored.output_dir if stored else wish.default_output_dir),
+        output_dir=wish.output_dir or (stored.output_dir if stored else wish.defaults.output_dir),
         name_template=wish.name_template
-        or (stored.name_template if stored else names.DEFAULT_TEMPLATE),
-        budget_micros=budget_micros or (stored.budget_micros if stored else None),
+        or (stored.name_template if stored else wish.defaults.name_template),
+        budget_micros=budget_micros
+        or (stored.budget_micros if stored else None)
+        or wish.defaults.budget_micros,
     )
     prepared = Prepared(
         wish,
@@ -369,7 +394,8 @@ def _batch_of_keys(tx: Transaction | None, source: manifests.Source) -> Batch | 
 
 def _unknown_key(row: manifests.Row, source: manifests.Source) -> Fault:
     message = (
-        f"{row.result_key} is not in this job database: name the right one with --db; if it is "
-        "lost, restore a copy; or pass --new-batch to pay for these rows as new jobs"
+        f"{row.result_key} is not in this job database: name the right one with --db; if that is "
+        f"lost, `batchgen db rebuild {source.path} --db NEW.db` makes it anew from this export; "
+        "or pass --new-batch to pay for these rows as new jobs"
     )
     return Fault(row.file or source.path, row.line, "result_key", message)

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from batchgen.domain.errors import ProviderError
 from batchgen.domain.models import Entry
 from batchgen.domain.prices import UnitPrice
 
@@ -85,6 +86,40 @@ class CatalogPage:
     refused: tuple[tuple[str, str], ...]
     seen: int
     total: int | None
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """The first thing that a service says, to a question that costs nothing.
+
+    Attributes:
+        at: When it says it is; None if it does not, or not in a form that parses.
+        balance_micros: What the account holds, None if it was not told.
+        trouble: Why it was not told.
+    """
+
+    at: datetime | None
+    balance_micros: int | None = None
+    trouble: ProviderError | None = None
+
+
+class Greeter(Protocol):
+    """A service that can be looked at before anything is wanted of it."""
+
+    async def greet(self, *, with_token: bool) -> Greeting:
+        """Ask for the balance once.
+
+        Args:
+            with_token: Else it is asked as by a stranger, and says no more than that it is there.
+
+        Raises:
+            Unavailable: If nothing answers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
 
 
 class CatalogReader(Protocol):

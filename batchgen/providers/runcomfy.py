@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -47,7 +48,7 @@ from batchgen.http import (
     retry_after_s,
     submit_client,
 )
-from batchgen.providers.interface import Accepted, CatalogPage, Look, Phase
+from batchgen.providers.interface import Accepted, CatalogPage, Greeting, Look, Phase
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +210,23 @@ class RunComfy:
         if micros is None:
             raise Unavailable("the answer holds no balance_usd that is an amount", raw=raw)
         return micros
+
+    async def greet(self, *, with_token: bool) -> Greeting:
+        """Ask for the balance once, and say what came back; see `Greeter.greet`."""
+        headers = httpx.Headers(self._read_headers)
+        if not with_token:
+            del headers["Authorization"]
+        request = httpx.Request("GET", balance_url(self._base), headers=headers)
+        answer = await self._free(self._reader, request)
+        at = _date(answer.headers.get("date"))
+        try:
+            payload, raw = self._known(answer, told="balance_usd")
+            micros = _micros(payload.get("balance_usd"))
+            if micros is None:
+                raise Unavailable("the answer holds no balance_usd that is an amount", raw=raw)
+        except ProviderError as error:
+            return Greeting(at, trouble=error)
+        return Greeting(at, micros)
 
     async def price(self, model: str) -> UnitPrice | None:
         """Return the catalog's price of a model; a base price only, where settings change it."""
@@ -438,6 +456,15 @@ class RunComfy:
         said = _one_line(_said(payload) or ("" if payload else "the answer is no JSON object"))
         head = f"HTTP {answer.status}" + (f", code {code}" if code else "")
         return self._clean(f"{head}: {said}" if said else head)
+
+
+def _date(said: str | None) -> datetime | None:
+    """Return when a Date header says that it was, None if it says nothing that parses."""
+    try:
+        at = parsedate_to_datetime(said or "")
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def balance_url(base: str) -> str:

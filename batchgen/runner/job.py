@@ -8,6 +8,7 @@ result is not recorded yet, so there is no separate recovery path: resuming is r
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from batchgen.domain.errors import (
     ProviderError,
     Rejected,
     RequestLost,
+    StoreError,
     Throttled,
     Unavailable,
     Unsent,
@@ -40,6 +42,7 @@ from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import NOTHING_LOST, Limits
 from batchgen.runner.polling import FIRST_ENDINGS, Durations, after_trouble_s
 from batchgen.runner.spacing import Spacer
+from batchgen.runner.view import Flight
 from batchgen.store import extras, jobs
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.journal import Journal
@@ -64,11 +67,25 @@ _TELLING_S = 3.0  # a first look so early tells when a generation began, a later
 _SERVICE_CLASS = (ErrorClass.GENERATION, ErrorClass.UNKNOWN, ErrorClass.REMOTE_LOST)
 
 
+KEPT_PROBLEMS = 3
+"""So many of the newest problems are kept to be shown."""
+
+
 class Fetcher(Protocol):
     """Fetches one file; see `batchgen.downloads.fetch.Fetcher`."""
 
     def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Awaitable[Clip]:
         """Fetch a URL to a whole file."""
+        ...
+
+
+class Sidecars(Protocol):
+    """Writes what a clip was made of beside it; see `batchgen.sidecars`."""
+
+    def write(
+        self, job_id: int, folder: Path, clips: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        """Write the sidecars of a job; return why one is not written, "" if all are."""
         ...
 
 
@@ -101,8 +118,14 @@ class Stats:
     charged_micros: int = 0
     estimates: int = 0  # clips whose cost the service has not stated
     last_problem: str = ""
+    problems: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_PROBLEMS))
+    fresh: int = 0  # jobs that this session paid for and brought to rest: they tell its pace
+    fresh_clips: int = 0  # of them, those with a clip
+    unfetched: int = 0  # paid for, and left to `batchgen download` as the user wants
+    left: int = 0  # left to a later run: past their timeout, or not to be fetched now
     warned: set[str] = field(default_factory=set)
     late_costs: int = 0
+    sidecars_missing: int = 0  # jobs with a clip that has none, though it was to have one
     extras: tuple[str, ...] = ()  # clips of extra purchases, below the output root
     troubled_looks: int = 0
 
@@ -172,6 +195,7 @@ class Carrier:
     went_well: Callable[[], None] = lambda: None  # a submit was accepted
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
+    sidecars: Sidecars | None = None  # None if none are wanted
     emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
@@ -195,8 +219,16 @@ class Carrier:
                 return
             job = paid
         if self.fetcher is None:
+            self.stats.unfetched += 1
+            self._rests(job, has_clip=True)
             return
         await self._download(job, self.fetcher)
+
+    def _rests(self, job: Job, *, has_clip: bool = False) -> None:
+        """Count a job that this session brought to rest, if it had paid for it too."""
+        if not job.is_adopted:
+            self.stats.fresh += 1
+            self.stats.fresh_clips += has_clip
 
     async def _generate(self, job: Job) -> Job | None:
         if job.request_id is None:
@@ -225,6 +257,19 @@ class Carrier:
         if self.stats.troubled_looks >= _OUTAGE_AFTER_LOOKS:
             self.stats.troubled_looks = 0
             self.limits.go_offline()
+
+    def flight(self, job: Job) -> Flight:
+        """Return how a job in flight stands, as far as it was seen."""
+        watch = self._watches.get(job.attempt_id)
+        word, position = (job.remote_state or "", None) if watch is None else watch.seen
+        since_ms = job.accepted_ms or job.intent_ms
+        return Flight(
+            job=f"{job.batch}/{job.label}",
+            word=word,
+            position=position,
+            is_accepted=job.request_id is not None,
+            age_s=0.0 if since_ms is None else max(0.0, (self.now_ms() - since_ms) / 1000),
+        )
 
     # -- submit ----------------------------------------------------------------------------------
 
@@ -333,6 +378,7 @@ class Carrier:
 
     async def _doubt(self, job: Job, error: ProviderError) -> None:
         self.stats.in_doubt += 1
+        self._rests(job)
         self.unsettled(job.est_micros)
         self._problem(job, f"in doubt: {error}")
         await self.writer.do(
@@ -353,6 +399,7 @@ class Carrier:
     async def _refused(self, job: Job, error: Rejected) -> None:
         self.stats.failed += 1
         self.stats.unpaid += 1
+        self._rests(job)
         self._problem(job, f"refused: {error}")
         self.journal.unpaid(job)
         await self.writer.do(
@@ -453,6 +500,7 @@ class Carrier:
         result = self._result(extra, look)
         paths = tuple(str(Path(extra.output_dir) / clip.path) for clip in files)
         await self.writer.do(extras.keep, extras.Kept(result, paths))
+        self._book(extra, look.cost_micros)
         self.stats.extras += paths
         self._downloaded(extra, files)
 
@@ -681,10 +729,7 @@ class Carrier:
             self.prices.add(job.model, job.settings, look.cost_micros, is_clip=True)
         elif len(self._uncosted) < _MOST_UNCOSTED:
             self._uncosted[job.attempt_id] = _Uncosted(job, is_counted=True)
-        self.stats.charged_micros += (
-            job.est_micros if look.cost_micros is None else look.cost_micros
-        )
-        self.stats.estimates += look.cost_micros is None
+        self._book(job, look.cost_micros)
         self.emit(
             "generated",
             **_of(job),
@@ -733,6 +778,10 @@ class Carrier:
         """Record a generation that gave no clip, and count what it means for the session."""
         mine = await self.writer.do(jobs.record_ended, end)
         self.spent(end.job.est_micros if end.cost_micros is None else end.cost_micros)
+        if end.state == "cancelled":
+            self.stats.charged_micros += end.cost_micros or 0
+        else:
+            self._book(end.job, end.cost_micros)
         if end.cost_micros is not None and end.state == "failed":
             is_end = end.retry_at_ms is None
             job = end.job
@@ -742,13 +791,20 @@ class Carrier:
             self.emit("retried", **_of(end.job), **_why(end))
         elif end.state == "cancelled":
             self.stats.cancelled += 1
+            self._rests(end.job)
             self.emit("cancelled", **_of(end.job), message=end.error)
         else:
             self.stats.failed += 1
+            self._rests(end.job)
             self.emit("failed", **_of(end.job), **_why(end))
             self._problem(end.job, f"failed ({end.error_class}): {end.error}")
             if mine:
                 self._judge(end)
+
+    def _book(self, job: Job, cost_micros: int | None) -> None:
+        """Count what a request that has ended cost, as the job database books it."""
+        self.stats.charged_micros += job.est_micros if cost_micros is None else cost_micros
+        self.stats.estimates += cost_micros is None
 
     def _judge(self, end: jobs.Ended) -> None:
         """Count a verdict: of a job that came to rest here, after its retries."""
@@ -777,6 +833,7 @@ class Carrier:
 
     async def _overdue(self, job: Job) -> None:
         self.unsettled(job.est_micros)
+        self.stats.left += 1
         said = "still running after --job-timeout: a later run looks again"
         self._problem(job, said)
         await self.writer.do(jobs.record_timed_out, jobs.TimedOut(job, self.now_ms()))
@@ -792,32 +849,43 @@ class Carrier:
             self.stats.waiting_downloads -= 1
         if files is None:
             return
-        failpoint("before-last-commit")
-        finished = await self.writer.do(
-            jobs.finish,
-            jobs.Finish(
-                job,
-                worker_id=self.worker_id,
-                files=tuple(
-                    {
-                        "path": clip.path,
-                        "url": clip.url,
-                        "sha256": clip.sha256,
-                        "size_bytes": clip.size_bytes,
-                    }
-                    for clip in files
-                ),
-                now_ms=self.now_ms(),
-            ),
+        clips = tuple(
+            {
+                "path": clip.path,
+                "url": clip.url,
+                "sha256": clip.sha256,
+                "size_bytes": clip.size_bytes,
+            }
+            for clip in files
         )
+        # First: a job that has succeeded is not looked at again.
+        await self._write_sidecars(job, clips)
+        failpoint("before-last-commit")
+        done = jobs.Finish(job, worker_id=self.worker_id, files=clips, now_ms=self.now_ms())
+        finished = await self.writer.do(jobs.finish, done)
         if finished:
             self.stats.succeeded += 1
+            self._rests(job, has_clip=True)
             self._downloaded(job, files)
             if not job.is_costed:
                 # One that an earlier session generated is not among this one's estimates.
                 self._uncosted.setdefault(job.attempt_id, _Uncosted(job, is_counted=False))
             if self.stats.late_costs < _LATE_COSTS_TRIED:
                 await self._late_cost(job)
+
+    async def _write_sidecars(
+        self, job: Job, clips: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Write what the clips were made of beside them; without it they are as good."""
+        if self.sidecars is None:
+            return
+        try:
+            said = await asyncio.to_thread(self.sidecars.write, job.id, self.folder(job), clips)
+        except (OutputError, StoreError) as error:
+            said = str(error)
+        if said:
+            self.stats.sidecars_missing += 1
+            self._problem(job, f"no sidecar: {said}")
 
     async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
         fresh = False
@@ -834,6 +902,7 @@ class Carrier:
                         self.stats.downloading -= 1
             except OutputError as error:
                 self.limits.pause(Exit.OUTPUT, str(error))
+                self.stats.left += 1
                 await self._trouble(job, str(error))
                 return None
             except DownloadError as error:
@@ -850,6 +919,7 @@ class Carrier:
                 await self._pause(
                     backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
                 )
+        self.stats.left += 1
         return None
 
     async def _fetch(self, fetcher: Fetcher, url: str, job: Job, name: str) -> Clip:
@@ -866,6 +936,7 @@ class Carrier:
         said = f"paid, but the clip is gone: {error}"
         await self._trouble(job, said, expired=True)
         self.stats.failed += 1
+        self._rests(job)
         self.limits.lost(said)
         self.emit("expired", **_of(job), message=said)
         return True
@@ -929,6 +1000,7 @@ class Carrier:
                 jobs.LateCost(job, self.worker_id, look.cost_micros, look.raw),
             )
             self.emit("costed", **_of(job), cost_usd=dollars(look.cost_micros))
+            await self._write_sidecars(job)  # with what it cost
 
     def _downloaded(self, job: Job, files: Sequence[Clip]) -> None:
         self.emit(
@@ -944,6 +1016,7 @@ class Carrier:
 
     def _problem(self, job: Job, said: str) -> None:
         self.stats.last_problem = f"{job.batch}/{job.label}: {said}"
+        self.stats.problems.append(self.stats.last_problem)
         logger.info("%s", self.stats.last_problem)
 
 
@@ -994,6 +1067,11 @@ class _Watch:
         self._is_queued = False
         self._chance = carrier.random()
         self._sleep: asyncio.Future[Any] | None = None
+
+    @property
+    def seen(self) -> tuple[str, int | None]:
+        """The service's own word at the last look, and the place in its queue."""
+        return self._word or "", self._position
 
     def _age_s(self) -> float:
         return max(0.0, (self._carrier.now_ms() - self._began_ms) / 1000)

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from batchgen.domain.errors import StoreError
 from batchgen.store import control
-from batchgen.store.control import Snapshot
-from batchgen.store.database import Database, Watcher
+from batchgen.store.control import Snapshot, Standing
+from batchgen.store.database import Database, Transaction, Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,19 @@ _LEFT_AFTER_S = 1.0
 
 Heard = Callable[[Snapshot, Snapshot], None]
 """Takes what was known and what is new; runs on the event loop."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whoever shows how a session goes, and so wants to know where its batches stand.
+
+    Attributes:
+        batch_ids: Which ones; None is all of the account's.
+        stood: Takes each change; runs on the event loop.
+    """
+
+    batch_ids: Sequence[int] | None
+    stood: Callable[[Standing], None]
 
 
 class Listener:
@@ -33,6 +47,8 @@ class Listener:
         first: What is known already.
         heard: Called with each change.
         failed: Called with an error that no look should meet.
+        worker_id: The session's own.
+        watch: Told where its batches stand, if anybody wants to know.
     """
 
     def __init__(
@@ -43,11 +59,16 @@ class Listener:
         *,
         heard: Heard,
         failed: Callable[[BaseException], None],
+        worker_id: str = "",
+        watch: Watch | None = None,
         every_s: float = _EVERY_S,
     ) -> None:
         self._watcher = Watcher(database)
         self._account_id = account_id
         self._last = first
+        self._worker_id = worker_id
+        self._watch = watch
+        self._stood: Standing | None = None
         self._heard = heard
         self._failed = failed
         self._every_s = every_s
@@ -84,12 +105,19 @@ class Listener:
         try:
             with self._watcher.reading() as tx:
                 found = control.snapshot(tx, self._account_id)
+                stands = None if self._watch is None else self._standing(tx, self._watch)
         except StoreError as error:  # the store thread meets it too, and says so
             logger.debug("the job database could not be looked at: %s", error)
             return
         if found != self._last:
             self._tell(self._heard, self._last, found)
             self._last = found
+        if self._watch is not None and stands is not None and stands != self._stood:
+            self._tell(self._watch.stood, stands)
+            self._stood = stands
+
+    def _standing(self, tx: Transaction, watch: Watch) -> Standing:
+        return control.standing(tx, self._account_id, watch.batch_ids, worker_id=self._worker_id)
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # nobody listens any more: the loop is closed

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,15 +25,16 @@ from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
 from batchgen.runner.deadline import Deadline
-from batchgen.runner.job import Carrier, Fetcher, Settings, Stats, names_of
+from batchgen.runner.job import Carrier, Fetcher, Settings, Sidecars, Stats, names_of
 from batchgen.runner.lease import Lease
-from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Limits, Reason
-from batchgen.runner.listener import Listener, changes
+from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Held, Limits, Reason
+from batchgen.runner.listener import Listener, Watch, changes
 from batchgen.runner.polling import Durations
 from batchgen.runner.purse import Purse
 from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
+from batchgen.runner.view import View
 from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
 from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
@@ -89,6 +91,7 @@ class Outcome:
     reasons: list[Reason] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
     adapted: State | None = None  # what `-j auto` has found
+    took_s: float = 0.0  # from its start to its end
 
 
 @dataclass
@@ -109,9 +112,11 @@ class Session:
         purse: What the account holds, and what must be left of it.
         total: How many jobs of the scope were not at rest when it began.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
+        sidecars: Writes what clips were made of beside them; None if nobody wants that.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
         session_id: Its id, which sorts by time.
         emit: Told what happens.
+        watch: Told where the batches stand.
     """
 
     database: Database
@@ -128,9 +133,11 @@ class Session:
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
     total: int = 0
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
+    sidecars: Sidecars | None = None
     renew_token: Callable[[], bool] = lambda: False
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
+    watch: Watch | None = None
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
@@ -187,6 +194,34 @@ class Session:
     def held(self) -> dict[int, Job]:
         """The jobs that hold a slot through this worker, by row id."""
         return self._held
+
+    def view(self, most: int) -> View:
+        """Return how the session stands, with at most so many of its jobs in flight.
+
+        Asked several times a second: it costs what is shown, not what is in flight.
+        """
+        limits, carrier = self.limits, self._carrier
+        cap = self._cap if self.settings.jobs is None else min(self._cap, self.settings.jobs)
+        held = [one for one in limits.reasons if isinstance(one, Held)]
+        return View(
+            in_flight=len(self._held),
+            cap=cap,
+            is_auto=self._adapted is not None,
+            flights=tuple(map(carrier.flight, islice(self._held.values(), most))),
+            unanswered=carrier.unanswered,
+            is_leaving=self._leaving,
+            is_account_paused=self._told_paused,
+            reasons=tuple(one.message for one in limits.reasons if one not in held),
+            held=tuple(one.message for one in held),
+            lacks_money=limits.lacks_money,
+            outage_s=limits.outage_s(),
+            throttled_s=max(0.0, (self._known.frozen_until_ms - self.now_ms()) / 1000),
+            is_over_budget=bool(self._over_budget),
+            stuck=str(carrier.writer.stuck),
+            is_waiting_for_others=self._is_idle,
+            is_one_by_one=limits.one_at_a_time,
+            submits_for_s=self._deadline.left_s,
+        )
 
     async def run(self) -> Outcome:
         """Work until every job in scope is at rest, or there is a reason to stop.
@@ -385,6 +420,7 @@ class Session:
             learned=self._learn,
             in_place=self._in_place,
             reseed=self.reseed,
+            sidecars=self.sidecars,
             journal=self.journal,
             prices=self._prices,
             lacks_money=self._lacks_money,
@@ -752,11 +788,14 @@ class Session:
             self._known,
             heard=self._heard,
             failed=self._has_crashed,
+            worker_id=self.worker_id,
+            watch=self.watch,
         )
 
     def _heard(self, was: Snapshot, now: Snapshot) -> None:
         """Go by what somebody has changed, and say so."""
         self._cap = now.cap
+        self._known = now
         for line in changes(was, now):
             self.say(line)
         if was.paused != now.paused:

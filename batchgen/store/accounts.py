@@ -114,6 +114,11 @@ def bind(tx: Transaction, account: Account, *, origin: str, token_hash: str) -> 
     tx.run(_TOKEN, {"id": account.id, "token_hash": token_hash})
 
 
+def bind_origin(tx: Transaction, account: Account, origin: str) -> None:
+    """Fix the account's origin, before any run has: none goes to another service from then on."""
+    tx.run(_BIND, {"id": account.id, "origin": origin})
+
+
 def set_cap(tx: Transaction, account: Account, cap: int) -> None:
     """Store how many jobs may be in flight over all workers; the cap is fixed from then on."""
     tx.run(_CAP, {"id": account.id, "cap": cap})

@@ -1,5 +1,7 @@
 """What only a person does to a job: retry, cancel, decide a doubt, download again."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,11 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.states import USER_MOVES, JobState
 from batchgen.store import jobs
 from batchgen.store.control import FIRST
-from batchgen.store.database import Transaction, locking
+from batchgen.store.database import Transaction, among, locking
 from batchgen.store.events import note
+
+RETRIED = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+"""States from which `retry` leads to `pending`."""
 
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _JOB = text(
@@ -18,15 +23,33 @@ _JOB = text(
     "a.worker_id, a.est_micros, a.charged_micros FROM jobs j "
     "LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.id = :job_id"
 )
-_RETRY = text(
+_RETRIED = "('failed', 'cancelled', 'expired')"  # a clip that is there is replaced by `run`
+_LOCK_EACH = among("SELECT id FROM jobs WHERE id IN :values ORDER BY id", locks=True)
+_STATES = among("SELECT id, batch_id, state FROM jobs WHERE id IN :values")
+_NOTE_EACH = (
+    "INSERT INTO events (job_id, at_ms, kind, data) "
+    "SELECT id, CAST(:now_ms AS bigint), {what} FROM jobs WHERE id IN :values AND state {which}"
+)
+_NOTE_RETRIED = among(
+    _NOTE_EACH.format(
+        what="""'retried', '{"was": "' || state || '"}'""",
+        which=f"IN {_RETRIED}",
+    )
+)
+_RETRY = among(
     "UPDATE jobs SET state = 'pending', retries_used = 0, policy_retries_used = 0, "
     "not_before_ms = 0, attempt_id = NULL, unfit = false, "
     "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = :state"
+    f"WHERE id IN :values AND state IN {_RETRIED}"
 )
-_CANCEL = text(
+# The input hash stays: it is of what the user asked for.
+_RESEED = text(
+    "UPDATE jobs SET inputs = :inputs, seed = :seed WHERE id = :job_id AND state = 'pending'"
+)
+_NOTE_CANCELLED = among(_NOTE_EACH.format(what="'cancelled', NULL", which="= 'pending'"))
+_CANCEL = among(
     "UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = 'pending'"
+    "WHERE id IN :values AND state = 'pending'"
 )
 _ABANDON = text(
     "UPDATE attempts SET state = 'abandoned', resolution = :resolution, closed_ms = :now_ms, "
@@ -84,31 +107,84 @@ def _locked(tx: Transaction, job_id: int) -> Any:
     return row
 
 
+def _states_of(tx: Transaction, job_ids: Sequence[int]) -> dict[int, Any]:
+    """Return jobs that no worker changes until the transaction ends, by their row ids."""
+    values = {"values": tx.listed(job_ids)}
+    # Two statements, for the same reason; in one order, so that two of these never block each
+    # other.
+    tx.rows(_LOCK_EACH, values)
+    found = {row.id: row for row in tx.rows(_STATES, values)}
+    if len(found) < len(set(job_ids)):
+        raise LookupError(f"jobs {sorted(set(job_ids) - set(found))[:10]}")
+    return found
+
+
+def retry_each(
+    tx: Transaction,
+    job_ids: Sequence[int],
+    *,
+    now_ms: int,
+    seeds: Mapping[int, jobs.NewSeed] | None = None,
+) -> dict[int, Outcome]:
+    """Make failed, cancelled and expired jobs pending: they will be paid for again.
+
+    Args:
+        tx: A writing transaction.
+        job_ids: The jobs; those in another state are left alone.
+        now_ms: Epoch milliseconds.
+        seeds: What is sent instead, by job.
+    """
+    found = _states_of(tx, job_ids)
+    outcomes = {
+        row.id: Outcome(JobState(row.state) in RETRIED, JobState(row.state))
+        for row in found.values()
+    }
+    reseeded = {job: seed for job, seed in (seeds or {}).items() if outcomes[job].done}
+    plain = [job for job in outcomes if job not in reseeded]
+    tx.run(_NOTE_RETRIED, {"values": tx.listed(plain), "now_ms": now_ms})
+    for job, seed in reseeded.items():
+        note(tx, "retried", job, None, now_ms, was=str(outcomes[job].was), new_seed=str(seed.seed))
+    tx.run(_RETRY, {"values": tx.listed(outcomes), "now_ms": now_ms})
+    tx.run_many(
+        _RESEED,
+        [
+            {"job_id": job, "inputs": jobs.as_stored(seed.inputs), "seed": seed.seed}
+            for job, seed in reseeded.items()
+        ],
+    )
+    _count(tx, found, outcomes, "pending")
+    return outcomes
+
+
 def retry(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     """Make a failed, cancelled or expired job pending: it will be paid for again."""
-    row = _locked(tx, job_id)
-    state = JobState(row.state)
-    allowed = JobState.PENDING in USER_MOVES[state] and state not in {
-        JobState.SUCCEEDED,
-        JobState.IN_DOUBT,
+    return retry_each(tx, [job_id], now_ms=now_ms)[job_id]
+
+
+def cancel_each(tx: Transaction, job_ids: Sequence[int], *, now_ms: int) -> dict[int, Outcome]:
+    """Cancel the jobs that have not been submitted; nothing was paid for them."""
+    found = _states_of(tx, job_ids)
+    outcomes = {
+        row.id: Outcome(row.state == "pending", JobState(row.state)) for row in found.values()
     }
-    done = allowed and bool(
-        tx.run(_RETRY, {"job_id": job_id, "state": row.state, "now_ms": now_ms})
-    )
-    if done:
-        tx.moved(row.batch_id, row.state, "pending")
-        note(tx, "retried", job_id, None, now_ms, was=row.state)
-    return Outcome(done, state)
+    values = {"values": tx.listed(outcomes), "now_ms": now_ms}
+    tx.run(_NOTE_CANCELLED, values)
+    tx.run(_CANCEL, values)
+    _count(tx, found, outcomes, "cancelled")
+    return outcomes
 
 
 def cancel_pending(tx: Transaction, job_id: int, *, now_ms: int) -> Outcome:
     """Cancel a job that has not been submitted; nothing was paid."""
-    row = _locked(tx, job_id)
-    done = bool(tx.run(_CANCEL, {"job_id": job_id, "now_ms": now_ms}))
-    if done:
-        tx.moved(row.batch_id, "pending", "cancelled")
-        note(tx, "cancelled", job_id, None, now_ms)
-    return Outcome(done, JobState(row.state))
+    return cancel_each(tx, [job_id], now_ms=now_ms)[job_id]
+
+
+def _count(
+    tx: Transaction, found: Mapping[int, Any], outcomes: Mapping[int, Outcome], state: str
+) -> None:
+    moved = Counter((row.batch_id, row.state) for row in found.values() if outcomes[row.id].done)
+    for (batch_id, was), count in moved.items():
+        tx.moved(batch_id, was, state, count)
 
 
 def adopt(

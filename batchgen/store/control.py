@@ -6,10 +6,10 @@ Prices, order and numbers only: what happens to a job by hand is in `by_hand`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, bindparam, text
 
 from batchgen.domain.states import JobState
-from batchgen.store.database import Transaction, locking
+from batchgen.store.database import Transaction, among, locking
 from batchgen.store.imports import SHOWN_ID
 
 FIRST = -1001
@@ -92,6 +92,73 @@ def snapshot(tx: Transaction, account_id: int) -> Snapshot:
     )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where some batches of an account stand; money in micro-dollars.
+
+    Attributes:
+        counts: Their jobs by state, as the stored counters say.
+        budget_micros: The sum of their budgets; None if one of them has none.
+        other_workers: How many other workers are at work in the job database.
+    """
+
+    counts: Mapping[str, int]
+    spent_micros: int
+    reserved_micros: int
+    budget_micros: int | None
+    other_workers: int = 0
+
+
+_MINE = "b.account_id = :account_id AND (:all_batches = 1 OR b.id IN :batch_ids)"
+
+
+def _of_mine(query: str) -> TextClause:
+    return text(query).bindparams(bindparam("batch_ids", expanding=True))
+
+
+_MY_COUNTS = _of_mine(
+    "SELECT c.state, CAST(sum(c.jobs) AS bigint) AS jobs FROM counters c "
+    f"JOIN batches b ON b.id = c.batch_id WHERE {_MINE} GROUP BY c.state"
+)
+_MY_SPENT = _of_mine(
+    "SELECT CAST(coalesce(sum(s.spent_micros), 0) AS bigint) FROM spending s "
+    f"JOIN batches b ON b.id = s.batch_id WHERE {_MINE}"
+)
+_MY_RESERVED = _of_mine(
+    "SELECT CAST(coalesce(sum(est_micros), 0) AS bigint) FROM attempts "
+    "WHERE account_id = :account_id AND (:all_batches = 1 OR batch_id IN :batch_ids) "
+    "AND state IN ('intent', 'accepted', 'in_doubt')"
+)
+_MY_BUDGETS = _of_mine(
+    "SELECT count(*) AS batches, count(b.budget_micros) AS budgets, "
+    "CAST(coalesce(sum(b.budget_micros), 0) AS bigint) AS micros "
+    f"FROM batches b WHERE {_MINE}"
+)
+_OTHERS = text("SELECT count(*) FROM workers WHERE state = 'live' AND id <> :worker_id")
+
+
+def standing(
+    tx: Transaction, account_id: int, batch_ids: Sequence[int] | None, *, worker_id: str = ""
+) -> Standing:
+    """Return where batches stand; None is all of the account's.
+
+    It costs what the batches and the jobs in flight are, whatever the number of jobs.
+    """
+    key = {
+        "account_id": account_id,
+        "all_batches": int(batch_ids is None),
+        "batch_ids": list(batch_ids or ()),
+    }
+    budgets = tx.rows(_MY_BUDGETS, key)[0]
+    return Standing(
+        counts={row.state: int(row.jobs) for row in tx.rows(_MY_COUNTS, key)},
+        spent_micros=int(tx.value(_MY_SPENT, key)),
+        reserved_micros=int(tx.value(_MY_RESERVED, key)),
+        budget_micros=int(budgets.micros) if budgets.batches == budgets.budgets > 0 else None,
+        other_workers=int(tx.value(_OTHERS, {"worker_id": worker_id})),
+    )
+
+
 _BUDGET = locking("SELECT name, account_id, budget_micros FROM batches WHERE id = :batch_id")
 _SET_BUDGET = text(
     "UPDATE batches SET budget_micros = :micros, updated_ms = :now_ms WHERE id = :batch_id"
@@ -144,11 +211,11 @@ class Moved:
     was: int
 
 
-_LOCK_JOB = locking("SELECT 1 FROM jobs WHERE id = :job_id")
-_PRIORITY = text("SELECT state, priority FROM jobs WHERE id = :job_id")
-_SET_PRIORITY = text(
+_LOCK_EACH = among("SELECT id FROM jobs WHERE id IN :values ORDER BY id", locks=True)
+_PRIORITIES = among("SELECT id, state, priority FROM jobs WHERE id IN :values")
+_SET_PRIORITY = among(
     "UPDATE jobs SET priority = :priority, updated_ms = :now_ms "
-    "WHERE id = :job_id AND state = 'pending'"
+    "WHERE id IN :values AND state = 'pending'"
 )
 
 
@@ -156,17 +223,16 @@ def set_priority(
     tx: Transaction, job_ids: Sequence[int], priority: int, *, now_ms: int
 ) -> dict[int, Moved]:
     """Let pending jobs be submitted before those of lower priority; others are left alone."""
-    moved = {}
-    for job_id in sorted(job_ids):  # in one order, so that two of these never block each other
-        # Two statements: what one finds once it has waited for the lock, the next one sees whole.
-        tx.row(_LOCK_JOB, {"job_id": job_id})
-        row = tx.row(_PRIORITY, {"job_id": job_id})
-        if row is None:
-            raise LookupError(f"job {job_id}")
-        # The claim takes the lowest first.
-        values = {"job_id": job_id, "priority": -priority, "now_ms": now_ms}
-        done = bool(tx.run(_SET_PRIORITY, values))
-        moved[job_id] = Moved(done, JobState(row.state), -row.priority)
+    values = {"values": tx.listed(job_ids)}
+    # In one order, so that two of these never block each other. Two statements: what one finds
+    # once it has waited for the lock, the next one sees whole.
+    tx.rows(_LOCK_EACH, values)
+    moved = {
+        row.id: Moved(row.state == "pending", JobState(row.state), -row.priority)
+        for row in tx.rows(_PRIORITIES, values)
+    }
+    # The claim takes the lowest first.
+    tx.run(_SET_PRIORITY, {**values, "priority": -priority, "now_ms": now_ms})
     return moved
 
 

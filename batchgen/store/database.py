@@ -52,23 +52,27 @@ class ByDialect:
 Statement = TextClause | ByDialect
 
 
+_LOCK = " FOR NO KEY UPDATE"  # rows that refer to it may be stored meanwhile
+
+
 def locking(query: str, *, of: str = "", skip_locked: bool = False) -> ByDialect:
     """Return a query that locks what it finds; on SQLite the transaction holds the one lock."""
-    # NO KEY: rows that refer to it may be stored meanwhile.
-    lock = (
-        " FOR NO KEY UPDATE" + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
-    )
+    lock = _LOCK + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
     return ByDialect(text(query), text(query + lock))
 
 
-def among(query: str) -> ByDialect:
+def among(query: str, *, locks: bool = False) -> ByDialect:
     """Return a query with `IN :values`, whose values come as one parameter: `Transaction.listed`.
 
     One parameter each would have a statement compiled anew for every number of them.
+
+    Args:
+        query: The query.
+        locks: Lock what it finds; on SQLite the transaction holds the one lock.
     """
     return ByDialect(
         text(query.replace("IN :values", "IN (SELECT value FROM json_each(:values))")),
-        text(query.replace("IN :values", "= ANY(:values)")),
+        text(query.replace("IN :values", "= ANY(:values)") + _LOCK * locks),
     )
 
 

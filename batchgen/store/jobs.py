@@ -72,6 +72,7 @@ class Job:
     settings: str = ""  # JSON of the inputs that decide price and time; "" is not known
     policy_retries_used: int = 0
     no: int = 0  # which attempt of the job its newest is, if it was just claimed
+    intent_ms: int | None = None  # when it was claimed, if it was just claimed
     request_id: str | None = None
     urls: tuple[str, ...] = ()
     accepted_ms: int | None = None
@@ -451,6 +452,7 @@ def _intend(tx: Transaction, request: ClaimRequest, taken: Sequence[_Taken]) -> 
             epoch=row.epoch + 1,
             attempt_id=value["attempt_id"],
             no=value["no"],
+            intent_ms=request.now_ms,
             est_micros=value["est_micros"],
         )
         for row, value in zip(rows, values, strict=True)

@@ -92,6 +92,22 @@ def folder_of(state_folder: Path, database_id: str) -> Path | None:
     return state_folder / "batchgen" / database_id
 
 
+def every(state_folder: Path) -> list[tuple[str, Path]]:
+    """Return the journals of this host: the id of their job database, and their file.
+
+    Raises:
+        OSError: If the folder cannot be looked at.
+    """
+    folder = state_folder / "batchgen"
+    if not folder.is_dir():
+        return []
+    return [
+        (one.name, one / _NAME)
+        for one in sorted(folder.iterdir())
+        if _DATABASE_ID.fullmatch(one.name) and (one / _NAME).is_file()
+    ]
+
+
 def read(path: Path, *, newest_bytes: int | None = None) -> Contents:
     """Read a journal, or its end; an absent one is empty.
 

@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import bindparam, text
 
+from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import OWNED, JobState
 from batchgen.domain.where import Name, Where
@@ -96,15 +97,21 @@ class JobRow:
         return bool(self.charged_micros) and self.charged_micros != self.stated_micros
 
 
+_BY_NAME = {str(state): state for state in JobState}
+
+
 def _job_row(row: Any) -> JobRow:
-    values = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(row._fields, row))  # noqa: B905 - as below
     del values["position"]
-    values["state"] = JobState(row.state)
-    values["inputs"] = json.loads(row.inputs)
-    values["cells"] = json.loads(row.cells)
-    values["urls"] = json.loads(row.urls) if row.urls else []
-    values["files"] = json.loads(row.files) if row.files else []
-    return JobRow(**values)
+    values["state"] = _BY_NAME[values["state"]]
+    values["inputs"] = json.loads(values["inputs"])
+    values["cells"] = json.loads(values["cells"])
+    values["urls"] = json.loads(values["urls"]) if values["urls"] else []
+    values["files"] = json.loads(values["files"]) if values["files"] else []
+    # A million rows pass here, and a frozen class sets its fields one by one, slowly.
+    found = object.__new__(JobRow)
+    vars(found).update(values)
+    return found
 
 
 def job_rows(
@@ -253,17 +260,21 @@ def job_row(tx: Transaction, job_id: int) -> JobRow | None:
     return None if row is None else _job_row(row)
 
 
-_FIND = among(  # by the index of batch and row id: an expression has none
-    "SELECT j.id FROM batches b CROSS JOIN jobs j "
-    f"WHERE j.batch_id = b.id AND j.row_id IN :values AND {SHOWN} AND (j.row_id = :said "
-    "OR (j.variant <> '' AND j.row_id || '-' || j.variant = :said) "
-    "OR b.name || '/' || j.row_id = :said "
-    "OR (j.variant <> '' AND b.name || '/' || j.row_id || '-' || j.variant = :said)) "
+_FIND_KEYS = among(
+    f"SELECT k.key, j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key IN :values"
+)
+# By the index of batch and row id: expressions of both would look at every job.
+_FIND_NAMES = among(
+    "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM batches b CROSS JOIN jobs j "
+    f"WHERE j.batch_id = b.id AND {SHOWN} AND j.row_id IN :values "
     "ORDER BY j.batch_id, j.position, j.id"
 )
-_OF_KEY = f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} AND "
-_FIND_KEY = text(f"{_OF_KEY}k.key = :said")
-_FIND_PREFIX = text(f"{_OF_KEY}k.key >= :said AND k.key < :beyond LIMIT 2")
+_FIND_PREFIX = text(
+    f"SELECT j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
+    "AND k.key >= :said AND k.key < :beyond LIMIT 2"
+)
+_SHORTEST_PREFIX = 6  # characters of a key
 
 
 def _row_ids(said: str) -> list[str]:
@@ -277,14 +288,92 @@ def find(tx: Transaction, said: str) -> list[int]:
     """Return the jobs a person may mean: a key, its first 6 or more characters, an id, an id
     and variant (`harbor-2`), each also as `batch/id`.
     """  # noqa: D205 - one sentence
-    exact = tx.rows(_FIND_KEY, {"said": said})
-    if exact:
-        return [row.id for row in exact]
-    values = {"said": said, "values": tx.listed(_row_ids(said))}
-    named = [row.id for row in tx.rows(_FIND, values)]
-    if named or len(said) < 6:
-        return named
-    return [row.id for row in tx.rows(_FIND_PREFIX, {"said": said, "beyond": said + "g"})]
+    return find_each(tx, [said])[said]
+
+
+def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
+    """Return `find` of many words at once."""
+    found: dict[str, list[int]] = {word: [] for word in said}
+    for row in tx.rows(_FIND_KEYS, {"values": tx.listed(found)}):
+        found[row.key].append(row.id)
+    names = [word for word, ids in found.items() if not ids]
+    if not names:
+        return found
+    wanted = set(names)
+    row_ids = list(dict.fromkeys(row_id for name in names for row_id in _row_ids(name)))
+    for row in tx.rows(_FIND_NAMES, {"values": tx.listed(row_ids)}):
+        label = job_label(row.row_id, row.variant)
+        for name in {row.row_id, label, f"{row.batch}/{row.row_id}", f"{row.batch}/{label}"}:
+            if name in wanted:
+                found[name].append(row.id)
+    for word in names:
+        if not found[word] and len(word) >= _SHORTEST_PREFIX:
+            rows = tx.rows(_FIND_PREFIX, {"said": word, "beyond": word + "g"})
+            found[word] = [row.id for row in rows]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The little that is needed of a job to do something to it, of a million too."""
+
+    id: int
+    key: str
+    batch_id: int
+    batch: str
+    account_id: int
+    row_id: str
+    variant: str
+    state: JobState
+    model: str
+    settings: str | None
+    error_class: str | None
+    est_micros: int | None
+    attempt_id: str | None
+    request_id: str | None
+
+    @property
+    def label(self) -> str:
+        """Return id and variant, for people."""
+        return job_label(self.row_id, self.variant)
+
+
+_BRIEF = among(
+    "SELECT j.id, j.key, j.batch_id, b.name AS batch, b.account_id, j.row_id, j.variant, j.state, "
+    "j.model, j.settings, j.error_class, j.est_micros, j.attempt_id, a.request_id "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
+    "WHERE j.id IN :values"
+)
+_BRIEFS_AT_ONCE = 10_000
+_STATE_AT = [field.name for field in fields(Brief)].index("state")
+
+
+def _brief(row: Any) -> Brief:
+    values: list[Any] = list(row)  # in the order of `_BRIEF`, which is that of the fields
+    values[_STATE_AT] = JobState(values[_STATE_AT])
+    return Brief(*values)
+
+
+def briefs(tx: Transaction, job_ids: Sequence[int]) -> list[Brief]:
+    """Return jobs by their row ids, in the order of these."""
+    found = {
+        row.id: _brief(row)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_BRIEF, {"values": tx.listed(some)})
+    }
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+_INPUTS = among("SELECT id, inputs FROM jobs WHERE id IN :values")
+
+
+def inputs_of(tx: Transaction, job_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return what is sent for jobs, by their row ids."""
+    return {
+        row.id: json.loads(row.inputs)
+        for some in chunks(job_ids, _BRIEFS_AT_ONCE)
+        for row in tx.rows(_INPUTS, {"values": tx.listed(some)})
+    }
 
 
 _ATTEMPTS = text("SELECT * FROM attempts WHERE job_id = :job_id ORDER BY no")
@@ -354,6 +443,21 @@ def batches(tx: Transaction) -> list[BatchSummary]:
         )
         for row in tx.rows(_BATCHES)
     ]
+
+
+_BOOKED = text(
+    "SELECT b.name, coalesce(c.micros, 0) AS charged, coalesce(s.micros, 0) AS spent "
+    "FROM batches b LEFT JOIN (SELECT batch_id, sum(charged_micros) AS micros FROM attempts "
+    "GROUP BY batch_id) c ON c.batch_id = b.id "
+    "LEFT JOIN (SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id) s "
+    f"ON s.batch_id = b.id WHERE {BATCH_SHOWN} ORDER BY b.id"
+)
+
+
+def misbooked(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Return the batches whose books differ from their attempts: name, charged, booked."""
+    rows = [(row.name, int(row.charged), int(row.spent)) for row in tx.rows(_BOOKED)]
+    return [row for row in rows if row[1] != row[2]]
 
 
 _MOST_LOOKED_THROUGH = 100_000  # jobs; there is no index for it
@@ -473,6 +577,35 @@ def waiting(
         },
     )
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+_LOST = text(
+    "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
+    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
+    "ORDER BY j.batch_id, j.position, j.id"
+).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
+    """Yield the jobs of a scope that are at rest without a clip, as `tally` counts them."""
+    values = {
+        "account_id": account_id,
+        "max_job_id": scope.max_job_id,
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+        "since_ms": since_ms,
+    }
+    options = {"yield_per": 500}
+    with tx.connection.execute(_LOST, values, execution_options=options) as result:
+        for row in result:
+            if scope.judges(row.id):
+                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+                state = JobState(row.state)
+                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
 
 
 _MOST_EVENTS = 10_000  # and as many requests

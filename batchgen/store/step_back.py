@@ -30,6 +30,9 @@ SETTLED = "settled"
 
 _STEPPED_BACK = "stepped_back"
 
+LASTING = (PUT_BACK, SETTLED, _STEPPED_BACK, "after_restore")
+"""The events that tell which purchases are missing: they are never dropped."""
+
 
 class SteppedBack(StoreError):
     """The job database lacks purchases that were made from it."""
@@ -83,6 +86,7 @@ class Identity:
 
 
 _CREATE = text("INSERT INTO job_database (id) VALUES (:id)")
+_ADOPT = text("UPDATE job_database SET id = :id")
 _IDENTITY = text("SELECT id, stepped_back, stamp FROM job_database")
 _GUARD = text(
     "SELECT d.stepped_back, d.stamp, a.id AS known, a.request_id "
@@ -113,6 +117,11 @@ _STAMP = text("UPDATE job_database SET stamp = :stamp WHERE stamp = ''")
 def create(tx: Transaction, database_id: str) -> None:
     """Give a new job database its id."""
     tx.run(_CREATE, {"id": database_id})
+
+
+def adopt(tx: Transaction, database_id: str) -> None:
+    """Let a job database that is made anew take the id, and so the journal, of the lost one."""
+    tx.run(_ADOPT, {"id": database_id})
 
 
 def identity(tx: Transaction) -> Identity:

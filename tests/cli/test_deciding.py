@@ -141,7 +141,7 @@ def test_nothing_is_to_be_paid_for_if_nothing_was_changed() -> None:
 
     none, left = ok("retry", "--failed", "-y"), call("retry", "a", "-y")
 
-    assert "no job has failed" in none.err
+    assert "no such job has failed" in none.err
     assert none.out == left.out == ""
 
 

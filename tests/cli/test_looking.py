@@ -62,7 +62,7 @@ def test_booked_money_that_the_service_did_not_state_is_marked(
         again = ok("run", "-y", "--json").said
 
     money = "$0.25" if stated else "~$0.25"
-    assert f"\n{money} spent in all" in done.err
+    assert f"\n{money} spent in this run (about $0.25 was estimated), {money} in all\n" in done.err
     assert f"  {money} spent" in ok("status").out
     assert f" {money} " in ok("ls").out
     shown = ok("show", "a").out.splitlines()
@@ -84,7 +84,7 @@ def test_a_sum_is_marked_if_a_part_of_it_is_an_estimate(monkeypatch: pytest.Monk
 
     assert "1 paid for in this run, 1 in doubt may have been paid for too\n" in first.err
     assert "  $0.25 spent, $0.25 reserved" in before
-    assert "~$0.75 spent in all" in second.err
+    assert ", ~$0.75 in all" in second.err
     assert [line.split()[4] for line in ok("ls").out.splitlines()[1:]] == ["$0.25", "~$0.50"]
 
 
@@ -210,6 +210,7 @@ def test_export_narrows_to_a_batch() -> None:
     assert ok("export", "-o", "out.jsonl", "--batch", "more", "--json").said == {
         "file": "out.jsonl",
         "jobs": 2,
+        "is_manifest": True,
     }
 
 

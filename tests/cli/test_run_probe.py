@@ -82,6 +82,25 @@ def test_only_jobs_whose_files_can_be_used_are_paid_for(host: Host, handle: Hand
     assert gone["result_error"].startswith("image: HTTP 404: there is no such file <")
     assert gone["result_attempts"] == "0"
     assert query("SELECT count(*) FROM jobs WHERE unfit") == [(3,)]
+    assert "\n  1 unfit: image: HTTP 404: there is no such file <http://127" in done.err
+    assert "\nnext: put the input files of 3 jobs right, then `batchgen run " in done.err
+
+
+def test_json_names_the_jobs_whose_files_cannot_be_used(host: Host, handle: Handle) -> None:
+    jobs = manifest(host, good=Page(), gone=Page(404), lost=Page(404))
+
+    said = call("run", jobs, *RUN, "--json").said
+
+    assert [one["job"] for one in said["unfit"]] == ["jobs/gone", "jobs/lost"]
+    assert said["unfit"][0]["message"].startswith("image: HTTP 404: there is no such file <")
+    assert [(one["kind"], one["jobs"]) for one in said["failures"]] == [("unfit", 2)]
+    assert 0 < said["elapsed_s"] < 60
+    assert said["rate_per_min"] == pytest.approx(60 / said["elapsed_s"], rel=0.01)
+    assert (said["session_spent_usd"], said["estimate_usd"]) == (0.25, 0.25)
+    assert [step.split("`")[1] for step in said["next"]] == [
+        "batchgen run jobs.csv --db batchgen.db",
+        "batchgen export -o results.csv --db batchgen.db",
+    ]
 
 
 def test_if_no_file_can_be_used_nobody_is_asked_and_nothing_is_paid(

@@ -130,7 +130,7 @@ def test_priorities_are_set_by_hand_or_from_stdin() -> None:
         (("budget", "much"), "not an amount of dollars"),
         (("budget", "5", "--batch", "other"), "the batches are: jobs"),
         (("priority", "1001", "a"), "1001 is not in the range"),
-        (("priority", "1"), "Missing argument"),
+        (("priority", "1"), "name jobs, or select them"),
         (("priority", "1", "z"), "no job is called 'z'"),
     ],
 )
@@ -158,7 +158,7 @@ def test_all_that_waits_is_cancelled_of_one_batch_or_of_the_account() -> None:
     one = ok("cancel", "--pending", "--batch", "more", "--json").said
     every = ok("cancel", "--pending")
 
-    assert one == {"cancelled": {"more": 1}}
+    assert one == {"dry_run": False, "cancelled": {"more": 1}}
     assert every.out == "jobs: 2 pending jobs cancelled; nothing was paid\n"
     assert states() == {"a": "cancelled", "b": "cancelled", "c": "cancelled", "d": "pending"}
     assert call("cancel").code == call("cancel", "--pending", "a").code == 2

@@ -20,7 +20,7 @@ BREAKING = st.text(st.sampled_from("\"',;\r\n\t =a\u2028\ufeff"))
 
 
 def rendered(records: Sequence[Record], **layout: Any) -> str:
-    return "".join(CSV.render(records, Layout(**layout)))
+    return b"".join(CSV.render(records, Layout(**layout))).decode()
 
 
 def rows(text: str) -> list[list[str]]:
@@ -49,18 +49,22 @@ def test_column_names_come_back_too(columns: list[str]) -> None:
     assert header == [*columns, *RESULT_COLUMNS]
 
 
-def test_columns_then_variables_then_results_in_order() -> None:
-    record = Record(
-        cells={"b": "1", "a": 2},
-        variables={"subject": "a fox"},
-        results={"result_batch": "night", "result_key": "j1"},
-    )
+def test_columns_then_results_in_order() -> None:
+    record = Record(cells={"b": "1", "a": 2}, results={"result_batch": "night", "result_key": "j1"})
 
-    header, row = rows(rendered([record], columns=["b", "a"], variables=["subject"]))
+    header, row = rows(rendered([record], columns=["b", "a"]))
 
-    assert header == ["b", "a", "subject", *RESULT_COLUMNS]
+    assert header == ["b", "a", *RESULT_COLUMNS]
     assert header[-1] == "result_batch"
-    assert row == ["1", "2", "a fox", "j1", *[""] * 16, "night"]
+    assert row == ["1", "2", "j1", *[""] * 16, "night"]
+
+
+def test_chosen_columns_come_in_the_order_of_the_choice() -> None:
+    record = Record(cells={"b": "1", "a": 2}, results={"result_error": "=1", "result_key": "j1"})
+
+    text = rendered([record], columns=["b", "a"], chosen=["result_error", "a", "result_file"])
+
+    assert rows(text) == [["result_error", "a", "result_file"], ["'=1", "2", ""]]
 
 
 @pytest.mark.parametrize("start", FORMULA_STARTS)

@@ -1,6 +1,8 @@
 import os
+import pty
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -29,8 +31,17 @@ def test_an_export_replaces_an_export(tmp_path: Path, suffix: str) -> None:
     check_target(str(path), overwrite=False)
     write(path, records=2)
 
-    assert path.read_text().count("j1") == 2
+    assert count_of(path) == 2
     assert names(tmp_path) == [path.name]
+
+
+def count_of(path: Path) -> int:
+    """How many jobs a table holds that has only `RECORD`s."""
+    data = path.read_bytes()
+    if path.suffix == ".xlsx":
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read("xl/worksheets/sheet1.xml")
+    return data.count(b"j1")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +53,8 @@ def test_an_export_replaces_an_export(tmp_path: Path, suffix: str) -> None:
         pytest.param("x.jsonl", '{"prompt": "result_key"}\n', id="objects"),
         pytest.param("x.jsonl", '["result_key"]\n', id="list"),
         pytest.param("x.jsonl", "result_key", id="text"),
+        pytest.param("x.xlsx", "result_key", id="text-by-another-name"),
+        pytest.param("x.xlsx", "PK\x03\x04result_key", id="cut-workbook"),
     ],
 )
 def test_a_file_that_is_no_export_stays(tmp_path: Path, name: str, text: str) -> None:
@@ -56,7 +69,7 @@ def test_a_file_that_is_no_export_stays(tmp_path: Path, name: str, text: str) ->
 
     check_target(str(path), overwrite=True)
     write(path, overwrite=True)
-    assert "j1" in path.read_text()
+    assert count_of(path) == 1
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -75,7 +88,9 @@ def test_an_empty_file_has_nothing_to_lose(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "/dev/null", "x.csv.gz"])
 def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown format; end the name in \.csv or \.jsonl"):
+    with pytest.raises(
+        UsageError, match=r"unknown format; end the name in \.csv, \.jsonl or \.xlsx"
+    ):
         check_target(str(tmp_path / name), overwrite=True)
 
 
@@ -152,11 +167,41 @@ def test_stdout_gets_csv() -> None:
     assert out.getvalue().endswith(b"\r\n")
 
 
+def test_stdout_gets_the_format_that_is_named() -> None:
+    lines, book = BytesIO(), BytesIO()
+
+    export([RECORD], "-", columns=["a"], overwrite=False, format_name="jsonl", stdout=lines)
+    export([RECORD], "-", columns=["a"], overwrite=False, format_name="xlsx", stdout=book)
+
+    assert lines.getvalue().startswith(b'{"a":"1","result_key":"j1"')
+    with zipfile.ZipFile(book) as archive:
+        assert archive.testzip() is None
+
+
+def test_a_name_without_a_suffix_may_have_a_format(tmp_path: Path) -> None:
+    path = tmp_path / "x.out"
+
+    export([RECORD], str(path), columns=["a"], overwrite=False, format_name="jsonl")
+
+    assert count_of(path) == 1
+    with pytest.raises(UsageError, match="its name does not say xlsx"):
+        export([], str(tmp_path / "x.csv"), columns=[], overwrite=True, format_name="xlsx")
+
+
+def test_a_terminal_gets_no_workbook() -> None:
+    _, inner = pty.openpty()
+    with os.fdopen(inner, "wb", buffering=0) as terminal:
+        with pytest.raises(UsageError, match="nothing for a terminal"):
+            export([], "-", columns=[], overwrite=False, format_name="xlsx", stdout=terminal)
+        export([RECORD], "-", columns=["a"], overwrite=False, stdout=terminal)
+
+
 @pytest.mark.parametrize(("bom", "excel_safe"), [(True, False), (False, True)])
+@pytest.mark.parametrize("suffix", ["jsonl", "xlsx"])
 def test_what_is_for_spreadsheets_is_refused_elsewhere(
-    tmp_path: Path, bom: bool, excel_safe: bool
+    tmp_path: Path, suffix: str, bom: bool, excel_safe: bool
 ) -> None:
-    path = str(tmp_path / "x.jsonl")
+    path = str(tmp_path / f"x.{suffix}")
 
     with pytest.raises(UsageError, match="are for CSV"):
         export([], path, columns=[], overwrite=False, bom=bom, excel_safe=excel_safe)

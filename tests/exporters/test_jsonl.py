@@ -25,26 +25,34 @@ VALUES = st.recursive(
 @given(value=VALUES)
 def test_a_value_comes_back_with_its_type(value: object) -> None:
     layout = Layout(columns=["a"])
-    text = "".join(JSONL.render([Record(cells={"a": value}, results={})], layout))
+    text = b"".join(JSONL.render([Record(cells={"a": value}, results={})], layout)).decode()
 
     assert text.count("\n") == 1
     assert json.loads(text)["a"] == value
 
 
-def test_an_object_holds_columns_variables_results_and_details_in_order() -> None:
+def test_an_object_holds_columns_results_and_details_in_order() -> None:
     record = Record(
         cells={"b": 1, "a": None, "extra": "kept"},
-        variables={"v": "x"},
         results={"result_key": "j1", "result_cost_usd": Decimal("0.25")},
         details={"urls": ["https://x/1"], "at": datetime(2026, 11, 23, tzinfo=UTC)},
     )
 
-    [line] = "".join(JSONL.render([record], Layout(columns=["a", "b"]))).splitlines()
+    [line] = b"".join(JSONL.render([record], Layout(columns=["a", "b"]))).decode().splitlines()
 
     assert line == (
-        '{"a":null,"b":1,"extra":"kept","v":"x","result_key":"j1","result_cost_usd":0.25,'
+        '{"a":null,"b":1,"extra":"kept","result_key":"j1","result_cost_usd":0.25,'
         '"result_details":{"urls":["https://x/1"],"at":"2026-11-23T00:00:00.000Z"}}'
     )
+
+
+def test_chosen_columns_come_in_the_order_of_the_choice() -> None:
+    record = Record(cells={"b": 1, "a": None}, results={"result_key": "j1"}, details={"urls": []})
+    layout = Layout(columns=["a", "b", "c"], chosen=["result_details", "c", "b"])
+
+    [line] = b"".join(JSONL.render([record], layout)).splitlines()
+
+    assert line == b'{"result_details":{"urls":[]},"b":1}'
 
 
 def test_what_json_cannot_hold_becomes_null() -> None:
@@ -61,7 +69,7 @@ def test_many_lines_come_in_pieces() -> None:
     pieces = list(JSONL.render(iter(records), Layout(columns=["n"])))
 
     assert len(pieces) > 1
-    assert [json.loads(line)["n"] for line in "".join(pieces).splitlines()] == list(range(1000))
+    assert [json.loads(line)["n"] for line in b"".join(pieces).splitlines()] == list(range(1000))
 
 
 def test_no_jobs_make_an_empty_file(tmp_path: Path) -> None:

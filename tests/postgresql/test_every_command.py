@@ -83,6 +83,9 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("balance", "--json")
         story.do("models", "list", "--json", "runway")
         story.do("schema", "manifest")
+        story.do("config", "show", "ls", "--json")
+        story.do("config", "check")
+        story.do("completion", "bash")
         story.do("run", jobs, *FAST, "-j", "4", "-o", "out.csv", "--json", code=10)
         handle.settings = replace(handle.settings, faults=())
         story.do("reconcile", "--list", "--json")
@@ -101,6 +104,14 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("logs", "--last", "--tail", "1")
         story.do("show", "a", "gone", "--json")
         story.do("workers", "--json")
+        story.do("retry", "--where", "state=failed", "-n", "--json")
+        story.do("cancel", "--where", "prompt~market and state=running", "--json")
+        story.do("set", "priority", "1", "--where", "id=gone", "--json", code=3)
+        story.do("reconcile", "--where", "model~runway", "--json")
+        story.do("download", "--verify", "--json")
+        assert story.do("doctor").out  # of each kind of job database it tells something else
+        story.told.pop()
+        story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
         story.do("ls", "--batch", "jobs")
         story.do("ls", "--json", "--columns", "id,state,attempts,prompt", "--sort=-attempts,id")
@@ -112,9 +123,18 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         table = story.do("export", "-o", "all.jsonl", "--batch", "jobs").out
         assert table == ""
         Path("clips/jobs/a.mp4").unlink()
-        story.do("download", "--refresh", "-q")
+        story.do("download", "--refresh", "-q", "--sidecar", "--json")
+        story.do("export", "-o", "out.xlsx", "--where", "state=succeeded", "--json")
+        story.do("report", "-o", "morning.html", "--json")
+        story.do("report", "--batch", "jobs", "--where", "state=failed", "--json")
         story.do("db", "check", "--json")
+        story.do("db", "check", "--hash", "--json")
         story.do("db", "upgrade")
+        story.do("db", "prune", "--older-than", "0", "-n", "--json")
+        story.do("db", "prune", "--older-than", "0", "-y", "--json")
+        story.do("db", "check")
+        story.do("db", "rebuild", "all.jsonl", code=2)
+        story.do("db", "rebuild", "all.jsonl", "--db", "new.db", "-n", "--json")
         story.told.append(("paid", len(handle.ledger.entries), None))
     story.told.append(("states", 0, states()))
     lines = Path("all.jsonl").read_text(encoding="utf-8").splitlines()
@@ -153,5 +173,8 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "clips",
         "example.yaml",
         "jobs.csv",
+        "morning.html",
         "out.csv",
+        "out.xlsx",
+        "report.html",
     ]

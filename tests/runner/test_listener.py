@@ -11,7 +11,7 @@ from store.stored_jobs import Store
 
 from batchgen.domain.errors import StoreError
 from batchgen.runner import listener as listening
-from batchgen.runner.listener import Listener, changes
+from batchgen.runner.listener import Listener, Watch, changes
 from batchgen.store import accounts, control
 from batchgen.store.control import Snapshot
 
@@ -189,3 +189,41 @@ def test_only_what_a_person_has_changed_is_said(
     was: Snapshot, now: Snapshot, lines: Sequence[str]
 ) -> None:
     assert changes(was, now) == [f"{line}, set from elsewhere" for line in lines]
+
+
+def test_whoever_watches_hears_where_the_batches_stand_once_each_time(store: Store) -> None:
+    batch = store.fill(2)
+    told: list[control.Standing] = []
+
+    async def body() -> None:
+        news = asyncio.Event()
+
+        def stood(now: control.Standing) -> None:
+            told.append(now)
+            news.set()
+
+        with store.database.reading() as tx:
+            known = control.snapshot(tx, store.account.id)
+        listener = Listener(
+            store.database,
+            store.account.id,
+            known,
+            heard=lambda was, now: None,
+            failed=lambda error: pytest.fail(repr(error)),
+            watch=Watch((batch,), stood),
+            every_s=0.01,
+        )
+        listener.start()
+        async with asyncio.timeout(30):
+            await news.wait()
+            news.clear()
+            await asyncio.to_thread(store.claim)
+            await news.wait()
+        await listener.end()
+
+    asyncio.run(body())
+
+    assert [dict(one.counts) for one in told] == [
+        {"pending": 2},
+        {"pending": 1, "submitting": 1},
+    ]

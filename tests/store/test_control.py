@@ -205,3 +205,32 @@ def test_all_that_waits_in_a_batch_is_cancelled_and_nothing_else(store: Store) -
     noted = store.query("SELECT job_id, kind FROM events WHERE kind = 'cancelled' ORDER BY job_id")
     assert [row.job_id for row in noted] == [2, 3, 4]
     store.check()
+
+
+def stands(store: Store, *batch_ids: int) -> control.Standing:
+    with store.database.reading() as tx:
+        return control.standing(tx, store.account.id, batch_ids or None, worker_id="w1")
+
+
+def test_where_batches_stand_follows_their_jobs_and_their_money(store: Store) -> None:
+    night = store.fill(3)
+    morning = store.batch("morning", budget_micros=7 * EST)
+    store.add(morning, [spec_of("m1")])
+    store.worker("w2")
+    (job,) = store.downloading()
+    store.running()
+
+    assert stands(store, night) == control.Standing(
+        counts={"pending": 1, "submitting": 0, "running": 1, "downloading": 1},
+        spent_micros=store.spent(),
+        reserved_micros=EST,
+        budget_micros=None,
+        other_workers=1,
+    )
+    assert store.spent() > 0
+    assert stands(store, morning).budget_micros == 7 * EST
+    assert stands(store, morning).counts == {"pending": 1}
+    assert stands(store).counts["pending"] == 2
+    assert stands(store).budget_micros is None  # one of the two has none
+    set_budget(store, job.batch_id, 2 * EST)
+    assert stands(store).budget_micros == 9 * EST

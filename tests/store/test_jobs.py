@@ -780,6 +780,37 @@ def test_a_pending_job_is_cancelled_and_taken_up_again(store: Store) -> None:
     assert len(store.claim()) == 1
 
 
+def test_many_jobs_are_retried_and_cancelled_together(store: Store) -> None:
+    store.fill(5)
+    failed, gone = store.running(2)
+    store.do(jobs.record_ended, ended(failed), ended(gone, state="cancelled"))
+    running = store.running()[0]
+    seed = jobs.NewSeed({"promptText": "r0", "seed": 9}, 9)
+
+    with store.database.transaction() as tx:
+        done = by_hand.retry_each(
+            tx, [gone.id, running.id, failed.id, 5], now_ms=NOW, seeds={failed.id: seed}
+        )
+    store.check()
+    with store.database.transaction() as tx:
+        cancelled = by_hand.cancel_each(tx, [gone.id, running.id, 4], now_ms=NOW)
+
+    store.check()
+    assert {job: (one.done, str(one.was)) for job, one in done.items()} == {
+        gone.id: (True, "cancelled"),
+        running.id: (False, "running"),
+        failed.id: (True, "failed"),
+        5: (False, "pending"),
+    }
+    assert {job for job, one in cancelled.items() if one.done} == {gone.id, 4}
+    assert (store.job(failed.id).seed, store.job(gone.id).seed) == (9, None)
+    told = store.query("SELECT job_id, data FROM events WHERE kind = 'retried' ORDER BY job_id")
+    assert {one.job_id: json.loads(one.data) for one in told} == {
+        failed.id: {"was": "failed", "new_seed": "9"},
+        gone.id: {"was": "cancelled"},
+    }
+
+
 def test_a_doubt_is_answered_by_adopting_its_request(store: Store) -> None:
     store.fill(1)
     job = store.claim()[0]

@@ -1,0 +1,67 @@
+"""`--simulate` on every command that has a job database: that of `run --simulate`, and its jobs."""
+
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+from cli.commands import call, ok, rows, write
+from cli.test_configured import every_command
+
+from batchgen.cli.main import cli
+
+
+def test_every_command_with_a_job_database_has_it() -> None:
+    for name, command in every_command(cli):
+        options = {
+            opt for one in command.params for opt in one.opts if isinstance(one, click.Option)
+        }
+        assert ("--db" not in options) or ("--simulate" in options), name
+
+
+def test_jobs_that_were_simulated_are_looked_at_and_acted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCHGEN_DB", "real.db")  # is for real jobs
+    write("jobs.csv", rows("a", "b", "left"))
+    ok("validate", "jobs.csv", "--simulate")
+    ok("plan", "jobs.csv", "--simulate")
+    ok("add", "jobs.csv", "--simulate")
+    ok("cancel", "left", "--simulate")
+    ok("set", "priority", "3", "a", "--simulate")
+    ok("pause", "--simulate")
+    assert call("run", "--simulate").code == 9
+    ok("unpause", "--simulate")
+    ok("run", "--simulate", "--no-download", "-q")
+    assert not Path("clips-simulated").exists()
+
+    done = ok("download", "--simulate", "-q", "--json")
+
+    assert {job["id"]: job["state"] for job in done.said["jobs"]} == {
+        "a": "succeeded",
+        "b": "succeeded",
+    }
+    assert Path("clips-simulated/jobs/a.mp4").exists()
+    shutil.rmtree("clips-simulated")
+    ok("download", "--simulate", "--refresh", "-q")  # the stand-in knows what it once made
+    assert Path("clips-simulated/jobs/b.mp4").exists()
+    ok("retry", "left", "--simulate", "-y")
+    ok("export", "-o", "out.csv", "--simulate")
+    for words in (["status"], ["show", "a"], ["workers"], ["db", "check"], ["reconcile", "--list"]):
+        ok(*words, "--simulate")
+    assert ok("balance", "--simulate").out.startswith("$")
+    assert not Path("real.db").exists()
+
+
+def test_real_and_simulated_jobs_stay_apart() -> None:
+    write("jobs.csv", rows("a"))
+    ok("add", "jobs.csv", "--db", "real.db")
+    ok("add", "jobs.csv", "--simulate")
+
+    for words in (["ls"], ["cancel", "--pending"], ["add", "jobs.csv"], ["run"]):
+        done = call(*words, "--simulate", "--db", "real.db")
+        assert (done.code, "holds real jobs" in done.err) == (2, True)
+    for words in (["add", "jobs.csv"], ["plan", "jobs.csv"], ["run"]):
+        done = call(*words, "--db", "batchgen-simulated.db")
+        assert (done.code, "holds simulated jobs" in done.err) == (2, True)
+    assert len(ok("ls", "--db", "batchgen-simulated.db", "--json").said["jobs"]) == 1

@@ -1,0 +1,58 @@
+import pytest
+
+from batchgen.domain.causes import Lost, causes
+from batchgen.domain.states import JobState
+
+F, E, C = JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("HTTP 500 of request 7f3a", "HTTP 502 of request 81bb", True),
+        ("timed out after 12.5 s", "timed out after 31.0 s", True),
+        ("no such file 'a.png'", "no such file 'b.png'", True),
+        ("no file <https://a.example/x.png>", "no file <https://b.example/y.png>", True),
+        ("no file https://a.example/x.png", "no file https://b.example/y.png", True),
+        ('input "frog" refused', 'input "toad" refused', True),
+        ("request 0b2f1c34-aaaa-bbbb-cccc-0123456789ab lost", "request lost", False),
+        ("INTERNAL", "OUTPUT", False),
+    ],
+)
+def test_messages_that_differ_in_what_is_of_one_job_are_one_cause(
+    one: str, other: str, are_one: bool
+) -> None:
+    found = causes([Lost("b/1", F, "generation", one), Lost("b/2", F, "generation", other)])
+
+    assert len(found) == (1 if are_one else 2)
+    assert (found[0].words, found[0].first) == (one, "b/1")
+
+
+def test_the_most_frequent_cause_comes_first() -> None:
+    lost = [
+        Lost("b/1", F, "moderation", "refused"),
+        Lost("b/2", F, None, "why"),
+        Lost("b/3", F, "invalid_input", "HTTP 404", is_unfit=True),
+        Lost("b/4", E, None, "gone"),
+        Lost("b/5", C, None, ""),
+        Lost("b/6", F, "moderation", "refused"),
+    ]
+
+    found = causes(lost)
+
+    assert [(cause.kind, cause.jobs) for cause in found] == [
+        ("moderation", 2),
+        ("unknown", 1),
+        ("unfit", 1),
+        ("expired", 1),
+        ("cancelled", 1),
+    ]
+
+
+def test_a_thousand_causes_are_told_apart_at_most() -> None:
+    words = ["".join(chr(97 + int(digit)) for digit in f"{n:04}") for n in range(3000)]
+
+    found = causes(Lost("b/1", F, "generation", word) for word in words)
+
+    assert len(found) == 1001
+    assert sum(cause.jobs for cause in found) == 3000
