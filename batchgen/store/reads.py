@@ -264,10 +264,9 @@ _FIND_KEYS = among(
     f"SELECT k.key, j.id FROM job_keys k JOIN jobs j ON j.id = k.job_id WHERE {SHOWN} "
     "AND k.key IN :values"
 )
-# By the index of batch and row id: expressions of both would look at every job.
-_FIND_NAMES = among(
+_FIND_NAMES = among(  # by the index of batch and row id: an expression has none
     "SELECT j.id, j.row_id, j.variant, b.name AS batch FROM batches b CROSS JOIN jobs j "
-    f"WHERE j.batch_id = b.id AND {SHOWN} AND j.row_id IN :values "
+    f"WHERE j.batch_id = b.id AND j.row_id IN :values AND {SHOWN} "
     "ORDER BY j.batch_id, j.position, j.id"
 )
 _FIND_PREFIX = text(
@@ -292,7 +291,7 @@ def find(tx: Transaction, said: str) -> list[int]:
 
 
 def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
-    """Return `find` of many words at once."""
+    """Return `find` of many words; the jobs are looked through once, whatever their number."""
     found: dict[str, list[int]] = {word: [] for word in said}
     for row in tx.rows(_FIND_KEYS, {"values": tx.listed(found)}):
         found[row.key].append(row.id)
@@ -300,7 +299,7 @@ def find_each(tx: Transaction, said: Sequence[str]) -> dict[str, list[int]]:
     if not names:
         return found
     wanted = set(names)
-    row_ids = list(dict.fromkeys(row_id for name in names for row_id in _row_ids(name)))
+    row_ids = dict.fromkeys(row_id for name in names for row_id in _row_ids(name))
     for row in tx.rows(_FIND_NAMES, {"values": tx.listed(row_ids)}):
         label = job_label(row.row_id, row.variant)
         for name in {row.row_id, label, f"{row.batch}/{row.row_id}", f"{row.batch}/{label}"}:
