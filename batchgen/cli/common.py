@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ from click.core import ParameterSource
 from batchgen.cli import reply
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
-from batchgen.domain.errors import NoConsent, NoSuchBatch, NoSuchJob, UsageError
+from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
 from batchgen.settings import SIMULATED_DATABASE, database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
@@ -266,7 +267,14 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
         StoreError: If there is none, or it cannot be used.
     """
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
-    upgrade.require_current(database)
+    try:
+        upgrade.require_current(database)
+    except NoDatabase as error:
+        if is_simulated() or not Path(SIMULATED_DATABASE).is_file():
+            raise
+        raise NoDatabase(
+            f"{error}; {SIMULATED_DATABASE} is here: --simulate means its jobs"
+        ) from error
     if is_simulated():  # who only looks may do so without saying it
         with database.reading() as tx:
             check_kind(tx, database)
@@ -444,6 +452,10 @@ def confirm(question: str, *, yes: bool) -> None:
             "spent"
         )
     click.echo(question + " [y/N] ", nl=False, err=True)
-    answer = sys.stdin.readline().strip().lower()
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        click.echo("\nnothing was stored or spent", err=True)
+        raise
     if answer not in ("y", "yes"):
         raise NoConsent("not agreed: nothing was stored or spent")

@@ -155,6 +155,7 @@ class Ending:
                 simulate=self.flags.simulate,
                 account=self.flags.account,
                 where=self.flags.where,
+                output=self.flags.output,
             ),
         )
 

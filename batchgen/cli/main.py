@@ -49,9 +49,22 @@ COMMANDS = {
 """Every command with its line of help, in the order of use."""
 
 
+_SECTIONS = {
+    "Make clips": ("init", "validate", "plan", "add", "run"),
+    "See": ("status", "ls", "show", "logs", "report", "workers", "balance", "doctor"),
+    "Act": ("retry", "cancel", "pause", "unpause", "set", "reconcile", "download"),
+    "Take away": ("export", "db"),
+    "Set up": ("models", "schema", "config", "completion", "simulate"),
+}
+"""Where the help shows each command."""
+
+
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
+    sections=_SECTIONS,
+    epilog="Without a token or money: batchgen init jobs.yaml, batchgen run jobs.yaml --simulate, "
+    "batchgen report --simulate.",
     package="batchgen.cli",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -61,6 +61,7 @@ class Typed:
         simulate: Whether it was simulated.
         account: `--account`.
         where: `--where`.
+        output: `--output`.
     """
 
     manifests: Sequence[str] = ()
@@ -69,6 +70,7 @@ class Typed:
     simulate: bool = False
     account: str = "default"
     where: str | None = None
+    output: str | None = None
 
     def command(self, *words: str) -> str:
         """Return a command that looks at the same job database."""
@@ -91,6 +93,8 @@ class Typed:
             words += ["--batch", self.batch]
         if self.where is not None:
             words += ["--where", self.where]
+        if self.output is not None:
+            words += ["-o", self.output]
         return _quoted([*words, *self._account, *self._database])
 
     @property

@@ -214,7 +214,7 @@ def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
         common.print_json({"in_doubt": [_json(row) for row in rows]})
         return
     if not rows:
-        click.echo("no such job is in doubt", err=True)
+        click.echo("no job is in doubt", err=True)
         return
     cells = [
         (
@@ -320,7 +320,7 @@ def _print(rows: Sequence[JobRow], word: str, *, as_json: bool, dry_run: bool = 
     for line in selection.told((name_of(row), said) for row in rows):
         click.echo(line)
     if not rows:
-        click.echo("no such job is in doubt", err=True)
+        click.echo("no job is in doubt", err=True)
     elif word != "written off" and not dry_run:
         click.echo("`batchgen run` goes on with them", err=True)
 
