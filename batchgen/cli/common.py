@@ -4,6 +4,8 @@ import contextlib
 import functools
 import json
 import logging
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +34,7 @@ REAL, SIMULATED = "runcomfy", "simulator"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SIMULATE = "batchgen.cli.common.simulate"
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@]*@")
 
 
 def db_option(command: Command) -> Command:
@@ -88,20 +91,37 @@ def provider() -> str:
     return SIMULATED if is_simulated() else REAL
 
 
+def meant(text: str) -> str:
+    """Return a text for people whose commands, in backticks, mean the job database at work."""
+    context = click.get_current_context(silent=True)
+    reply = None if context is None else context.find_object(Reply)
+    return text if reply is None else reply.meant(text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text for people, as `meant`."""
+    click.echo(meant(text), err=err)
+
+
 def command_line(words: str) -> str:
     """Return a command for people to type, which means the job database of the one at work.
 
     Args:
         words: What follows `batchgen`, as `ls --state failed`.
     """
-    return f"batchgen {words}{' --simulate' if is_simulated() else ''}"
+    return meant(f"`batchgen {words}`").strip("`")
 
 
 def _database_meant(
     context: click.Context, param: click.Parameter, value: str | None
 ) -> str | None:
     is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-    if context.meta.get(_SIMULATE) and not is_typed:
+    simulates = bool(context.meta.get(_SIMULATE))
+    reply = context.find_object(Reply)
+    if reply is not None:
+        named = ["--db", _PASSWORD.sub(r"\1@", value)] if value and is_typed else []
+        reply.database = shlex.join([*named, *(["--simulate"] if simulates else [])])
+    if simulates and not is_typed:
         return SIMULATED_DATABASE  # whatever is configured: that is for real jobs
     return value
 

@@ -156,6 +156,7 @@ class Ending:
                 account=self.flags.account,
                 where=self.flags.where,
                 output=self.flags.output,
+                batches=[batch.name for batch in self.batches],
             ),
         )
 

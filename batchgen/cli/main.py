@@ -95,8 +95,9 @@ def main() -> NoReturn:
         error.show()
         _leave(reply, Exit.USAGE, error.format_message())
     except BatchgenError as error:
-        click.echo(f"Error: {printable(without_secrets(_shown(error)))}", err=True)
-        _leave(reply, error.exit_code, str(error), error)
+        shown = reply.meant(without_secrets(_shown(error)))
+        click.echo(f"Error: {printable(shown)}", err=True)
+        _leave(reply, error.exit_code, reply.meant(str(error)), error)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         _leave(reply, Exit.SIGINT, "interrupted")

@@ -195,7 +195,7 @@ def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None
             f"{common.plural(len(pairs), 'request id')} taken in from {where}{said_known}", err=True
         )
         if pairs:
-            click.echo("`batchgen run` goes on with their jobs; nothing is paid again", err=True)
+            common.echo("`batchgen run` goes on with their jobs; nothing is paid again", err=True)
     if troubles:
         raise UsageError("\n".join(troubles))
 
@@ -322,7 +322,7 @@ def _print(rows: Sequence[JobRow], word: str, *, as_json: bool, dry_run: bool = 
     if not rows:
         click.echo("no job is in doubt", err=True)
     elif word != "written off" and not dry_run:
-        click.echo("`batchgen run` goes on with them", err=True)
+        common.echo("`batchgen run` goes on with them", err=True)
 
 
 def _json(row: JobRow) -> dict[str, Any]:

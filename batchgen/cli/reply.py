@@ -6,6 +6,7 @@ to nothing, because the boundary needs it before any command.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ import click
 from batchgen.domain.errors import BatchgenError, Exit, Fault, ManifestError
 from batchgen.domain.redaction import redact_text
 from batchgen.settings import without_token
+
+_COMMAND = re.compile(
+    r"(`batchgen (?!init|models|schema|config|completion|simulate|balance|COMMAND)"
+    r"(?![^`]*(?:--db|--simulate|\|))[^`]+)`"
+)
 
 VERSION = 1
 """Of what every command answers; another one takes members away or gives them another sense."""
@@ -27,10 +33,18 @@ class Reply:
     Attributes:
         command: Its name, `db check`; None unless `--json` was given.
         data: What it answers, None so far.
+        database: What names its job database for another command: `--db x.db --simulate`.
     """
 
     command: str | None = None
     data: Mapping[str, Any] | None = None
+    database: str = ""
+
+    def meant(self, text: str) -> str:
+        """Return a text whose commands in backticks mean the same job database."""
+        if not self.database:
+            return text
+        return _COMMAND.sub(lambda found: f"{found[1]} {self.database}`", text)
 
     def envelope(
         self, code: int, *, message: str | None = None, error: BatchgenError | None = None

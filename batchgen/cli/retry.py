@@ -174,7 +174,7 @@ def _print(choice: _Choice, live: int, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{again} would be paid for again, {selection.price(choice.estimate)}")
     elif done:
         told = common.follow(live, "pays for those of its scope", "pay for those of their scopes")
-        click.echo(f"{again} pending again: `batchgen run` pays for them{told}")
+        common.echo(f"{again} pending again: `batchgen run` pays{told}")
     if done and dry_run:
         for line in selection.told((name_of(job), _kind(job)) for job in done):
             click.echo(line)

@@ -138,4 +138,4 @@ def show_clips(counts: Counter[Verdict], wrong: list[Verified]) -> None:
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict])
     click.echo(f"clips: {said or 'none'}")
     if counts[Verdict.MISSING]:
-        click.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)
+        common.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)
