@@ -121,9 +121,9 @@ class Sidecars:
             "columns": public_all(row.cells),
             "manifest": _manifest_row(row, inputs, binding),
             "request_id": row.request_id,
-            "cost_usd": _usd(row.stated_micros),
-            "booked_usd": _usd(row.charged_micros),
+            "cost_usd": _usd(row.charged_micros),
             "cost_is_estimate": row.cost_is_estimate,
+            "stated_cost_usd": _usd(row.stated_micros),
             "submitted_at": _time(row.intent_ms),
             "started_at": _time(row.started_ms),
             "generated_at": _time(row.closed_ms),
@@ -165,7 +165,7 @@ def _of_clip(clip: Mapping[str, Any], number: int, count: int) -> dict[str, Any]
         "output": number,
         "outputs": count,
         "sha256": clip.get("sha256"),
-        "bytes": clip.get("size_bytes"),
+        "size_bytes": clip.get("size_bytes"),
         "url": public_url(url) if isinstance(url, str) else None,
     }
 

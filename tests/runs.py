@@ -13,12 +13,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import psycopg
 from psycopg.rows import dict_row
 
+from batchgen.cli import answers
 from batchgen.providers.simulator import Entry, Fault, Handle
 from batchgen.runner import rescue
 
@@ -33,6 +36,23 @@ def rows_of(count: int, **cells: str) -> list[dict[str, str]]:
         {"id": f"c{number}", "prompt": f"scene {number:03d}", "image": IMAGE, **cells}
         for number in range(1, count + 1)
     ]
+
+
+@cache
+def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(answers.schema(name))
+
+
+def fits(name: str, said: Mapping[str, Any]) -> None:
+    """Hold what was printed or written against its schema, one of `batchgen schema output`."""
+    faults = [f"{fault.instance_path}: {fault}" for fault in _validator(name).iter_errors(said)]
+    assert not faults, (name, faults, said)
+    if said.get("data", said) is not None:
+        SEEN.add(name)
+
+
+SEEN: set[str] = set()
+"""Of which schemas something was seen in this process."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,7 @@ class Done:
         envelope = json.loads(self.out)
         assert list(envelope) == ["schema", "ok", "exit_code", "data", "error"]
         assert (envelope["exit_code"], envelope["ok"]) == (self.code, self.code == 0)
+        fits(envelope["schema"].split("/")[1], envelope)
         return dict(envelope)
 
 

@@ -20,6 +20,7 @@ from runs import IMAGE
 
 import batchgen
 from batchgen import manifests
+from batchgen.cli import answers
 from batchgen.cli.configured import name_of
 from batchgen.cli.main import COMMANDS, cli
 from batchgen.domain import where
@@ -370,7 +371,10 @@ def test_every_error_has_a_code_of_its_own_that_the_page_lists() -> None:
 
     assert len(found) == len(set(found)) > 20
     assert all(re.fullmatch("[a-z]+(_[a-z]+)*", kind) for kind in found)
-    assert {*found, "unexpected", "interrupted"} == set(names("docs/json.md", "error code"))
+    codes = {*found, "unexpected", "interrupted"}
+    assert codes == set(names("docs/json.md", "error code"))
+    error = answers.schema("envelope")["properties"]["error"]
+    assert sorted(codes) == error["properties"]["code"]["enum"]
 
 
 # -- manifest.md ---------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_the_wheel_ships_every_migration(wheel: ZipFile) -> None:
     assert any(name.startswith("versions/0001_") for name in shipped)
 
 
-@pytest.mark.parametrize("folder", ["models", "providers", "cli", "store"])
+@pytest.mark.parametrize("folder", ["models", "schemas", "providers", "cli", "store"])
 def test_the_wheel_ships_every_file_of(folder: str, wheel: ZipFile) -> None:
     assert digests(wheel, f"batchgen/{folder}/") == digests_on_disk(ROOT / "batchgen" / folder)
 
@@ -55,6 +55,7 @@ def test_the_wheel_ships_every_file_of(folder: str, wheel: ZipFile) -> None:
         "batchgen/models/runway-gen-4-turbo.yaml",
         "batchgen/providers/simulator/clip.mp4",
         "batchgen/migrations/env.py",
+        "batchgen/schemas/db-check.json",
     ],
 )
 def test_the_wheel_has(name: str, wheel: ZipFile) -> None:

@@ -64,7 +64,7 @@ def command(
             {
                 "database": database.shown,
                 "database_is_new": is_new,
-                "stored": not dry_run,
+                "dry_run": dry_run,
                 "manifests": [one.shown for one in found],
             }
         )

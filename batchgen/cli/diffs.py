@@ -54,15 +54,15 @@ def as_json(plan: Plan, item: Item) -> dict[str, Any]:
     return {
         "verdict": item.verdict.name.lower(),
         "key": known.key if known else None,
+        "batch": known.batch if known else plan.batch.name,
         "id": spec.row_id,
         "variant": spec.variant,
-        "batch": known.batch if known else plan.batch.name,
         "state": str(known.state) if known else None,
-        "was": known.label if known and is_older else None,
+        "was_job": known.label if known and is_older else None,
         "file": spec.file,
         "line": spec.line,
         "is_bought": item.is_bought,
-        "cost_usd": usd_number(_micros(plan, item)) if item.is_bought else None,
+        "estimate_usd": usd_number(_micros(plan, item)) if item.is_bought else None,
         "why": why(plan, item),
         "changes": [
             {"input": name, "old": _plain(old), "new": _plain(new)}

@@ -15,12 +15,14 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, selection
+from batchgen.cli.clips import clips_json
 from batchgen.cli.figures import span
 from batchgen.cli.progress import Mode, mode_of
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome, wall_ms
 from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
@@ -397,9 +399,8 @@ def _report(
         codes.append(Exit.SOME_FAILED)
     if beside is not None:
         codes += beside.codes
-    reasons = [reason.message for reason in outcome.reasons]
     if as_json:
-        said = _json(found, rows, reasons, verify=verify, dry_run=False)
+        said = _json(found, rows, outcome.reasons, verify=verify, dry_run=False)
         if beside is not None:
             said["sidecars"] = {"written": beside.written, "missing": beside.missing}
         common.print_json(said)
@@ -408,51 +409,35 @@ def _report(
         _print_left(found)
         _print_fetched(rows, outcome)
         _print_beside(beside)
-    for message in reasons:
-        click.echo(message, err=True)
+    for reason in outcome.reasons:
+        click.echo(reason.message, err=True)
     return min(codes, key=PRECEDENCE.index, default=Exit.SUCCESS)
 
 
 def _json(
-    found: _Found, rows: Sequence[JobRow], reasons: Sequence[str], *, verify: bool, dry_run: bool
+    found: _Found, rows: Sequence[JobRow], reasons: Sequence[Reason], *, verify: bool, dry_run: bool
 ) -> dict[str, Any]:
     said = {
         "dry_run": dry_run,
         "jobs": [
             {
-                "key": row.key,
-                "batch": row.batch,
-                "id": row.label,
+                **selection.job_json(row),
                 "state": str(row.state),
                 "file": _file(row),
                 "error": redact_text(row.error) if row.error else None,
             }
             for row in rows
         ],
-        "left": [
-            {"key": row.key, "batch": row.batch, "id": row.label, "why": why}
-            for row, why in found.left
+        "left": [{**selection.job_json(row), "why": why} for row, why in found.left],
+        "reasons": [
+            {"exit_code": int(reason.exit_code), "message": reason.message} for reason in reasons
         ],
-        "reasons": list(reasons),
         "verified": None,
         "sidecars": None,
     }
     if verify:
         counts = Counter(one.verdict for one in found.looks)
-        said["verified"] = {
-            "counts": {str(verdict): counts[verdict] for verdict in Verdict},
-            "wrong": [
-                {
-                    "key": one.row.key,
-                    "batch": one.row.batch,
-                    "id": one.row.label,
-                    "verdict": str(one.verdict),
-                    "path": None if one.path is None else str(one.path),
-                    "why": one.why,
-                }
-                for one in found.wrong
-            ],
-        }
+        said["verified"] = clips_json(counts, found.wrong)
     return said
 
 

@@ -196,12 +196,13 @@ def summarise(ending: Ending) -> None:
 def _as_json(ending: Ending) -> dict[str, Any]:
     outcome, per_min = ending.outcome, ending.per_min
     return {
+        "dry_run": False,
         "exit_code": int(ending.code),
         "reasons": [
             {"exit_code": int(reason.exit_code), "message": reason.message}
             for reason in ending.reasons
         ],
-        "jobs": {str(state): count for state, count in ending.tally.items() if count},
+        "counts": {str(state): ending.tally[state] for state in JobState},
         "submitted": outcome.stats.submitted,
         "moderated": outcome.stats.moderated,
         "failures": [

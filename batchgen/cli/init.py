@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.cli.common import json_option, print_json
 from batchgen.domain.errors import OutputError, UsageError
 
 YAML = """\
@@ -72,7 +73,7 @@ portrait,,https://images.example.com/captain.jpg,5,720:1280,,acme
 @click.option(
     "--csv", "as_csv", is_flag=True, help="A table instead of YAML, if FILE does not say."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(*, file: str | None, model_id: str | None, as_csv: bool, as_json: bool) -> None:
     """Write a commented example manifest to FILE: .yaml or .csv (jobs.yaml if there is none).
 
@@ -84,9 +85,7 @@ def command(*, file: str | None, model_id: str | None, as_csv: bool, as_json: bo
         raise UsageError(f"{path}: its name must end in .csv" + ("" if as_csv else " or .yaml"))
     _write(path, _example(model_id, path, as_csv=suffix == ".csv"))
     if as_json:
-        import json
-
-        click.echo(json.dumps({"file": str(path)}, ensure_ascii=False))
+        print_json({"file": str(path)})
         return
     click.echo(str(path))
     click.echo(f"edit it, then: batchgen validate {path}", err=True)

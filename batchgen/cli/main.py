@@ -37,7 +37,7 @@ COMMANDS = {
     "export": "Write the result table as CSV, JSON Lines or a workbook.",
     "report": "Write an HTML page: totals, money, failures, a timeline, every clip.",
     "models": "List, describe, add and fetch models.",
-    "schema": "Print JSON Schemas for editors.",
+    "schema": "Print JSON Schemas: of manifests for editors, of answers for programs.",
     "balance": "Show what the account holds.",
     "workers": "List who works, and what each holds.",
     "doctor": "Check token, service, clock, disk and job database; say what to do.",

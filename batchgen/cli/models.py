@@ -69,7 +69,7 @@ def list_command(*, word: str | None, as_json: bool) -> int:
         common.print_json(
             {
                 "models": [_listed(model, catalog.places[model.id]) for model in found],
-                "broken": [{"file": fault.file, "problem": fault.message} for fault in broken],
+                "broken": [{"file": fault.file, "message": fault.message} for fault in broken],
             }
         )
         return Exit.MANIFEST if broken else Exit.SUCCESS
@@ -309,7 +309,7 @@ def fetch_command(
     fetched = asyncio.run(_fetch(found, ids, search))
     kept = _keep_all(folder, fetched)
     if as_json:
-        refused = [{"id": name, "problem": problem} for name, problem in fetched.refused]
+        refused = [{"id": name, "message": problem} for name, problem in fetched.refused]
         common.print_json({"fetched": kept, "refused": refused, "folder": str(folder)})
     else:
         _tell(kept, fetched, folder, search)
@@ -367,7 +367,7 @@ async def _pages(reader: CatalogReader, search: str | None) -> AsyncIterator[Any
             return
 
 
-def _keep_all(folder: Path, fetched: _Fetched) -> list[dict[str, str]]:
+def _keep_all(folder: Path, fetched: _Fetched) -> list[dict[str, str | None]]:
     """Store what was fetched; what cannot be used joins what was refused."""
     before, shipped = known_models(), Catalog()
     kept = []
@@ -388,7 +388,7 @@ def _keep_all(folder: Path, fetched: _Fetched) -> list[dict[str, str]]:
         store_model(folder, name, text)
         place = before.places.get(entry.id)
         is_hidden = place is not None and place.origin is Origin.YOURS
-        kept.append({"id": entry.id, "is": said, "hidden_by": "yours" if is_hidden else ""})
+        kept.append({"id": entry.id, "is": said, "hidden_by": "yours" if is_hidden else None})
     return kept
 
 
@@ -400,7 +400,7 @@ def _compared(path: Path, text: str) -> str:
 
 
 def _tell(
-    kept: Sequence[dict[str, str]], fetched: _Fetched, folder: Path, search: str | None
+    kept: Sequence[dict[str, str | None]], fetched: _Fetched, folder: Path, search: str | None
 ) -> None:
     for one in kept:
         hidden = "; the one that you have added wins" if one["hidden_by"] else ""

@@ -148,7 +148,13 @@ def as_json(plan: Plan, tx: Transaction | None) -> dict[str, Any]:
         },
         **{word(verdict): items for verdict, items in listed.items()},
         "gone": [
-            {"key": job.key, "id": job.row_id, "variant": job.variant, "state": str(job.state)}
+            {
+                "key": job.key,
+                "batch": batch.name,
+                "id": job.row_id,
+                "variant": job.variant,
+                "state": str(job.state),
+            }
             for job in (gone[job_id] for job_id in plan.gone)
         ],
         "to_pay": found.jobs,
@@ -175,9 +181,9 @@ def _item_json(item: Item) -> dict[str, Any]:
     spec, known = item.spec, item.known
     return {
         "key": known.key if known else None,
+        "batch": known.batch if known else None,
         "id": spec.row_id,
         "variant": spec.variant,
-        "batch": known.batch if known else None,
         "state": str(known.state) if known else None,
         "file": spec.file,
         "line": spec.line,

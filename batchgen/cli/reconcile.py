@@ -184,7 +184,7 @@ def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None
         else:
             path.unlink(missing_ok=True)
     if as_json:
-        recorded = [{"attempt": attempt, "request_id": request} for attempt, request in pairs]
+        recorded = [{"attempt_id": attempt, "request_id": request} for attempt, request in pairs]
         common.print_json({"recorded": recorded, "known": known, "troubles": troubles})
     else:
         for _, request_id in pairs:
@@ -327,10 +327,7 @@ def _print(rows: Sequence[JobRow], word: str, *, as_json: bool, dry_run: bool = 
 
 def _json(row: JobRow) -> dict[str, Any]:
     return {
-        "key": row.key,
-        "batch": row.batch,
-        "id": row.row_id,
-        "variant": row.variant,
+        **selection.job_json(row),
         "model": row.model,
         "sent_at": common.iso(row.intent_ms),
         "reserved_usd": common.usd_number(row.est_micros),

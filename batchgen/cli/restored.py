@@ -122,10 +122,10 @@ def _show(done: Repair, left: Sequence[str], *, journals: Sequence[Path], as_jso
         common.print_json(
             {
                 "put_back": [
-                    {**_json(change.entry), "became": change.became.name.lower()}
+                    {**entry_json(change.entry), "became": change.became.name.lower()}
                     for change in done.changes
                 ],
-                "unplaced": [{**_json(one.entry), "why": one.why} for one in done.unplaced],
+                "unplaced": [{**entry_json(one.entry), "why": one.why} for one in done.unplaced],
                 "left": list(left),
                 "journals": [str(path) for path in journals],
             }
@@ -146,7 +146,8 @@ def _name(entry: Entry) -> str:
     return f"{entry.label or 'unknown job'} (attempt {entry.attempt_id}{request})"
 
 
-def _json(entry: Entry) -> dict[str, object]:
+def entry_json(entry: Entry) -> dict[str, object]:
+    """Return a purchase that is written down outside of the job database as data."""
     return {
         "job": entry.label or None,
         "key": entry.key or None,

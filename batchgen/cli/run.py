@@ -176,7 +176,8 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
             shown = [plans.as_json(plan, tx) for plan in look.plans]
         print_json(
             {
-                "plans": shown,
+                "dry_run": True,
+                "manifests": shown,
                 "to_pay": look.payments(wanted.limit),
                 "probed": None if look.probed is None else look.probed.as_json(),
                 "in_doubt_again": len(look.again),
@@ -309,7 +310,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
     ending.summarise(ended)
     told.ended(
         reasons,
-        jobs={str(state): count for state, count in tally.items() if count},
+        counts={str(state): tally[state] for state in JobState},
         submitted=outcome.stats.submitted,
         has_worked=bool(outcome.stats.submitted or outcome.stats.succeeded),
         spent_micros=ended.spent_micros,

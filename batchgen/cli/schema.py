@@ -1,19 +1,21 @@
-"""`batchgen schema`: JSON Schemas of what batchgen reads."""
+"""`batchgen schema`: JSON Schemas of what batchgen reads and of what it answers."""
 
 import click
 
+from batchgen.cli import answers
 from batchgen.cli.configured import is_typed
 from batchgen.cli.known_models import known_models
 from batchgen.cli.models import known
 from batchgen.cli.reply import write_json
 from batchgen.domain.errors import UsageError
+from batchgen.domain.spelling import suggestion
 from batchgen.manifests import DEFAULT_MODEL
 from batchgen.manifests.manifest_schema import manifest_schema
 
 
 @click.group("schema")
 def command() -> None:
-    """Print JSON Schemas, for editors that complete and check what is typed."""
+    """Print JSON Schemas: of manifests, for editors, and of all that --json answers."""
 
 
 @command.command("manifest")
@@ -35,3 +37,25 @@ def manifest_command(*, model_id: str | None, everything: bool) -> None:
         models = [known(catalog, model_id or DEFAULT_MODEL)]
     fallback = DEFAULT_MODEL if everything else models[0].id
     write_json(manifest_schema(models, fallback=fallback))
+
+
+@command.command("output")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+def output_command(*, words: tuple[str, ...]) -> None:
+    """Print the JSON Schema (draft 2020-12) of what COMMAND answers with --json.
+
+    COMMAND is as it is typed: `db check`. There are also those of a line of --events (event) and
+    of --progress json (progress), of a sidecar, and of what all answers have (envelope). Without
+    COMMAND, list them.
+    """
+    known_names = answers.names()
+    if not words:
+        click.echo("\n".join(known_names))
+        return
+    name = "-".join(" ".join(words).split())
+    if name not in known_names:
+        raise UsageError(
+            f"there is no schema of {' '.join(words)}: {suggestion(name, known_names)}"
+            "`batchgen schema output` lists them"
+        )
+    write_json(answers.schema(name))

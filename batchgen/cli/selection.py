@@ -165,9 +165,14 @@ def name_of(job: Brief | JobRow) -> str:
     return f"{job.batch}/{job.label}"
 
 
+def job_json(job: Brief | JobRow) -> dict[str, Any]:
+    """Return which job it is as data, the same wherever a command lists jobs."""
+    return {"key": job.key, "batch": job.batch, "id": job.row_id, "variant": job.variant}
+
+
 def brief_json(job: Brief) -> dict[str, Any]:
     """Return what a command that acts says of each job as data."""
-    return {"key": job.key, "batch": job.batch, "id": job.label, "was": str(job.state)}
+    return {**job_json(job), "was_state": str(job.state)}
 
 
 def estimate_of(tx: Transaction, jobs: Iterable[Brief]) -> Estimate:

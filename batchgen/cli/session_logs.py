@@ -24,7 +24,7 @@ _LONGEST_SHOWN = 4000  # characters of a line for people
 _KIND_CELLS = 15
 _MOST_LINES = 200  # of a traceback
 _TOLD_OTHERWISE = frozenset(
-    {"seq", "at", "session", "kind", "level", "logger", "batch", "job", "key", "attempt"}
+    {"seq", "at", "session", "kind", "level", "logger", "batch", "job", "key", "attempt_id"}
     | {"cost_is_estimate", "spent_is_estimate", "message", "traceback"}
 )
 

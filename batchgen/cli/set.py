@@ -246,9 +246,7 @@ def _moved(one: Moved, priority: int, told: str) -> str:
 
 def _json(job: Brief, moved: Moved, priority: int) -> dict[str, Any]:
     return {
-        "key": job.key,
-        "batch": job.batch,
-        "id": job.label,
+        **selection.job_json(job),
         "state": str(moved.state),
         "changed": moved.done,
         "priority": priority if moved.done else moved.was,

@@ -88,7 +88,7 @@ def _json(job: _Job) -> dict[str, Any]:
         "queue_position": row.queue_position,
         "model": row.model,
         "inputs": dict(row.inputs),
-        "cells": dict(row.cells),
+        "columns": dict(row.cells),
         "estimate_usd": common.usd_number(row.est_micros),
         "cost_usd": common.usd_number(row.charged_micros),
         "cost_is_estimate": row.cost_is_estimate,
@@ -103,7 +103,7 @@ def _json(job: _Job) -> dict[str, Any]:
             {
                 "at": common.iso(event["at_ms"]),
                 "kind": event["kind"],
-                "attempt": event["attempt_id"],
+                "attempt_id": event["attempt_id"],
                 "data": event["data"],
             }
             for event in job.events
@@ -121,8 +121,8 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": json.loads(attempt["inputs"]),
         "estimate_usd": common.usd_number(attempt["est_micros"]),
         "stated_cost_usd": common.usd_number(attempt["cost_micros"]),
-        "charged_usd": common.usd_number(attempt["charged_micros"]),
-        "charged_is_estimate": bool(attempt["charged_micros"])
+        "cost_usd": common.usd_number(attempt["charged_micros"]),
+        "cost_is_estimate": bool(attempt["charged_micros"])
         and attempt["charged_micros"] != attempt["cost_micros"],
         **{f"{name}_at": common.iso(attempt[f"{name}_ms"]) for name in times},
         **{name: attempt[name] for name in [*said, *_RAW]},

@@ -109,7 +109,7 @@ class Told:
         self,
         reasons: Sequence[Reason],
         *,
-        jobs: dict[str, int],
+        counts: dict[str, int],
         submitted: int,
         has_worked: bool,
         spent_micros: int,
@@ -120,7 +120,7 @@ class Told:
 
         Args:
             reasons: Of `ending.judge`.
-            jobs: Those of the scope by state.
+            counts: How many jobs of the scope are in which state.
             submitted: How many this session has paid for.
             has_worked: Whether it paid for or finished anything.
             spent_micros: By the batches of the run over their lives.
@@ -135,7 +135,7 @@ class Told:
             "session_ended",
             exit_code=int(codes[0]),
             reasons=[reason.message for reason in reasons],
-            jobs=jobs,
+            counts=counts,
             submitted=submitted,
             spent_usd=usd_number(spent_micros),
             spent_is_estimate=spent_is_estimate,
@@ -164,7 +164,7 @@ class Told:
                 "session_ended",
                 exit_code=int(code),
                 reasons=[_said(error)],
-                jobs=None,
+                counts=None,
                 submitted=None,
                 spent_usd=None,
                 spent_is_estimate=None,

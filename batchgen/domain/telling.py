@@ -7,7 +7,7 @@ finds. `docs/operations.md` lists it for those who read the stream.
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-JOB_FIELDS = ("batch", "job", "key", "attempt")
+JOB_FIELDS = ("batch", "job", "key", "attempt_id")
 """Which job an event is about: its batch, its id for people, its key, and its attempt."""
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "session_ended": (
         "exit_code",
         "reasons",
-        "jobs",
+        "counts",
         "submitted",
         "spent_usd",
         "spent_is_estimate",

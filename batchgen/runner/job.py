@@ -1037,7 +1037,7 @@ class _Uncosted:
 
 def _of(job: Job) -> dict[str, Any]:
     """Return which job an event is about: `domain.telling.JOB_FIELDS`."""
-    return {"batch": job.batch, "job": job.label, "key": job.key, "attempt": job.attempt_id}
+    return {"batch": job.batch, "job": job.label, "key": job.key, "attempt_id": job.attempt_id}
 
 
 def _why(end: jobs.Ended) -> dict[str, Any]:

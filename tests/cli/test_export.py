@@ -20,7 +20,7 @@ def sheet(path: str) -> list[dict[str, Any]]:
 
 
 def counts(path: str, *words: str) -> dict[str, int]:
-    [plan] = ok("run", path, "-n", "--json", *words).said["plans"]
+    [plan] = ok("run", path, "-n", "--json", *words).said["manifests"]
     return {name: count for name, count in plan["counts"].items() if count}
 
 

@@ -71,7 +71,7 @@ def test_booked_money_that_the_service_did_not_state_is_marked(
     assert ok("status", "--json").said["batches"][0]["spent_is_estimate"] is not stated
     assert ok("ls", "--json").said["jobs"][0]["cost_is_estimate"] is not stated
     attempt = ok("show", "a", "--json").said["attempts"][0]
-    assert attempt["charged_is_estimate"] is not stated
+    assert attempt["cost_is_estimate"] is not stated
 
 
 def test_a_sum_is_marked_if_a_part_of_it_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_show_tells_attempts_and_hides_signatures(monkeypatch: pytest.MonkeyPatc
 
     assert job["state"] == "succeeded"
     assert job["attempts"][0]["state"] == "succeeded"
-    assert job["attempts"][0]["charged_usd"] == 0.25
+    assert job["attempts"][0]["cost_usd"] == 0.25
     assert json.loads(job["attempts"][0]["submit_raw"])["request_id"]
     assert job["attempts"][0]["request_id"] in plain
     for text in (plain, shown.out):
@@ -200,7 +200,7 @@ def test_export_for_spreadsheets() -> None:
     [plan] = ok("add", "out.csv", "-n", "--json").said["manifests"]
     assert (plan["counts"]["unchanged"], plan["batch"]) == (1, "jobs")
     ok("add", "out.csv")
-    assert ok("show", "a", "--json").said["cells"]["note"] == "=1+1"
+    assert ok("show", "a", "--json").said["columns"]["note"] == "=1+1"
     assert call("export", "-o", "out.jsonl", "--bom").code == 2
 
 

@@ -64,8 +64,8 @@ def test_a_plan_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
     made, new = plan["items"]
     assert (plan["counts"]["left"], plan["counts"]["new"], plan["to_pay"]) == (1, 1, 1)
     assert made["changes"] == [{"input": "duration", "old": None, "new": 10}]
-    assert (made["verdict"], made["is_bought"], made["cost_usd"]) == ("left", False, None)
-    assert (new["verdict"], new["is_bought"], new["cost_usd"], new["line"]) == (
+    assert (made["verdict"], made["is_bought"], made["estimate_usd"]) == ("left", False, None)
+    assert (new["verdict"], new["is_bought"], new["estimate_usd"], new["line"]) == (
         "new",
         True,
         0.25,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cli.bought import service
 from cli.commands import call, ok, rows, write
-from runs import Place, rows_of
+from runs import Place, fits, rows_of
 
 from batchgen.cli import figures, progress
 from batchgen.cli.progress import Mode
@@ -151,6 +151,8 @@ def test_json_lines_hold_the_documented_fields_and_end_with_the_last_state(
         json.loads(line) for line in done.err.splitlines() if line.startswith("{")
     ]
     last = found[-1]
+    for one in found:
+        fits("progress", one)
     assert {one["kind"] for one in found} == {"progress"}
     assert (last["total"], last["done"], last["succeeded"], last["in_flight"]) == (2, 2, 2, 0)
     assert (last["session_spent_usd"], last["in_the_way"], last["problems"]) == (0.5, [], [])

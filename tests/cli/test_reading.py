@@ -253,7 +253,7 @@ def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.Mo
     @click.command()
     @common.json_option
     def command(*, as_json: bool) -> None:
-        common.print_json({"said": as_json})
+        common.print_json({"balance_usd": float(as_json), "origin": ""})
         raise UsageError("too late")
 
     monkeypatch.setattr(balance, "command", command)
@@ -261,5 +261,5 @@ def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.Mo
     done = call("balance", "--json")
 
     assert (done.code, done.err) == (2, "Error: too late\n")
-    assert done.envelope["data"] == {"said": True}
+    assert done.envelope["data"] == {"balance_usd": 1.0, "origin": ""}
     assert done.envelope["error"] == {"code": "usage", "message": "too late"}

@@ -1,6 +1,5 @@
 """Money in a run: what is estimated, what the budget and the balance let through, what it cost."""
 
-import json
 import signal
 from dataclasses import replace
 
@@ -41,7 +40,7 @@ def test_after_twenty_finished_jobs_the_estimate_is_within_a_tenth_of_the_bill(
         before = bill(handle)
 
         status = ok("status", "--json").said["batches"][0]
-        plan = ok("run", "jobs.csv", "-n", "--json").said["plans"][0]
+        plan = ok("run", "jobs.csv", "-n", "--json").said["manifests"][0]
         asked = call("run", "jobs.csv", "--poll-interval", "0", "--retries", "3")
         assert asked.code == 2  # nobody can be asked, but what would be is shown
         done = call("run", "jobs.csv", "-y", "--poll-interval", "0", "--retries", "3")
@@ -231,9 +230,8 @@ def test_events_of_money_are_numbers_in_json(monkeypatch: pytest.MonkeyPatch) ->
     with simulator.start_in_thread(Settings()) as handle:
         monkeypatch.setenv("RUNCOMFY_MODEL_API_BASE", handle.base)
         monkeypatch.setenv("RUNCOMFY_TOKEN", "t")
-        plan = ok("run", write("jobs.csv", rows("a")), "-n", "--json").out
+        [said] = ok("run", write("jobs.csv", rows("a")), "-n", "--json").said["manifests"]
 
-    said = json.loads(plan)["plans"][0]
     assert said["estimate_usd"] == 0.25
     assert said["price_basis"] == "Runway's own list price; RunComfy's may differ"
 

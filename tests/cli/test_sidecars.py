@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cli.bought import service
 from cli.commands import call, ok, rows, write
-from runs import IMAGE
+from runs import IMAGE, fits
 
 from batchgen.providers.simulator import Fault, Kind, Settings
 
@@ -25,8 +25,9 @@ def run(*words: str, expect: int = 0) -> str:
 def sidecar(clip: str) -> dict[str, Any]:
     said = json.loads(Path(f"{clip}.json").read_text(encoding="utf-8"))
     assert isinstance(said, dict)
+    fits("sidecar", said)
     assert said["sha256"] == hashlib.sha256(Path(clip).read_bytes()).hexdigest()
-    assert said["bytes"] == Path(clip).stat().st_size
+    assert said["size_bytes"] == Path(clip).stat().st_size
     return said
 
 
@@ -60,7 +61,11 @@ def test_a_sidecar_tells_all_that_made_the_clip(monkeypatch: pytest.MonkeyPatch)
         "seed": 7,
     }
     assert said["columns"] == {**row, "image": IMAGE}
-    assert (said["cost_usd"], said["booked_usd"], said["cost_is_estimate"]) == (0.5, 0.5, False)
+    assert (said["cost_usd"], said["stated_cost_usd"], said["cost_is_estimate"]) == (
+        0.5,
+        0.5,
+        False,
+    )
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["generated_at"])
     assert "0123456789abcdef" not in Path(f"{file}.json").read_text()
 

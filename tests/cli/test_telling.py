@@ -13,7 +13,7 @@ from typing import Any
 
 import hook
 import pytest
-from runs import Done, Place, rows_of
+from runs import Done, Place, fits, rows_of
 
 from batchgen.domain.telling import KINDS
 from batchgen.providers.simulator import Fault, Kind, Settings, start_in_thread
@@ -31,6 +31,7 @@ def events_of(place: Place, name: str = "events.jsonl") -> list[dict[str, Any]]:
     found = lines((place.folder / name).read_text(encoding="utf-8"))
     for event in found:
         assert set(event) == ENVELOPE | set(KINDS[event["kind"]]), event
+        fits("event", event)
     return found
 
 
@@ -88,7 +89,7 @@ def test_the_events_of_a_run_tell_what_became_of_each_job(place: Place) -> None:
     assert doubt["key"] in {job["key"] for job in place.jobs() if job["state"] == "in_doubt"}
     ended = events[-1]
     assert ended["exit_code"] == 10
-    assert Counter(ended["jobs"]) == place.states()
+    assert Counter(ended["counts"]) == place.states()
     assert ended["submitted"] == len(bought)
     spent = place.query("SELECT sum(spent_micros) AS micros FROM spending")[0]["micros"]
     assert round(ended["spent_usd"] * 1e6) == spent

@@ -94,15 +94,15 @@ def test_clips_are_checked_by_size_and_by_every_byte(bought: Handle) -> None:
     whole = Path("clips/jobs/a.mp4").read_bytes()
     Path("clips/jobs/a.mp4").write_bytes(whole[::-1])
 
-    assert ok("db", "check", "--clips", "--json").said["clips"]["whole"] == 2
+    assert ok("db", "check", "--clips", "--json").said["clips"]["counts"]["whole"] == 2
     done = call("db", "check", "--hash")
     assert done.code == 3
     assert "jobs/a: " in done.out
     assert "other bytes" in done.out
     Path("clips/jobs/b.mp4").unlink()
     said = call("db", "check", "--hash", "--json").said["clips"]
-    assert (said["changed"], said["missing"]) == (1, 1)
-    assert [one["id"] for one in said["not_whole"]] == ["a", "b"]
+    assert (said["counts"]["changed"], said["counts"]["missing"]) == (1, 1)
+    assert [one["id"] for one in said["wrong"]] == ["a", "b"]
 
 
 def test_books_that_are_not_those_of_the_attempts_are_told(bought: Handle) -> None:
@@ -127,7 +127,7 @@ def test_what_is_pruned_changes_no_money_and_no_doubt(bought: Handle) -> None:
 
     did = ok("db", "prune", "--older-than", "0", "-y", "--json").said
 
-    assert did == {**would, "dropped": True}
+    assert did == {**would, "dry_run": False}
     assert did["answers"] == 2
     assert did["answer_bytes"] > 0
     assert values("SELECT count(*) FROM attempts WHERE result_raw IS NOT NULL") == [0]

@@ -12,12 +12,15 @@ import pytest
 from cli import commands
 from cli.bought import service
 from cli.commands import rows, states, write
-from runs import Done
+from runs import SEEN, Done, fits
 
+from batchgen.cli import answers
 from batchgen.cli.main import COMMANDS
+from batchgen.manifests import DEFAULT_MODEL
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 
 WITHOUT_DATABASE = {"simulate"}
+NOT_ANSWERED = {"envelope", "progress", "sidecar"}
 FAULTS = (
     Fault(Kind.GENERATION, prompt="scene broken", code="SAFETY.INPUT.TEXT"),
     Fault(Kind.DROP_AFTER, prompt="scene silent"),
@@ -58,14 +61,25 @@ def shape(value: Any, name: str = "") -> Any:
     return type(value).__name__
 
 
+def tell_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the commands that are of files, and those that keep something for the user."""
+    story = Story()
+    story.do("db", "backup", "--json")
+    story.do("db", "vacuum", "--json")
+    Path("mine.json").write_text('{"type": "object", "properties": {"prompt": {"type": "string"}}}')
+    story.do("models", "add", "mine.json", "--id", "me/mine", "--json")
+    with service(monkeypatch):
+        story.do("models", "fetch", DEFAULT_MODEL, "--json")
+
+
 def request_id(handle: Handle, prompt: str) -> str:
     return next(one.id for one in handle.ledger.entries if prompt in str(one.inputs["promptText"]))
 
 
 def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
     story = Story()
-    story.do("init", "example.yaml")
-    story.do("validate", "example.yaml")
+    story.do("init", "example.yaml", "--json")
+    story.do("validate", "example.yaml", "--json")
     with service(monkeypatch, Settings(faults=FAULTS)) as handle:
         jobs = write("jobs.csv", rows("a", "b", "broken", "silent", "mute", "gone", "left"))
         story.do("plan", jobs, "--json")
@@ -79,20 +93,26 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("set", "rate", "200", "--json")
         story.do("set", "budget", "90", "--json")
         story.do("set", "priority", "5", "a", "--json")
-        story.do("unpause")
+        story.do("unpause", "--json")
         story.do("balance", "--json")
         story.do("models", "list", "--json", "runway")
+        story.do("models", "show", DEFAULT_MODEL, "--json")
         story.do("schema", "manifest")
         story.do("config", "show", "ls", "--json")
-        story.do("config", "check")
-        story.do("completion", "bash")
+        story.do("config", "path", "--json")
+        story.do("config", "check", "--json")
+        story.do("completion", "bash", "--json")
+        story.do("schema", "output", "db", "check")
+        story.do("run", jobs, "-n", "--json")
         story.do("run", jobs, *FAST, "-j", "4", "-o", "out.csv", "--json", code=10)
         handle.settings = replace(handle.settings, faults=())
         story.do("reconcile", "--list", "--json")
-        story.do("reconcile", "--adopt", f"silent={request_id(handle, 'silent')}", "-y")
+        story.do("reconcile", "--adopt", f"silent={request_id(handle, 'silent')}", "-y", "--json")
         story.do("reconcile", "--resubmit", "mute", "-y", "--json")
-        story.do("reconcile", "--write-off", "jobs/gone", "-y")
-        story.do("reconcile", "--from-rescue")
+        story.do("reconcile", "--write-off", "jobs/gone", "-y", "--json")
+        story.do("reconcile", "--from-rescue", "--json")
+        story.do("reconcile", "--after-restore", "-y", "--json")
+        story.do("cancel", "--pending", "-n", "--json")
         story.do("retry", "broken", "-", "-y", "--json", stdin="left\n")
         story.do("run", *FAST, "--no-download", "--json")
         story.do("download", "-q")
@@ -102,6 +122,10 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("status")
         story.do("logs", "--list", "--json")
         story.do("logs", "--last", "--tail", "1")
+        for line in story.do("logs", "--last", "--json").said["lines"]:
+            if "kind" in line:
+                fits("event", line)
+        story.told.pop()  # how often it looked is chance
         story.do("show", "a", "gone", "--json")
         story.do("workers", "--json")
         story.do("retry", "--where", "state=failed", "-n", "--json")
@@ -109,7 +133,9 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("set", "priority", "1", "--where", "id=gone", "--json", code=3)
         story.do("reconcile", "--where", "model~runway", "--json")
         story.do("download", "--verify", "--json")
-        assert story.do("doctor").out  # of each kind of job database it tells something else
+        assert story.do(
+            "doctor", "--json"
+        ).out  # of each kind of job database it tells something else
         story.told.pop()
         story.told.append(("doctor", 0, None))
         story.do("ls", "--json", "--state", "failed", "--state", "succeeded", "--limit", "3")
@@ -129,7 +155,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("report", "--batch", "jobs", "--where", "state=failed", "--json")
         story.do("db", "check", "--json")
         story.do("db", "check", "--hash", "--json")
-        story.do("db", "upgrade")
+        story.do("db", "upgrade", "--json")
         story.do("db", "prune", "--older-than", "0", "-n", "--json")
         story.do("db", "prune", "--older-than", "0", "-y", "--json")
         story.do("db", "check")
@@ -154,14 +180,22 @@ def folders(tmp_path: Path) -> Iterator[list[Path]]:
 def test_every_command_answers_alike_on_both_kinds_of_job_database(
     folders: list[Path], postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stories = []
+    stories: list[Story] = []
+    seen: list[set[str]] = []
     for folder, url in zip(folders, ["jobs.db", postgres_url], strict=True):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("BATCHGEN_DB", url)
+        SEEN.clear()
         stories.append(tell(monkeypatch))
+        seen.append(set(SEEN))
     file, server = stories
+    monkeypatch.chdir(folders[0])
+    monkeypatch.setenv("BATCHGEN_DB", "jobs.db")
+    tell_of_a_file(monkeypatch)
 
     assert server.told == file.told
+    assert seen[0] == seen[1]
+    assert seen[0] | SEEN == set(answers.names()) - NOT_ANSWERED
     assert {words.split()[0] for words, _, _ in server.told} >= set(COMMANDS) - WITHOUT_DATABASE
     assert server.told[-2][2] == {
         **dict.fromkeys(["a", "b", "broken", "silent", "mute", "left"], "succeeded"),

@@ -36,7 +36,7 @@ def command(*, file: Path | None, db: str | None, allow_network_fs: bool, as_jso
             {
                 "database": database.shown,
                 "copy": str(copy.path),
-                "bytes": copy.size_bytes,
+                "size_bytes": copy.size_bytes,
                 "rows": dict(copy.counts),
             }
         )

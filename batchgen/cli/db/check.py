@@ -7,17 +7,15 @@ from typing import Any
 import click
 
 from batchgen.cli import common
+from batchgen.cli.clips import clips_json, show_clips
 from batchgen.cli.db.existing import open_existing
 from batchgen.domain.errors import Exit, StoreError
-from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
 from batchgen.store import reads, upgrade
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
 from batchgen.store.revision import REVISION
 from batchgen.verifying import Verdict, Verified, verify
-
-_TOLD = 20  # clips that are named
 
 
 @click.command("check")
@@ -108,34 +106,3 @@ def _look(database: Database, *, hashes: bool) -> tuple[Counter[Verdict], list[V
             if one.verdict is not Verdict.WHOLE:
                 wrong.append(one)
     return counts, wrong
-
-
-def clips_json(counts: Counter[Verdict], wrong: list[Verified]) -> dict[str, Any]:
-    """Return what was found of clips as data."""
-    return {
-        **{str(verdict): counts[verdict] for verdict in Verdict},
-        "not_whole": [
-            {
-                "key": one.row.key,
-                "batch": one.row.batch,
-                "id": one.row.label,
-                "file": None if one.path is None else str(one.path),
-                "verdict": str(one.verdict),
-                "why": one.why,
-            }
-            for one in wrong
-        ],
-    }
-
-
-def show_clips(counts: Counter[Verdict], wrong: list[Verified]) -> None:
-    """Say what was found of clips, and what helps."""
-    for one in wrong[:_TOLD]:
-        place = f"{one.path} " if one.path else ""
-        click.echo(printable(f"{one.row.batch}/{one.row.label}: {place}{one.why}"))
-    if len(wrong) > _TOLD:
-        click.echo(f"… and {len(wrong) - _TOLD:,} more: --json names all")
-    said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict])
-    click.echo(f"clips: {said or 'none'}")
-    if counts[Verdict.MISSING]:
-        common.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)

@@ -51,7 +51,7 @@ def command(
             agree("Drop all of this?", yes=yes)
             found = upkeep.prune(database, before_ms=before_ms, dry_run=False, sleep=time.sleep)
     if as_json:
-        common.print_json({"dropped": not dry_run, **_json(found)})
+        common.print_json({"dry_run": dry_run, **_json(found)})
     elif not found.rows:
         click.echo("there is nothing to drop", err=True)
     elif dry_run:

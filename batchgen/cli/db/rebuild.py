@@ -15,8 +15,9 @@ import click
 
 from batchgen import rebuilding
 from batchgen.cli import common, service
-from batchgen.cli.db.check import clips_json, show_clips
+from batchgen.cli.clips import clips_json, show_clips
 from batchgen.cli.known_models import known_models
+from batchgen.cli.restored import entry_json
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
@@ -264,7 +265,7 @@ class _Found:
                 states.update({str(state): count for state, count in one.counts.items()})
                 batches.append(
                     {
-                        "name": one.name,
+                        "batch": one.name,
                         "jobs": sum(one.counts.values()),
                         "output_dir": one.output_dir,
                         "spent_usd": common.usd_number(one.spent_micros),
@@ -284,19 +285,15 @@ class _Found:
 def _json(found: _Found, terms: Terms, *, is_dry: bool) -> dict[str, Any]:
     return {
         "database": found.shown,
-        "written": not is_dry,
+        "dry_run": is_dry,
         "account": terms.account,
         "origin": terms.origin,
         "batches": found.batches,
-        "states": {str(state): found.states[state] for state in JobState if found.states[state]},
+        "counts": {str(state): found.states[state] for state in JobState},
         "clips": clips_json(found.clips, found.wrong),
         "journals": found.journals,
         "put_back": [
-            {
-                "job": change.entry.label or None,
-                "request_id": change.entry.request_id,
-                "became": change.became.name.lower(),
-            }
+            {**entry_json(change.entry), "became": change.became.name.lower()}
             for change in found.done.repair.changes
         ],
         "left": found.done.left,
@@ -307,7 +304,7 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
     would = "would be " if is_dry else ""
     for batch in found.batches:
         click.echo(
-            f"batch {batch['name']}: {common.plural(batch['jobs'], 'job')}, clips in "
+            f"batch {batch['batch']}: {common.plural(batch['jobs'], 'job')}, clips in "
             f"{printable(batch['output_dir'])}, {_spent(batch)} spent"
         )
     states = ", ".join(
