@@ -18,8 +18,8 @@ from batchgen.domain.redaction import redact_text
 from batchgen.settings import without_token
 
 _COMMAND = re.compile(
-    r"(`batchgen (?!init|models|schema|config|completion|simulate|balance|COMMAND)"
-    r"(?![^`]*(?:--db|--simulate|\|))[^`]+)`"
+    r"(\x60batchgen (?!init|models|schema|config|completion|simulate|balance|COMMAND)"
+    r"(?![^\x60]*(?:--db|--simulate|\|))[^`]+)`"
 )
 
 VERSION = 1
