@@ -127,7 +127,7 @@ def _check_chosen(chosen: Sequence[str], columns: Sequence[str], *, has_details:
             raise UsageError(f"--columns: {name} is of JSON Lines: write .jsonl, or leave it out")
         if name not in known:
             raise UsageError(
-                f"--columns: there is no column {name!r}: {suggestion(name, known)}the columns are "
+                f"--columns: there is no column {name!r}: {_meant(name, known)}the columns are "
                 f"{', '.join(known)}"
             )
 
@@ -210,3 +210,9 @@ def _seconds(begin_ms: int | None, end_ms: int | None) -> float | None:
     if begin_ms is None or end_ms is None:
         return None
     return max(0, end_ms - begin_ms) / 1000
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Return which column is meant: `file` is `result_file`."""
+    ours = f"result_{name}"
+    return f"did you mean `{ours}`? " if ours in known else suggestion(name, known)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli import selection
+from batchgen.cli import common, selection
 from batchgen.domain.redaction import printable
 from batchgen.verifying import Verdict, Verified
 
@@ -39,4 +39,4 @@ def show_clips(counts: Counter[Verdict], wrong: Sequence[Verified]) -> None:
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict])
     click.echo(f"clips: {said or 'none'}")
     if counts[Verdict.MISSING]:
-        click.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)
+        common.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)

@@ -4,9 +4,12 @@ import contextlib
 import functools
 import json
 import logging
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,7 +18,7 @@ from click.core import ParameterSource
 from batchgen.cli import reply
 from batchgen.cli.reply import without_secrets
 from batchgen.domain.adapting import State
-from batchgen.domain.errors import NoConsent, NoSuchBatch, NoSuchJob, UsageError
+from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
 from batchgen.settings import SIMULATED_DATABASE, database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
@@ -32,6 +35,7 @@ REAL, SIMULATED = "runcomfy", "simulator"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SIMULATE = "batchgen.cli.common.simulate"
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@]*@")
 
 
 def db_option(command: Command) -> Command:
@@ -88,20 +92,37 @@ def provider() -> str:
     return SIMULATED if is_simulated() else REAL
 
 
+def meant(text: str) -> str:
+    """Return a text for people whose commands, in backticks, mean the job database at work."""
+    context = click.get_current_context(silent=True)
+    reply = None if context is None else context.find_object(Reply)
+    return text if reply is None else reply.meant(text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text for people, as `meant`."""
+    click.echo(meant(text), err=err)
+
+
 def command_line(words: str) -> str:
     """Return a command for people to type, which means the job database of the one at work.
 
     Args:
         words: What follows `batchgen`, as `ls --state failed`.
     """
-    return f"batchgen {words}{' --simulate' if is_simulated() else ''}"
+    return meant(f"`batchgen {words}`").strip("`")
 
 
 def _database_meant(
     context: click.Context, param: click.Parameter, value: str | None
 ) -> str | None:
     is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-    if context.meta.get(_SIMULATE) and not is_typed:
+    simulates = bool(context.meta.get(_SIMULATE))
+    reply = context.find_object(Reply)
+    if reply is not None:
+        named = ["--db", _PASSWORD.sub(r"\1@", value)] if value and is_typed else []
+        reply.database = shlex.join([*named, *(["--simulate"] if simulates else [])])
+    if simulates and not is_typed:
         return SIMULATED_DATABASE  # whatever is configured: that is for real jobs
     return value
 
@@ -248,7 +269,14 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
         StoreError: If there is none, or it cannot be used.
     """
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
-    upgrade.require_current(database)
+    try:
+        upgrade.require_current(database)
+    except NoDatabase as error:
+        if is_simulated() or not Path(SIMULATED_DATABASE).is_file():
+            raise
+        raise NoDatabase(
+            f"{error}; {SIMULATED_DATABASE} is here: --simulate means its jobs"
+        ) from error
     if is_simulated():  # who only looks may do so without saying it
         with database.reading() as tx:
             check_kind(tx, database)
@@ -426,6 +454,10 @@ def confirm(question: str, *, yes: bool) -> None:
             "spent"
         )
     click.echo(question + " [y/N] ", nl=False, err=True)
-    answer = sys.stdin.readline().strip().lower()
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        click.echo("\nnothing was stored or spent", err=True)
+        raise
     if answer not in ("y", "yes"):
         raise NoConsent("not agreed: nothing was stored or spent")

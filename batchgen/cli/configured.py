@@ -75,6 +75,9 @@ USERS_ONLY: Mapping[str, str] = {
 }
 """What the current folder's file may not say, with the reason: it may be somebody else's."""
 
+OF_ONE_COMMAND = frozenset({"columns", "limit", "output", "sort"})
+"""What means something else for each command: it stands in a command's table only."""
+
 OF_A_BATCH = frozenset({"budget", "model", "name", "output_dir"})
 """Configured, these are defaults, where neither a manifest nor its batch says otherwise."""
 
@@ -296,6 +299,11 @@ def _check(context: click.Context, read: Read) -> None:
     commands = root.list_commands(context) if isinstance(root, click.Group) else ()
     known = CONFIGURABLE | FLAGS_ONLY.keys()
     for name, value in (read.said or {}).items():
+        if not isinstance(value, dict) and name in OF_ONE_COMMAND:
+            raise UsageError(
+                f"{read.path}: {name}: it means something else for each command: write it into the "
+                "table of one, such as [run]"
+            )
         if not isinstance(value, dict):
             _check_key(read, name, name, known)
         elif name in commands:

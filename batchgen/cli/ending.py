@@ -155,6 +155,8 @@ class Ending:
                 simulate=self.flags.simulate,
                 account=self.flags.account,
                 where=self.flags.where,
+                output=self.flags.output,
+                batches=[batch.name for batch in self.batches],
             ),
         )
 

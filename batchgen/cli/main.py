@@ -49,9 +49,22 @@ COMMANDS = {
 """Every command with its line of help, in the order of use."""
 
 
+_SECTIONS = {
+    "Make clips": ("init", "validate", "plan", "add", "run"),
+    "See": ("status", "ls", "show", "logs", "report", "workers", "balance", "doctor"),
+    "Act": ("retry", "cancel", "pause", "unpause", "set", "reconcile", "download"),
+    "Take away": ("export", "db"),
+    "Set up": ("models", "schema", "config", "completion", "simulate"),
+}
+"""Where the help shows each command."""
+
+
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
+    sections=_SECTIONS,
+    epilog="Without a token or money: batchgen init jobs.yaml, batchgen run jobs.yaml --simulate, "
+    "batchgen report --simulate.",
     package="batchgen.cli",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -82,8 +95,9 @@ def main() -> NoReturn:
         error.show()
         _leave(reply, Exit.USAGE, error.format_message())
     except BatchgenError as error:
-        click.echo(f"Error: {printable(without_secrets(_shown(error)))}", err=True)
-        _leave(reply, error.exit_code, str(error), error)
+        shown = reply.meant(without_secrets(_shown(error)))
+        click.echo(f"Error: {printable(shown)}", err=True)
+        _leave(reply, error.exit_code, reply.meant(str(error)), error)
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         _leave(reply, Exit.SIGINT, "interrupted")

@@ -1,5 +1,6 @@
 """What to type next, once a run has ended."""
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,8 @@ class Typed:
         simulate: Whether it was simulated.
         account: `--account`.
         where: `--where`.
+        output: `--output`.
+        batches: Those of the run, by name.
     """
 
     manifests: Sequence[str] = ()
@@ -69,10 +72,26 @@ class Typed:
     simulate: bool = False
     account: str = "default"
     where: str | None = None
+    output: str | None = None
+    batches: Sequence[str] = ()
 
     def command(self, *words: str) -> str:
         """Return a command that looks at the same job database."""
         return _quoted([*words, *self._database])
+
+    def retry(self, *classes: str) -> str:
+        """Return the command that lets the run's failed jobs of some classes be paid for again."""
+        parts = [f"state=failed and class in ({', '.join(classes)})"]
+        if self.where is not None:
+            parts.append(f"({self.where})")
+        words = ["retry", "--where"]
+        if len(self.batches) > 1:
+            names = ", ".join(json.dumps(name, ensure_ascii=False) for name in self.batches)
+            parts.append(f"batch in ({names})")
+        words.append(" and ".join(parts))
+        if len(self.batches) == 1:
+            words += ["--batch", self.batches[0]]
+        return self.command(*words)
 
     def of_account(self, *words: str) -> str:
         """Return the same of a command that is about one account."""
@@ -91,6 +110,8 @@ class Typed:
             words += ["--batch", self.batch]
         if self.where is not None:
             words += ["--where", self.where]
+        if self.output is not None:
+            words += ["-o", self.output]
         return _quoted([*words, *self._account, *self._database])
 
     @property
@@ -155,8 +176,8 @@ def _cure(ended: Ended, typed: Typed) -> Iterator[str]:
         )
     if failed := ended.of_kind(ErrorClass.GENERATION, ErrorClass.UNKNOWN):
         yield (
-            f"{typed.command('retry', '--failed')} lets {plural(failed, 'job')} be paid for again "
-            "by the next run"
+            f"{typed.retry(ErrorClass.GENERATION, ErrorClass.UNKNOWN)} lets what the service "
+            f"failed at be paid for again by the next run: {plural(failed, 'job')} of this one"
         )
 
 

@@ -52,6 +52,13 @@ def notes(plan: Plan) -> list[str]:
     before = plan.prepared.stored_source
     if before and before != plan.batch.source and not plan.prepared.is_export:
         lines.append(f"  note: until now this batch came from {before}")
+    if plan.prepared.is_table and any(
+        not item.spec.has_id for item in plan.samples.get(Verdict.NEW, ())
+    ):
+        lines.append(
+            "  note: rows without an `id` are other jobs once they are edited, and their clips are "
+            "named by a hash: give them a column `id`, or name clips with --name"
+        )
     carried = {
         name: None
         for items in (plan.samples.values() if plan.prepared.is_table else ())

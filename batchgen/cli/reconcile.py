@@ -195,7 +195,7 @@ def _take_in(database: Database, words: Sequence[str], *, as_json: bool) -> None
             f"{common.plural(len(pairs), 'request id')} taken in from {where}{said_known}", err=True
         )
         if pairs:
-            click.echo("`batchgen run` goes on with their jobs; nothing is paid again", err=True)
+            common.echo("`batchgen run` goes on with their jobs; nothing is paid again", err=True)
     if troubles:
         raise UsageError("\n".join(troubles))
 
@@ -214,7 +214,7 @@ def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
         common.print_json({"in_doubt": [_json(row) for row in rows]})
         return
     if not rows:
-        click.echo("no such job is in doubt", err=True)
+        click.echo("no job is in doubt", err=True)
         return
     cells = [
         (
@@ -320,9 +320,9 @@ def _print(rows: Sequence[JobRow], word: str, *, as_json: bool, dry_run: bool = 
     for line in selection.told((name_of(row), said) for row in rows):
         click.echo(line)
     if not rows:
-        click.echo("no such job is in doubt", err=True)
+        click.echo("no job is in doubt", err=True)
     elif word != "written off" and not dry_run:
-        click.echo("`batchgen run` goes on with them", err=True)
+        common.echo("`batchgen run` goes on with them", err=True)
 
 
 def _json(row: JobRow) -> dict[str, Any]:

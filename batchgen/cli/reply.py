@@ -6,6 +6,7 @@ to nothing, because the boundary needs it before any command.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,11 @@ from batchgen.settings import without_token
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_COMMAND = re.compile(
+    r"(\x60batchgen (?!init|models|schema|config|completion|simulate|balance|COMMAND)"
+    r"(?![^\x60]*(?:--db|--simulate|\|))[^`]+)`"
+)
+
 VERSION = 1
 """Of what every command answers; another one takes members away or gives them another sense."""
 
@@ -29,10 +35,18 @@ class Reply:
     Attributes:
         command: Its name, `db check`; None unless `--json` was given.
         data: What it answers, None so far.
+        database: What names its job database for another command: `--db x.db --simulate`.
     """
 
     command: str | None = None
     data: Mapping[str, Any] | None = None
+    database: str = ""
+
+    def meant(self, text: str) -> str:
+        """Return a text whose commands in backticks mean the same job database."""
+        if not self.database:
+            return text
+        return _COMMAND.sub(lambda found: f"{found[1]} {self.database}`", text)
 
     def envelope(
         self, code: int, *, message: str | None = None, error: BatchgenError | None = None

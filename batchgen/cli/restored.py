@@ -138,7 +138,7 @@ def _show(done: Repair, left: Sequence[str], *, journals: Sequence[Path], as_jso
     if not done.changes and not left:
         click.echo("the job database lacks nothing that is written down", err=True)
     elif not left:
-        click.echo("`batchgen run` goes on with them", err=True)
+        common.echo("`batchgen run` goes on with them", err=True)
 
 
 def _name(entry: Entry) -> str:

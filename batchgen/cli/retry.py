@@ -95,7 +95,7 @@ def _choice(tx: Transaction, chosen: Selection, *, new_seed: bool) -> _Choice:
         if job.state in by_hand.RETRIED:
             choice.jobs.append(job)
         else:
-            choice.left.append((job, f"is {job.state}"))
+            choice.left.append((job, _why(job.state)))
     if new_seed:
         _draw(tx, choice)
     choice.estimate = selection.estimate_of(tx, choice.jobs)
@@ -123,9 +123,15 @@ def _retry(database: Database, choice: _Choice) -> None:
         with database.transaction() as tx:
             outcomes |= by_hand.retry_each(tx, ids, now_ms=wall_ms(), seeds=seeds)
     choice.left += [
-        (job, f"is {outcomes[job.id].was}") for job in choice.jobs if not outcomes[job.id].done
+        (job, _why(outcomes[job.id].was)) for job in choice.jobs if not outcomes[job.id].done
     ]
     choice.jobs = [job for job in choice.jobs if outcomes[job.id].done]
+
+
+def _why(state: JobState) -> str:
+    if state is JobState.SUCCEEDED:
+        return "is succeeded: change its row, a seed is enough, and run the manifest with --replace"
+    return f"is {state}"
 
 
 def _warn(jobs: Sequence[Brief]) -> None:
@@ -168,7 +174,7 @@ def _print(choice: _Choice, live: int, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{again} would be paid for again, {selection.price(choice.estimate)}")
     elif done:
         told = common.follow(live, "pays for those of its scope", "pay for those of their scopes")
-        click.echo(f"{again} pending again: `batchgen run` pays for them{told}")
+        common.echo(f"{again} pending again: `batchgen run` pays{told}")
     if done and dry_run:
         for line in selection.told((name_of(job), _kind(job)) for job in done):
             click.echo(line)

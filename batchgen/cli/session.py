@@ -7,11 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import click
-
 from batchgen import planning
 from batchgen.awake import kept_awake
-from batchgen.cli import restored
+from batchgen.cli import common, restored
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
 from batchgen.domain.errors import OutputError
@@ -184,4 +182,4 @@ def _free(root: Path) -> int:
 
 def say(message: str) -> None:
     """Tell the user something, on stderr."""
-    click.echo(printable(redact_text(message)), err=True)
+    common.echo(printable(redact_text(message)), err=True)

@@ -157,10 +157,18 @@ def obstacles_of(standing: Standing, *, is_worked_on: bool = False) -> list[Obst
         *_budget(standing, shlex.quote(name)),
         *_lost(standing, shlex.quote(name)),
     ]
-    return [Obstacle(kind, message, command, name) for kind, message, command in said]
+    return [
+        Obstacle(kind, message, None if command is None else _typed(command), name)
+        for kind, message, command in said
+    ]
 
 
 _Said = tuple[str, str, str | None]
+
+
+def _typed(command: str) -> str:
+    """Return a command that means the job database of the one at work."""
+    return common.command_line(command.removeprefix("batchgen "))
 
 
 def _open(standing: Standing, name: str, *, is_worked_on: bool) -> list[_Said]:
@@ -214,8 +222,7 @@ def _lost(standing: Standing, name: str) -> list[_Said]:
 
 
 def _advice(word: str, count: int, name: str) -> _Said:
-    jobs = f"batchgen ls --keys --state failed --where class={word} --batch {name}"
-    retry = f"{jobs} | batchgen retry -"
+    retry = f"batchgen retry --where 'state=failed and class={word}' --batch {name}"
     kind = f"failed_{word}"
     match word:
         case ErrorClass.MODERATION:
@@ -254,12 +261,12 @@ def obstacles(
         if account.paused:
             option = "" if account.name == "default" else f" --account {shlex.quote(account.name)}"
             said = f"account {account.name} is paused, nothing is submitted"
-            found.append(Obstacle("paused", said, f"batchgen unpause{option}"))
+            found.append(Obstacle("paused", said, _typed(f"batchgen unpause{option}")))
     for worker in workers:
         found += _of_worker(worker, now_ms)
     if missed is not None:
         said = step_back.explain(missed)
-        found.append(Obstacle("stepped_back", said, "batchgen reconcile --after-restore"))
+        found.append(Obstacle("stepped_back", said, _typed("batchgen reconcile --after-restore")))
     return found
 
 
@@ -268,11 +275,11 @@ def _of_worker(worker: Seen, now_ms: int) -> list[Obstacle]:
     silent_ms = now_ms - worker.seen_ms
     if worker.lives and silent_ms >= SILENT_MS:
         said = f"{who} lives, but has been silent for {lasting(silent_ms / 1000)}: is it suspended?"
-        return [Obstacle("silent_worker", f"{said} What it holds", "batchgen workers")]
+        return [Obstacle("silent_worker", f"{said} What it holds", _typed("batchgen workers"))]
     if not worker.lives:
         held = sum(worker.held.values())
         jobs = f"; its {common.plural(held, 'job')} wait for the next run" if held else ""
-        return [Obstacle("dead_worker", f"{who} died{jobs}", "batchgen run")]
+        return [Obstacle("dead_worker", f"{who} died{jobs}", _typed("batchgen run"))]
     return []
 
 

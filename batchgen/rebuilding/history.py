@@ -260,7 +260,8 @@ def _stated_places(
     """Return the places of the attempts whose cost the service has stated."""
     if told.cost_micros is None or not closed:
         return []
-    if told.charged_micros == told.cost_micros or not est_micros:
+    # What nobody says otherwise is the whole of it: a request that came to nothing is free.
+    if told.charged_micros in (None, told.cost_micros) or not est_micros:
         return list(closed)
     likely = max(1, round(told.cost_micros / est_micros))
     return list(closed[-likely:])

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 
 from batchgen import __version__, posters
-from batchgen.domain.prices import Estimate
+from batchgen.domain.prices import Estimate, whole_cents
 from batchgen.domain.states import FINAL, JobState
 from batchgen.exporters.files import Kind, check_whole, write_whole
 from batchgen.exporters.interface import encoded, start_of
@@ -195,7 +195,7 @@ def _money(tx: Transaction, summaries: Iterable[BatchSummary], wish: Wish) -> li
                 ),
                 estimated=of_batch.estimated_micros,
                 reserved=summary.reserved_micros,
-                waiting=waiting[summary.id].micros,
+                waiting=whole_cents(waiting[summary.id].micros),
                 unpriced=waiting[summary.id].unpriced,
                 budget=summary.budget_micros,
             )

@@ -883,6 +883,9 @@ class Carrier:
             said = await asyncio.to_thread(self.sidecars.write, job.id, self.folder(job), clips)
         except (OutputError, StoreError) as error:
             said = str(error)
+        except Exception:  # whatever it is: the clip is paid for and on disk
+            logger.exception("no sidecar of %s", job.label)
+            said = "unexpected: the log tells"
         if said:
             self.stats.sidecars_missing += 1
             self._problem(job, f"no sidecar: {said}")

@@ -19,7 +19,7 @@ from batchgen.failpoints import failpoint
 from batchgen.store.database import Transaction, among, chunks
 from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
-from batchgen.store.schema import IS_PAID
+from batchgen.store.predicates import IS_PAID
 
 _CHUNK = 500
 

@@ -21,7 +21,8 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.domain.states import PAID, AttemptState, JobState
+from batchgen.domain.states import AttemptState, JobState
+from batchgen.store.predicates import IS_PAID
 
 metadata = MetaData(
     naming_convention={
@@ -40,9 +41,6 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 def _one_of(states: type[JobState] | type[AttemptState]) -> str:
     return "state IN ({})".format(", ".join(f"'{state}'" for state in states))
 
-
-IS_PAID = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(PAID)))
-"""The predicate of an index: queries that it serves say it in the same words."""
 
 job_database = Table(  # one row: the facts of the job database itself
     "job_database",

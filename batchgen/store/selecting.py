@@ -159,9 +159,9 @@ class _Builder:
             case Not(part):
                 return f"NOT {self.said(part)}"
             case Both(parts):
-                return f"({' AND '.join(map(self.said, parts))})"
+                return _joined([self.said(one) for one in parts], "AND")
             case Either(parts):
-                return f"({' OR '.join(map(self.said, parts))})"
+                return _joined([self.said(one) for one in parts], "OR")
             case _:
                 assert_never(where)
 
@@ -175,7 +175,7 @@ class _Builder:
         if test.name.kind is Kind.TEXT and test.op != "=":
             return self._ordered_text(test.name, test.op, str(test.values[0]))
         parts = [self._compared(test.name, test.op, value) for value in test.values]
-        return f"({' OR '.join(parts)})"
+        return _joined(parts, "OR")
 
     def _part(self, name: Name, part: str) -> str:
         value = self.value_of(name)
@@ -207,3 +207,11 @@ class _Builder:
             return self._compared_as_number(field_sql, op, value)
         collation = ' COLLATE "C"' if self._is_postgresql else ""
         return f"{field_sql}{collation} {op} {self._bound(value)}"
+
+
+def _joined(parts: Sequence[str], word: str) -> str:
+    """Return parts as one condition; in halves, since SQLite bounds how deep a tree is."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_joined(parts[:middle], word)} {word} {_joined(parts[middle:], word)})"

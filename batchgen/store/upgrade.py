@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
-from batchgen.domain.errors import StoreError
+from batchgen.domain.errors import NoDatabase, StoreError
 from batchgen.failpoints import failpoint
 from batchgen.store import step_back, workers
 from batchgen.store.database import ByDialect, Database, Transaction
@@ -98,7 +98,7 @@ def require_current(database: Database) -> None:
         StoreError: If there is no job database, or its schema is another version's.
     """
     if not database.exists():
-        raise StoreError(
+        raise NoDatabase(
             f"{database.shown}: there is no job database here yet: `batchgen run MANIFEST` or "
             "`batchgen add MANIFEST` makes one, --db names another"
         )

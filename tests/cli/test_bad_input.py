@@ -388,7 +388,11 @@ OPTIONS: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
         5,
         ["--model: unknown model runwayml/nope", "models list"],
     ),
-    "output-suffix": (["-o", "results.txt"], 2, ["results.txt: unknown format", ".csv or .jsonl"]),
+    "output-suffix": (
+        ["-o", "results.txt"],
+        2,
+        ["results.txt: unknown format", ".csv, .jsonl or .xlsx"],
+    ),
     "output-folder": (["-o", "no/r.csv"], 13, ["no/r.csv", "see that its folder exists"]),
     "output-manifest": (["-o", "m.csv"], 2, ["m.csv exists and is not an export", "another name"]),
     "output-is-a-folder": (["-o", "made.csv"], 2, ["made.csv is not a file", "another name"]),

@@ -134,3 +134,28 @@ def test_what_makes_no_sense_is_refused_with_2(words: tuple[str, ...]) -> None:
     assert done.out == "" or "--json" in words
     assert "Traceback" not in done.err
     assert {job["state"] for job in ok("ls", "--json").said["jobs"]} == {"pending"}
+
+
+def test_a_mistyped_command_is_recognised() -> None:
+    for words, meant in ((("stauts",), "status"), (("db", "chek"), "check")):
+        done = call(*words)
+
+        assert done.code == 2
+        assert f"did you mean `{meant}`?" in done.err
+
+
+def test_the_help_shows_every_command_under_one_heading() -> None:
+    lines = ok("--help").out.splitlines()
+    shown = [line.split()[0] for line in lines if line.startswith("  ") and line[2:3].isalpha()]
+
+    assert sorted(set(COMMANDS) & set(shown)) == sorted(COMMANDS)
+    assert [name for name in shown if name in COMMANDS].count("run") == 1
+
+
+def test_whoever_forgets_that_it_was_simulated_is_told() -> None:
+    ok("run", write("jobs.csv", rows("a")), "--simulate", "-q")
+
+    done = call("ls")
+
+    assert done.code == 11
+    assert "--simulate means its jobs" in done.err

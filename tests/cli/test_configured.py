@@ -73,9 +73,7 @@ def test_flag_wins_over_environment_over_folder_over_user_over_default(
     assert jobs_listed() == 4
     user_says("[ls]\nlimit = 1\n")
     assert jobs_listed() == 1
-    folder_says("limit = 2\n")  # the nearer file wins, even over a table of the other
-    assert jobs_listed() == 2
-    folder_says("limit = 4\n[ls]\nlimit = 2\n")
+    folder_says("[ls]\nlimit = 2\n")  # the nearer file wins
     assert jobs_listed() == 2
     monkeypatch.setenv("BATCHGEN_LIMIT", "3")
     assert jobs_listed() == 3
@@ -95,7 +93,9 @@ def test_flag_wins_over_environment_over_folder_over_user_over_default(
         ("until = 07:00:00", ["run"], "until: write the value in quotes"),
         ("account = 5", ["run"], 'account: takes text: write it in quotes, as "5"'),
         ('halt = ["streak=0"]', ["run"], "batchgen.toml: halt: "),
-        ("limit = 0", ["ls"], "batchgen.toml: limit: '0' is no number of jobs"),
+        ("[ls]\nlimit = 0", ["ls"], "batchgen.toml: ls.limit: '0' is no number of jobs"),
+        ("limit = 3", ["ls"], "limit: it means something else for each command"),
+        ('columns = "id"', ["export", "-o", "x.csv"], "write it into the table of one"),
         ("jbos = 3", ["ls"], "jbos: unknown setting: did you mean `jobs`?"),
         ("[rnu]", ["ls"], "the table [rnu] is of no command: did you mean `run`?"),
         ("[run]\njbos = 3", ["ls"], "run.jbos: unknown setting: did you mean `jobs`?"),
@@ -110,7 +110,7 @@ def test_flag_wins_over_environment_over_folder_over_user_over_default(
         ("allow_private_inputs = true", ["ls"], "a folder's file may not say this"),
         ("allow_network_fs = true", ["ls"], "a folder's file may not say this"),
         ('db = "postgresql://db.invalid/x"', ["ls"], "a server would be given your password"),
-        ('output = "../out.csv"', ["run"], "may name files in its folder only"),
+        ('[run]\noutput = "../out.csv"', ["run"], "may name files in its folder only"),
         ('events = "/etc/profile"', ["run"], "may name files in its folder only"),
         ("jobs = ", ["ls"], "batchgen.toml: is not TOML"),
         ("a = " + "[" * 5000, ["ls"], "batchgen.toml: is not TOML"),

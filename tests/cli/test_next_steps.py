@@ -49,12 +49,20 @@ def ended(
         ),
         pytest.param(
             ended(F, D, P, code=Exit.HALTED, kinds=["generation"]),
-            ["reconcile --list", "run jobs.csv", "retry --failed"],
+            [
+                "reconcile --list",
+                "run jobs.csv",
+                "retry --where 'state=failed and class in (generation, unknown)'",
+            ],
             id="doubts-come-first",
         ),
         pytest.param(ended(F, kinds=["unfit"]), ["run jobs.csv"], id="unfit"),
         pytest.param(ended(F, kinds=["moderation"]), ["ls --state failed"], id="moderation"),
-        pytest.param(ended(F, kinds=["unknown"]), ["retry --failed"], id="unknown"),
+        pytest.param(
+            ended(F, kinds=["unknown"]),
+            ["retry --where 'state=failed and class in (generation, unknown)'"],
+            id="unknown",
+        ),
         pytest.param(ended(E, kinds=["expired"]), ["download --refresh"], id="expired"),
         pytest.param(ended(F, kinds=["remote_lost"]), ["download --refresh"], id="lost"),
         pytest.param(ended(C, kinds=["cancelled"]), [], id="cancelled-on-purpose"),

@@ -215,5 +215,9 @@ def test_the_end_says_what_failed_by_cause_and_what_to_type(place: Place) -> Non
     assert re.match(r"\$\d\.\d\d spent in this run \(about \$1\.50 was estimated\), ", lines[5])
     assert [line.split("`")[1] for line in lines if line.startswith("next: ")] == [
         f"batchgen {words} --db {place.db}"
-        for words in ("reconcile --list", "ls --state failed", "retry --failed")
+        for words in (
+            "reconcile --list",
+            "ls --state failed",
+            "retry --where 'state=failed and class in (generation, unknown)' --batch jobs",
+        )
     ]

@@ -16,6 +16,7 @@ from cli.commands import call, ok, rows, states, write
 from runs import IMAGE
 
 from batchgen.cli import balance, common
+from batchgen.cli.reply import Reply
 from batchgen.domain.errors import UsageError
 
 TABLE = f"id,prompt,image\na,x,{IMAGE}\n"
@@ -263,3 +264,32 @@ def test_an_object_that_is_out_already_stays_the_only_one(monkeypatch: pytest.Mo
     assert (done.code, done.err) == (2, "Error: too late\n")
     assert done.envelope["data"] == {"balance_usd": 1.0, "origin": ""}
     assert done.envelope["error"] == {"code": "usage", "message": "too late"}
+
+
+@pytest.mark.parametrize(
+    ("said", "database", "meant"),
+    [
+        ("`batchgen run` goes on", "", "`batchgen run` goes on"),
+        ("`batchgen run` goes on", "--simulate", "`batchgen run --simulate` goes on"),
+        ("`batchgen ls --db y.db`", "--db x.db", "`batchgen ls --db y.db`"),
+        ("`batchgen init x.yaml`", "--db x.db", "`batchgen init x.yaml`"),
+        (
+            "`batchgen ls --keys | batchgen retry -`",
+            "--db x",
+            "`batchgen ls --keys | batchgen retry -`",
+        ),
+        (
+            "see `batchgen show a` or `batchgen ls`",
+            "--db x.db --simulate",
+            "see `batchgen show a --db x.db --simulate` or `batchgen ls --db x.db --simulate`",
+        ),
+    ],
+)
+def test_commands_in_words_mean_the_same_job_database(said: str, database: str, meant: str) -> None:
+    assert Reply(database=database).meant(said) == meant
+
+
+def test_an_error_names_commands_of_the_job_database_at_work() -> None:
+    ok("add", write("m.csv", rows("a")), "--db", "x.db")
+
+    assert "`batchgen ls --db x.db` lists them" in call("show", "b", "--db", "x.db").err

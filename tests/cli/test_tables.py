@@ -1,7 +1,7 @@
 """Tables that fit, and text that cannot steer a terminal."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -21,9 +21,12 @@ from batchgen.cli.tables import (
 ANYTHING = st.text(
     alphabet="ab xyz  日本魚🦊👩\u200d❤\ufe0fé\u0301🇩🇪\x1b\u202e\n\t\ud800\u2028", max_size=40
 )
+# A busy machine draws slowly, which proves nothing.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WIDTHS = st.integers(min_value=12, max_value=200)
 
 
+@PATIENT
 @given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING), max_size=5), WIDTHS)
 def test_no_line_of_a_table_is_longer_than_the_terminal(
     rows: list[tuple[str, str, str]], width: int
@@ -57,6 +60,7 @@ def test_rows_after_the_measured_ones_are_shown_too() -> None:
     assert narrow[-1] == "much wider than the others"
 
 
+@PATIENT
 @given(st.lists(st.integers(min_value=1, max_value=300), min_size=1, max_size=9), WIDTHS)
 def test_the_widest_columns_are_cut_first(widths: list[int], width: int) -> None:
     kept = shared(widths, width)
@@ -112,6 +116,7 @@ def test_what_strangers_wrote_stays_on_its_line(text: str, shown: str) -> None:
     assert one_line(text) == shown
 
 
+@PATIENT
 @given(ANYTHING, WIDTHS)
 def test_a_wrapped_text_fits_and_is_whole(text: str, width: int) -> None:
     text = one_line(text)

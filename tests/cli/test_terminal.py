@@ -172,7 +172,7 @@ def test_a_panel_is_shown_and_leaves_a_clean_scrollback(
     assert "$2.00 spent in this run (about $2.25" in summary
     assert "clips: clips" in summary
     assert "results: results.csv" in summary
-    assert "next: `batchgen retry --failed" in summary.replace("  ", " ")
+    assert "next: `batchgen retry --where" in summary.replace("  ", " ")
 
 
 def test_ctrl_c_says_what_it_waits_for(place: Place) -> None:

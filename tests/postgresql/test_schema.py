@@ -34,6 +34,7 @@ from batchgen.store.schema import metadata
 
 OLD = Path(__file__).parents[1] / "old_databases"
 WITHOUT_DATABASE = {"init", "validate", "plan", "models", "schema", "balance", "simulate"}
+WITHOUT_DATABASE |= {"config", "completion", "doctor"}  # a doctor says it among other things
 NEEDED = {
     "show": ["a"],
     "cancel": ["a"],

@@ -58,7 +58,8 @@ def command(
         _show(found)
         click.echo("nothing was dropped (--dry-run)", err=True)
     else:
-        click.echo("dropped; `batchgen db vacuum` makes the file smaller", err=True)
+        smaller = "; `batchgen db vacuum` makes the file smaller"
+        common.echo(f"dropped{'' if database.path is None else smaller}", err=True)
 
 
 def _show(found: Pruned) -> None:

@@ -314,12 +314,12 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
     show_clips(found.clips, found.wrong)
     _show_journal(found)
     click.echo(f"account {terms.account}, bound to {terms.origin}", err=True)
-    click.echo(
+    common.echo(
         "budgets, caps and priorities are not in an export: `batchgen set` gives them again",
         err=True,
     )
     if not is_dry and not found.done.left:
-        click.echo(
+        common.echo(
             "`batchgen run` goes on with what is paid for, and asks before it pays", err=True
         )
 
@@ -337,10 +337,11 @@ def _show_journal(found: _Found) -> None:
     if found.journals:
         return
     waiting = found.states[JobState.PENDING] + found.states[JobState.FAILED]
-    if waiting:
-        click.echo(
-            f"no journal of the lost job database was found: what was bought after the export was "
-            f"written is not known. {common.plural(waiting, 'job')} may be paid for again: if a "
-            "run worked since, look in your account first, or pass its journal with --journal",
-            err=True,
-        )
+    again = f" {common.plural(waiting, 'job')} may be paid for again." if waiting else ""
+    click.echo(
+        "no journal of the lost job database was found: what was bought after the export was "
+        f"written is not known, nor are jobs that the export leaves out.{again} A manifest with "
+        "such rows would buy them anew: look in your account first, or pass the journal with "
+        "--journal",
+        err=True,
+    )
