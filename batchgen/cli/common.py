@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen.cli import reply
-from batchgen.cli.reply import without_secrets
+from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
