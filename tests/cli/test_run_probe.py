@@ -99,6 +99,7 @@ def test_json_names_the_jobs_whose_files_cannot_be_used(host: Host, handle: Hand
     assert (said["session_spent_usd"], said["estimate_usd"]) == (0.25, 0.25)
     assert [step.split("`")[1] for step in said["next"]] == [
         "batchgen run jobs.csv --db batchgen.db",
+        "batchgen report --db batchgen.db",
         "batchgen export -o results.csv --db batchgen.db",
     ]
 

@@ -285,8 +285,8 @@ def test_verbose_and_log_do_not_change_what_is_shown(place: Place) -> None:
     place.write(rows_of(4))
     verbose = place.run("jobs.csv", "-v")
 
-    assert "failed (" not in quiet.err
-    assert "failed (" in verbose.err
+    assert "jobs/c1: failed (" not in quiet.err
+    assert "jobs/c3: failed (" in verbose.err
 
 
 # -- notifications -------------------------------------------------------------------------------
