@@ -6,6 +6,7 @@ slow to import is imported by who needs it.
 """
 
 import contextlib
+import copy
 import io
 import os
 import re
@@ -65,18 +66,20 @@ def _give_up(_number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(1)
 
 
-def attach(command: click.Command) -> None:
-    """Let the words of a command, and of those below it, complete by what they are called."""
+def attached(command: click.Command) -> click.Command:
+    """Return a command whose words, and those of commands below it, complete by their names."""
+    command = copy.copy(command)  # whoever runs it has its own
     if isinstance(command, click.Group):
-        for below in command.commands.values():
-            attach(below)
-        return
+        command.commands = {name: attached(below) for name, below in command.commands.items()}
+        return command
+    command.params = [copy.copy(param) for param in command.params]
     for param in command.params:
         candidates = _CANDIDATES.get(str(param.name))
         # Nothing is done with what is typed, so a type of its own is not missed.
         is_text = isinstance(param.type, click.types.StringParamType) or param.name == "columns"
         if candidates is not None and is_text:
             param.type = _Completed(candidates)
+    return command
 
 
 Candidates = Callable[[click.Context, str], Iterable[CompletionItem[str]]]

@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
             raise TypeError(f"{place} holds no command")
         configured.apply(command, *self._path, cmd_name)
         if completing.is_asked():
-            completing.attach(command)
+            return completing.attached(command)
         return command
 
     def resolve_command(
