@@ -51,7 +51,7 @@ _BEGIN_READING = (
 # rows new, and ids appear in the order in which they were drawn: a scope that ends at the newest
 # one does not grow.
 _ADDING = (
-    "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; "
+    "BEGIN; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; "
     "SET LOCAL idle_in_transaction_session_timeout = 0"
 )
 _TRY_ADDING = "SELECT pg_try_advisory_xact_lock(7238461204)"
@@ -262,13 +262,16 @@ class PostgresServer:
         for it inside the server would keep a connection from the one who has it.
         """
         with contextlib.closing(self._connect()) as connection:
+            # Our own BEGIN: the driver's would be a message of its own, and a server that ends
+            # idle transactions soon could end this one before it is told not to.
+            connection.autocommit = True
             while True:
-                with connection.transaction():
-                    connection.execute(_ADDING)
-                    row = connection.execute(_TRY_ADDING).fetchone()
-                    if row is not None and row[0]:
-                        yield
-                        return
+                connection.execute(_ADDING)
+                row = connection.execute(_TRY_ADDING).fetchone()
+                if row is not None and row[0]:
+                    yield
+                    return  # closing ends the transaction, and lets go of the lock
+                connection.execute("ROLLBACK")
                 wait()
 
     def enter(self, worker_id: str) -> "Leased":
