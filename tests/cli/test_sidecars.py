@@ -156,7 +156,7 @@ def test_a_strangers_file_stays_and_the_clip_is_as_good(monkeypatch: pytest.Monk
         said = run(write("jobs.csv", rows("a", "b", "c")), "--sidecar")
 
         assert len(handle.ledger.entries) == 3
-        assert "no sidecar beside 2 clips: `batchgen download --sidecar`" in said
+        assert "no sidecar beside 2 clips: `batchgen download --sidecar --db batchgen.db`" in said
         done = call("download", "--sidecar")
 
         assert len(handle.ledger.entries) == 3
