@@ -24,6 +24,8 @@ SHORT_ID = 12
 
 _MOST_LISTED = 100
 _LOOK_AGAIN_S = 0.2
+_LAST_LOOKS = 20  # at the log of a run that has left, for its last line
+_LAST_KIND = "session_ended"
 _COLUMNS = (
     Column("SESSION"),
     Column("BEGAN"),
@@ -254,14 +256,17 @@ def _follow(database: Database, path: Path, key: str | None, tail: int | None) -
     reader = session_logs.Reader(path)
     try:
         news: Sequence[Line] = deque(_wanted(reader, key), maxlen=tail)
-        lives = True
-        while news or lives:
+        lives, ended, looks = True, False, _LAST_LOOKS
+        while news or lives or (looks and not ended):
             for line in news:
-                _say(line)
+                ended = ended or _is_last(line)
+                if key is None or _is_about(line, key):
+                    _say(line)
             if not news:
                 time.sleep(_LOOK_AGAIN_S)
-            lives = _lives(database, path.stem)
-            news = list(_wanted(reader, key))  # after the question: what it wrote last is there
+                looks -= not lives  # it writes its last line after it has left
+            lives = lives and _lives(database, path.stem)
+            news = list(_wanted(reader, key))  # after the question: what it wrote before is there
         for line in reader.rest():
             _say(line)
     except KeyboardInterrupt:
@@ -276,7 +281,14 @@ def _say(line: Line) -> None:
 
 
 def _wanted(reader: session_logs.Reader, key: str | None) -> Iterator[Line]:
-    return (line for line in reader.lines() if key is None or _is_about(line, key))
+    """Yield lines about a job, or all; and the last one of a run, for whoever waits for it."""
+    return (
+        line for line in reader.lines() if key is None or _is_about(line, key) or _is_last(line)
+    )
+
+
+def _is_last(line: Line) -> bool:
+    return line.said is not None and line.said.get("kind") == _LAST_KIND
 
 
 def _lives(database: Database, session_id: str) -> bool:
