@@ -689,7 +689,7 @@ def test_an_unknown_key_is_refused_with_what_to_do(desk: Desk) -> None:
     with pytest.raises(ManifestError, match="jffff is not in this job database") as caught:
         desk.add(path)
 
-    assert "restore a copy" in str(caught.value)
+    assert f"`batchgen db rebuild {path}" in str(caught.value)
     assert "--new-batch" in str(caught.value)
     assert "night.csv:3" in str(caught.value)
     assert list(desk.add(path, new_batch=True)) == ["new"]

@@ -48,7 +48,7 @@ MONEY: dict[str, tuple[Told, list[tuple[AttemptState, int | None, int | None]]]]
     ),
     "one-of-two-stated": (
         row("succeeded", attempts=2, cost_micros=250_000),
-        [(FAILED, None, EST), (SUCCEEDED, 250_000, 250_000)],
+        [(FAILED, 0, 0), (SUCCEEDED, 250_000, 250_000)],
     ),
     "only-one-was-charged": (
         row("succeeded", attempts=2, cost_micros=250_000, charged_micros=250_000),

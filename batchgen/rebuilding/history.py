@@ -220,7 +220,8 @@ def _with_money(
     """Spread over attempts what all of them cost.
 
     What the service stated is spread evenly over as many as it can be the price of. The others
-    count their estimate; or what is left of the sum, where the export tells what was spent.
+    were free then; without a stated cost they count their estimate, or what is left of the sum,
+    where the export tells what was spent.
     """
     found = list(attempts)
     closed = [
@@ -238,7 +239,10 @@ def _with_money(
     ]
     if told.charged_micros is None:
         for place in estimated:
-            found[place] = replace(found[place], charged_micros=found[place].est_micros)
+            if stated and place in closed:  # the sum is told: a request that failed was free
+                found[place] = replace(found[place], cost_micros=0, charged_micros=0)
+            else:
+                found[place] = replace(found[place], charged_micros=found[place].est_micros)
         return found
     left = max(0, told.charged_micros - (told.cost_micros or 0 if stated else 0))
     if left and not estimated:
@@ -260,8 +264,7 @@ def _stated_places(
     """Return the places of the attempts whose cost the service has stated."""
     if told.cost_micros is None or not closed:
         return []
-    # What nobody says otherwise is the whole of it: a request that came to nothing is free.
-    if told.charged_micros in (None, told.cost_micros) or not est_micros:
+    if told.charged_micros == told.cost_micros or not est_micros:
         return list(closed)
     likely = max(1, round(told.cost_micros / est_micros))
     return list(closed[-likely:])
