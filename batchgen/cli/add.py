@@ -12,7 +12,7 @@ from batchgen import planning
 from batchgen.cli import common, plans
 from batchgen.cli.flags import manifest_flags, wishes
 from batchgen.planning import Plan, Wish
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.settings import database_url
 from batchgen.store import by_hand, imports, reads, upgrade
 from batchgen.store.database import Database, Transaction, chunks

@@ -13,7 +13,7 @@ from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import BatchgenError, Exit, ProviderError, UsageError
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import JobState
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, control, reads
 from batchgen.store.database import Database, chunks
 from batchgen.store.reads import BatchSummary, Brief

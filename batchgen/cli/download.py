@@ -22,8 +22,9 @@ from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.runner.clocks import wall_ms
 from batchgen.runner.limits import Reason
-from batchgen.runner.loop import Outcome, wall_ms
+from batchgen.runner.loop import Outcome
 from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account

@@ -15,8 +15,8 @@ from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.planning import Verdict
 from batchgen.probing import BELIEVED_MS, Finding, Inspection, Said
+from batchgen.runner.clocks import steady_s, wall_ms
 from batchgen.runner.deadline import in_words
-from batchgen.runner.loop import steady_s, wall_ms
 from batchgen.store import probes
 from batchgen.store.database import Database, Transaction, chunks
 from batchgen.store.jobs import Scope

@@ -16,7 +16,7 @@ from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.reconciling import Adoption
 from batchgen.runner import rescue
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.settings import TokenMissing
 from batchgen.store import reads
 from batchgen.store.database import Database, Transaction

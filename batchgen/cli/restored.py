@@ -11,7 +11,7 @@ from batchgen.cli import common
 from batchgen.cli.step_backs import folder_of, missed, witnesses_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.runner import rescue
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.store import journal, step_back, workers
 from batchgen.store.after_restore import Became, Repair
 from batchgen.store.database import Database

@@ -15,7 +15,7 @@ from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.prices import Estimate
 from batchgen.domain.states import ErrorClass, JobState
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
 from batchgen.store.database import Database, Transaction, chunks
 from batchgen.store.jobs import NewSeed

@@ -31,7 +31,7 @@ from batchgen.domain.states import JobState
 from batchgen.manifests import named
 from batchgen.planning import Verdict
 from batchgen.providers.interface import Provider
-from batchgen.runner.loop import steady_s, wall_ms
+from batchgen.runner.clocks import steady_s, wall_ms
 from batchgen.runner.purse import Purse
 from batchgen.settings import Token, database_url, find_token
 from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, workers

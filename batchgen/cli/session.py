@@ -20,9 +20,10 @@ from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.providers.interface import Provider
+from batchgen.runner.clocks import new_id, steady_s, wall_ms
 from batchgen.runner.job import Settings
 from batchgen.runner.listener import Watch
-from batchgen.runner.loop import Outcome, Session, new_id, steady_s, wall_ms
+from batchgen.runner.loop import Outcome, Session
 from batchgen.runner.purse import Purse
 from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads

@@ -10,7 +10,7 @@ from batchgen.cli import common, selection
 from batchgen.cli.options import OrElse, PerSecond, Usd
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
-from batchgen.runner.loop import wall_ms
+from batchgen.runner.clocks import wall_ms
 from batchgen.store import accounts, control, reads
 from batchgen.store.control import HIGHEST_PRIORITY, Budget, Moved
 from batchgen.store.database import Database, Transaction, chunks

@@ -20,8 +20,8 @@ from batchgen.domain.errors import (
     UsageError,
 )
 from batchgen.domain.telling import Emit
+from batchgen.runner.clocks import new_id, wall_ms
 from batchgen.runner.limits import Reason
-from batchgen.runner.loop import new_id, wall_ms
 from batchgen.store import sessions
 from batchgen.store.database import Database
 from batchgen.telling import Cleaner, Telling, check_events, open_events, open_log

@@ -24,6 +24,7 @@ from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
+from batchgen.runner.clocks import carried_on, new_id, steady_s, wall_ms
 from batchgen.runner.deadline import Deadline
 from batchgen.runner.job import Carrier, Fetcher, Settings, Sidecars, Stats, names_of
 from batchgen.runner.lease import Lease
@@ -62,26 +63,6 @@ _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
 _MOST_ADOPTED = 500  # paid jobs taken over at once
-
-
-def new_id(prefix: str, now_ms: int) -> str:
-    """Return an id that sorts by time: 11 hex digits of milliseconds, 14 of chance."""
-    return f"{prefix}{now_ms:011x}{secrets.token_hex(7)}"
-
-
-def wall_ms() -> int:
-    """Return the wall clock in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def steady_s() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def carried_on(now_ms: int, at_s: float) -> Callable[[], int]:
-    """Return a wall clock that nobody sets: a moment of one, carried on by the steady clock."""
-    return lambda: now_ms + int((steady_s() - at_s) * 1000)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from batchgen.domain.states import JobState
 from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
 from batchgen.runner import rescue
-from batchgen.runner.loop import new_id, wall_ms
+from batchgen.runner.clocks import new_id, wall_ms
 from batchgen.settings import SIMULATED_CLIPS, database_url, state_folder
 from batchgen.store import imports, journal, reads, step_back, upgrade, upkeep
 from batchgen.store.database import Database
