@@ -5,6 +5,7 @@ from typing import Any
 
 from batchgen.cli.common import usd, usd_number
 from batchgen.cli.numbers import Numbers
+from batchgen.cli.tables import lasting
 
 _MIB = 1024**2
 _GIB = 1024**3
@@ -79,19 +80,9 @@ def span(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
-    if whole < 600:
-        return _two(whole, 60, "min", 1, "s")
-    if whole < 3600:
+    if 600 <= whole < 3600:
         return f"{whole // 60} min"
-    if whole < 86_400:
-        return _two(whole, 3600, "h", 60, "min")
-    return _two(whole, 86_400, "d", 3600, "h")
-
-
-def _two(whole: int, large_s: int, large: str, small_s: int, small: str) -> str:
-    first, rest = divmod(whole, large_s)
-    second = rest // small_s
-    return f"{first} {large} {second} {small}" if second else f"{first} {large}"
+    return lasting(whole)
 
 
 def rate(per_min: float) -> str:
