@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from store.stored_jobs import Store
 
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
