@@ -118,14 +118,14 @@ class Started:
             self._process.kill()
             self._process.communicate()
 
-    def wait_said(self, text: str) -> None:
-        """Wait until a line on stderr holds a text."""
+    def wait_said(self, text: str) -> str:
+        """Wait until a line on stderr holds a text; return the line."""
         stderr = self._process.stderr
         assert stderr is not None
         while line := stderr.readline():
             self._said += line
             if text in line:
-                return
+                return line
         raise AssertionError(f"it never said {text!r}: {self._said}")
 
 

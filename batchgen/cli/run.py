@@ -283,6 +283,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 emit=told.emit,
                 sidecar=wanted.sidecar,
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
+                metrics=told.metrics,
             )
         )
     with database.reading() as tx:
