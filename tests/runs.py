@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import jsonschema_rs
 import psycopg
 from psycopg.rows import dict_row
@@ -81,19 +82,27 @@ class Done:
         return dict(envelope)
 
 
+def _process(
+    command: Sequence[str], env: dict[str, str], folder: Path
+) -> subprocess.Popen[str] | forked.Process:
+    if tuple(command[: len(BATCHGEN)]) == BATCHGEN and forked.can_start(env):
+        return forked.Process(command[len(BATCHGEN) :], env, folder)
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Started:
     """A run that is under way."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
-        self._process = subprocess.Popen(
-            command,
-            env=env,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = _process(command, env, folder)
         self._said = ""
         self.pid = self._process.pid
 
