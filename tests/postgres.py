@@ -158,7 +158,8 @@ class PostgresServer:
         """Create a database and return its name."""
         name = f"test_{next(self._numbers)}"
         self._administer(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            # By way of the log, each of some 300 files would be read, logged and written.
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )
