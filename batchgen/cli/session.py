@@ -28,7 +28,8 @@ from batchgen.runner.purse import Purse
 from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
-from batchgen.store.jobs import Job, NewSeed, Scope
+from batchgen.store.jobs import Job, NewSeed
+from batchgen.store.scope import Scope
 
 _UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 

@@ -7,7 +7,8 @@ from postgres import PostgresServer
 from store.stored_jobs import Store
 
 from batchgen.store import upgrade
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 
 @pytest.fixture(scope="session")

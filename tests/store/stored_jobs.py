@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.jobs import JobSpec, encoded
 from batchgen.domain.states import ErrorClass
 from batchgen.store import accounts, additions, jobs, upgrade, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
 EST = 250_000
@@ -122,7 +123,7 @@ class Store:
         values: dict[str, Any] = {
             "worker_id": worker,
             "account_id": self.account.id,
-            "scope": jobs.Scope(None, 10**9),
+            "scope": Scope(None, 10**9),
             "attempt_ids": tuple(f"a{next(self._numbers):06}" for _ in range(wanted)),
             "held_models": frozenset(),
             "now_ms": NOW,
