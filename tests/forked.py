@@ -54,22 +54,19 @@ def can_start(environment: Mapping[str, str]) -> bool:
 
 
 class Process:
-    """A `batchgen` under way; nothing is on its stdin. In parts as `subprocess.Popen` is.
+    """A `batchgen` under way, in parts as `subprocess.Popen` is.
 
     Attributes:
         returncode: As `subprocess.Popen` tells it; None until it was waited for.
     """
 
-    def __init__(self, words: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, words: Sequence[str], env: Mapping[str, str], folder: Path, streams: Sequence[int]
+    ) -> None:
+        """Start it with these as stdin, stdout and stderr; they stay open here."""
         self.returncode: int | None = None
-        (out, its_out), (err, its_err) = os.pipe(), os.pipe()
-        self.stdout, self.stderr = (os.fdopen(end, encoding="utf-8") for end in (out, err))
         request = {"words": list(words), "env": dict(env), "folder": str(folder)}
-        try:
-            self.pid = _fork(json.dumps(request), [its_out, its_err])
-        finally:
-            os.close(its_out)
-            os.close(its_err)
+        self.pid = _fork(json.dumps(request), streams)
 
     def poll(self) -> int | None:
         """Return the exit code, None while it lives."""
@@ -87,29 +84,51 @@ class Process:
         """Kill it."""
         self.send_signal(signal.SIGKILL)
 
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: If it still lives after so many seconds; it is killed then.
+        """
+        if self.poll() is None:
+            watched = os.pidfd_open(self.pid)
+            try:
+                if not select.select([watched], [], [], timeout)[0]:
+                    self.kill()
+                    raise subprocess.TimeoutExpired("batchgen", timeout or 0.0)
+            finally:
+                os.close(watched)
+            _, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        assert self.returncode is not None
+        return self.returncode
+
+
+class Piped(Process):
+    """A `batchgen` with nothing on its stdin, whose two other streams are read here."""
+
+    def __init__(self, words: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+        """Start it."""
+        (out, its_out), (err, its_err) = os.pipe(), os.pipe()
+        self.stdout, self.stderr = (os.fdopen(end, encoding="utf-8") for end in (out, err))
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        its = (nothing, its_out, its_err)
+        try:
+            super().__init__(words, env, folder, its)
+        finally:
+            for stream in its:
+                os.close(stream)
+
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Read both streams to their ends, and wait for the exit code.
+        """Read both streams to their ends, and wait for the end.
 
         Raises:
             subprocess.TimeoutExpired: If it still lives after so many seconds; it is killed then.
         """
         with ThreadPoolExecutor(2) as pool, self.stdout, self.stderr:
             read = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
-            self._wait(timeout)
+            self.wait(timeout)
             return read[0].result(), read[1].result()
-
-    def _wait(self, timeout: float | None) -> None:
-        if self.poll() is not None:
-            return
-        watched = os.pidfd_open(self.pid)
-        try:
-            if not select.select([watched], [], [], timeout)[0]:
-                self.kill()
-                raise subprocess.TimeoutExpired("batchgen", timeout or 0.0)
-        finally:
-            os.close(watched)
-        _, status = os.waitpid(self.pid, 0)
-        self.returncode = os.waitstatus_to_exitcode(status)
 
 
 def _fork(request: str, streams: Sequence[int]) -> int:
@@ -160,7 +179,7 @@ def _load() -> None:
 def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Fork for each request; return it in the process that was forked, None at the end."""
     while True:
-        data, streams, _, _ = socket.recv_fds(requests, _LONGEST, 2)
+        data, streams, _, _ = socket.recv_fds(requests, _LONGEST, 3)
         if not data:
             return None
         told, telling = os.pipe()
@@ -194,7 +213,7 @@ def _main() -> None:
     if asked is None:
         return
     request, streams = asked
-    for number, stream in enumerate(streams, 1):
+    for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     _become(**request)

@@ -84,9 +84,9 @@ class Done:
 
 def _process(
     command: Sequence[str], env: dict[str, str], folder: Path
-) -> subprocess.Popen[str] | forked.Process:
+) -> subprocess.Popen[str] | forked.Piped:
     if tuple(command[: len(BATCHGEN)]) == BATCHGEN and forked.can_start(env):
-        return forked.Process(command[len(BATCHGEN) :], env, folder)
+        return forked.Piped(command[len(BATCHGEN) :], env, folder)
     return subprocess.Popen(
         command,
         env=env,
