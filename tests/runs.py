@@ -113,7 +113,9 @@ class Started:
     def wait(self) -> Done:
         """Wait for the end."""
         out, err = self._process.communicate(timeout=DEADLINE_S)
-        return Done(self._process.returncode, out, self._said + err)
+        code = self._process.poll()
+        assert code is not None
+        return Done(code, out, self._said + err)
 
     def wait_stopped(self) -> None:
         """Wait until it has been stopped, as by SIGSTOP."""
