@@ -75,7 +75,7 @@ def command(
             "name jobs, or select them: --pending for every one not submitted, or --where"
         )
     trouble: BatchgenError | None = None
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         if pending and where is None:
             return _cancel_all(database, account, batch, dry_run=dry_run, as_json=as_json)
         with database.reading() as tx:

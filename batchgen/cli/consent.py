@@ -35,7 +35,7 @@ from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_ce
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.runner.deadline import in_words
-from batchgen.store import accounts, costs, probes, reads, upgrade
+from batchgen.store import accounts, costs, moving, probes, reads, upgrade
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
 from batchgen.store.reads import JobRow, Kind
@@ -169,6 +169,7 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
         _plan(None, found, flags)
         return found
     upgrade.require_current(database)
+    moving.refuse(database)
     with database.reading() as tx:
         check_kind(tx, database)
         found.account = accounts.find(tx, flags.provider, flags.account)

@@ -136,7 +136,7 @@ def command(
     common.log_to_stderr()
     chosen = Selection(jobs, where, None if jobs else batch)
     wish = _Wish(chosen, batch, refresh, verify, quiet or as_json)
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             found = _candidates(tx, database, wish)
             if not dry_run:

@@ -75,7 +75,7 @@ def command(
     chosen = Selection(jobs, where, batch, [JobState.FAILED] if failed else ())
     if chosen.is_empty:
         raise UsageError("name jobs, or select them: --failed for every failed one, or --where")
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             choice = _choice(tx, chosen, new_seed=new_seed)
         if choice.jobs:

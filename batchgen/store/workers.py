@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from batchgen.domain.states import JobState
+from batchgen.store import moving
 from batchgen.store.backend import Backend
 from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.events import note
@@ -72,7 +73,12 @@ class WorkerInfo:
 
 
 def register(tx: Transaction, worker: WorkerInfo) -> None:
-    """Make a worker known before it claims anything."""
+    """Make a worker known before it claims anything.
+
+    Raises:
+        MovedAway: If the jobs are in another job database by now.
+    """
+    moving.hold(tx)
     now_ms = tx.now_ms()
     tx.run(
         _REGISTER,
