@@ -310,7 +310,8 @@ def _begin(
     with source.transaction() as tx:
         moving.leave(tx, target.shown, begun.move, now_ms=now_ms)
         _refuse_living(tx, source)
-        for dead in workers.fallen(tx, source.backend, but=""):
+        fallen = workers.fallen(tx, source.backend, but="")
+        for dead in fallen:
             found = workers.bury(tx, dead, slot_ms=slot_ms(tx), now_ms=now_ms)
             if found is None:  # it was silent, and is in the middle of something
                 raise UsageError(
@@ -318,6 +319,8 @@ def _begin(
                     "end first. Nothing was moved"
                 )
             doubts += found
+    for dead in fallen:
+        source.backend.forget(dead)
     return begun, doubts
 
 

@@ -1,6 +1,5 @@
 """`db copy`: a job database moves, whole, and only one of the two buys from then on."""
 
-import os
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +14,11 @@ from cli.commands import call, ok, rows, write
 from runs import Place
 from store.stored_jobs import Store
 
+from batchgen import failpoints
+from batchgen.domain.errors import StoreError
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
+from batchgen.store import copying, upgrade
+from batchgen.store.database import Database
 
 OLD = "batchgen.db"
 FAULTS = (
@@ -165,22 +168,44 @@ def test_a_copy_that_is_killed_twice_goes_on_and_is_used_by_nobody_before(
     assert len(bought.ledger.entries) == paid + 2
 
 
-def test_the_last_step_is_killed_too(bought: Handle, tmp_path: Path) -> None:
-    place = Place(tmp_path, bought)
-    passes = 0
-    while True:
-        passes += 1
-        name = f"target-{passes}.db"
-        armed = {"BATCHGEN_FAILPOINT": f"in-copy@{passes}=kill"}
-        killed = place.start("db", "copy", OLD, name, env=armed).wait()
-        if killed.code == 0:
+def test_it_may_fail_at_any_step_again_and_again(bought: Handle) -> None:
+    def step() -> None:
+        copying.copy(source, target, now_ms=1, slot_ms=lambda _: 1, say=lambda _: None, step=2)
+
+    steps = 0
+    with closing(Database(OLD)) as source, closing(Database("new.db")) as target:
+        upgrade.create(target)
+        while True:
+            failpoints.arm("in-copy@2=raise")
+            try:
+                step()
+            except failpoints.Armed:
+                steps += 1
+                with pytest.raises(StoreError, match="was not finished"):
+                    upgrade.open_current(target)
+                continue
+            finally:
+                failpoints.arm("")
             break
-        assert killed.code == KILLED, killed.err
-        assert call("ls", "--db", name).code == 11
-        ok("db", "copy", OLD, name, "--undo")
-        assert call("ls", "--db", name).code == 11
-    assert passes > 8
-    assert everything(f"target-{passes}.db") == everything(OLD)
+    assert steps > 8
+    assert everything("new.db") == everything(OLD)
+    assert "money" in ok("db", "check", "--db", "new.db").out
+
+
+def test_a_row_that_was_changed_on_one_side_is_found(bought: Handle) -> None:
+    def tamper(table: str) -> None:
+        if table == "attempts":
+            with closing(sqlite3.connect("new.db")) as connection, connection:
+                connection.execute("UPDATE attempts SET est_micros = est_micros + 1 WHERE no = 1")
+
+    with closing(Database(OLD)) as source, closing(Database("new.db")) as target:
+        upgrade.create(target)
+        with pytest.raises(copying.NotTheSame, match="row 1 of attempts"):
+            copying.copy(source, target, now_ms=1, slot_ms=lambda _: 1, say=tamper)
+
+    assert call("status", "--db", "new.db").code == 11
+    ok("db", "copy", OLD, "new.db", "--undo")
+    ok("db", "copy", OLD, "new.db")
 
 
 def test_what_was_copied_before_it_was_undone_is_copied_anew(bought: Handle) -> None:
@@ -281,7 +306,7 @@ def test_other_jobs_are_never_written_over(bought: Handle, postgres_url: str) ->
     ok("add", "more.csv", "--db", "other.db")
     before = everything(postgres_url), everything("other.db")
 
-    for target in (postgres_url, "other.db", OLD, f"sqlite:///{os.getcwd()}/{OLD}"):
+    for target in (postgres_url, "other.db", OLD, f"sqlite:///{Path.cwd()}/{OLD}"):
         done = call("db", "copy", OLD, target)
         assert done.code == 2, done.err
     assert (everything(postgres_url), everything("other.db")) == before

@@ -115,15 +115,18 @@ def _refuse_rescued(source: Database) -> None:
     """Refuse to leave request ids behind that the job database could not take.
 
     Raises:
-        UsageError: If there are any.
+        UsageError: If there are any, or a file of them cannot be read.
     """
     with source.reading() as tx:
         files = rescue.left_behind(tx, source.backend)
-    if files:
-        raise UsageError(
-            f"{files[0]} holds request ids that {source.shown} does not know yet: `batchgen "
-            f"reconcile --from-rescue {files[0]} --db {source.shown}` takes them in; then copy"
-        )
+    for path in files:
+        found = rescue.read(path)
+        if found.pairs or found.damaged:
+            raise UsageError(
+                f"{path} holds request ids that {source.shown} may not know yet: `batchgen "
+                f"reconcile --from-rescue {path} --db {source.shown}` takes them in; then copy"
+            )
+        path.unlink(missing_ok=True)
 
 
 def _slot_ms(tx: Transaction) -> int:
