@@ -19,7 +19,7 @@ from batchgen.store.database import Database, chunks
 from batchgen.store.reads import BatchSummary, Brief
 
 if TYPE_CHECKING:
-    from batchgen.cli.service import Service
+    from batchgen.library.service import Service
     from batchgen.providers.interface import Provider
 
 _DONE = "cancelled; nothing was paid"

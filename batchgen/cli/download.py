@@ -34,7 +34,7 @@ from batchgen.store.reads import JobRow
 from batchgen.verifying import Verdict, Verified, verify
 
 if TYPE_CHECKING:
-    from batchgen.cli.service import Service
+    from batchgen.library.service import Service
 
 _AT_WORK = (JobState.RUNNING, JobState.DOWNLOADING)
 _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for

@@ -9,12 +9,12 @@ from functools import partial
 import click
 
 from batchgen.cli import common, selection
-from batchgen.cli.known_models import known_models
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.prices import Estimate
 from batchgen.domain.states import LOST, ErrorClass, JobState
+from batchgen.library.known_models import known_models
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
 from batchgen.store.database import Database, Transaction, chunks

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common, session_logs, standing, step_backs, tables
+from batchgen.cli import common, session_logs, standing, tables
 from batchgen.cli.logs import session_json
 from batchgen.cli.reply import Reply
 from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
 from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit
 from batchgen.domain.states import JobState
+from batchgen.library import step_backs
 from batchgen.store import accounts, moving, sessions, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, Transaction
