@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common, service, tables
+from batchgen.cli import common, tables
 from batchgen.domain.errors import (
     BatchgenError,
     Exit,

@@ -359,8 +359,11 @@ class JobDatabase:
             row = self._again(row.id)
         is_new = row.state is JobState.PENDING
         if is_new:
-            _result_of(self._steps().do(Steps.submit, row.id))
+            stepper = self._steps()
+            _result_of(stepper.do(Steps.submit, row.id))
             row = self._again(row.id)
+            if row.state is JobState.PENDING:
+                _result_of(stepper.do(Steps.check))
         return _submitted(row, is_new=is_new)
 
     async def submit_one_async(self, job: str) -> Submitted:

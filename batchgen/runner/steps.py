@@ -78,6 +78,14 @@ class Steps(Session):
         await self._carrier.submit_only(claim.jobs[0])
         await self._give_back(job_id)
 
+    async def check(self) -> None:
+        """Check that something may be submitted.
+
+        Raises:
+            NotNow, Halted, SteppedBack: As `submit`.
+        """
+        self._check()
+
     async def take_over(self) -> None:
         """Take from workers that have died what they were submitting: it is in doubt."""
         await self._take_over(self._writer)
