@@ -35,6 +35,7 @@ a cause to a class is the provider module's whole job.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -91,6 +92,18 @@ class BatchgenError(Exception):
 
     kind: str = "error"
     exit_code: Exit = Exit.UNEXPECTED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled, whatever its arguments: engines keep what a step has raised."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[BatchgenError], args: tuple[Any, ...], state: dict[str, Any]
+) -> BatchgenError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(BatchgenError):
