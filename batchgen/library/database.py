@@ -10,15 +10,15 @@ import logging
 import random
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from batchgen import planning
 from batchgen.domain.errors import (
@@ -42,7 +42,7 @@ from batchgen.http import file_client
 from batchgen.library import service, step_backs
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
-from batchgen.library.stepping import Stepper
+from batchgen.library.stepping import SOON_S, Stepper
 from batchgen.library.values import Added, Clip, Ended, Event, Result, Standing, Submitted
 from batchgen.planning import Plan, Verdict, Wish
 from batchgen.providers.interface import Look, Phase
@@ -59,13 +59,10 @@ from batchgen.store.reads import JobRow
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 Manifest = str | PathLike[str] | Iterable[Mapping[str, Any]]
 """A file, or rows: each a mapping of its columns."""
 
 _PROVIDER = "runcomfy"
-_SOON_S = 2.0
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
 
 
@@ -246,7 +243,12 @@ class JobDatabase:
         async with AsyncExitStack() as stack:
             database = stack.enter_context(closing(self._opened()))
             found = self._service()
-            account = self._bound(database, found, jobs=jobs)
+            account = self._bound(database, found)
+            if jobs is not None:
+                mine = self._stepper.worker_id if self._stepper else ""
+                with database.transaction() as tx:
+                    share = _limit(tx, database, account, jobs, but=mine)
+                settings = changed(settings, jobs=share)
             scope = _scope(database, batch)
             provider = found.connect()
             stack.push_async_callback(provider.close)
@@ -355,15 +357,16 @@ class JobDatabase:
         row = self._row(job)
         if row.state is JobState.SUBMITTING:
             # Whoever submits it may have died: then it is in doubt from now on.
-            _result_of(self._steps().do(Steps.take_over))
+            self._steps().result(Steps.take_over)
             row = self._again(row.id)
         is_new = row.state is JobState.PENDING
         if is_new:
             stepper = self._steps()
-            _result_of(stepper.do(Steps.submit, row.id))
+            stepper.result(Steps.submit, row.id)
             row = self._again(row.id)
             if row.state is JobState.PENDING:
-                _result_of(stepper.do(Steps.check))
+                stepper.result(Steps.check)
+                self._check_account(row)
         return _submitted(row, is_new=is_new)
 
     async def submit_one_async(self, job: str) -> Submitted:
@@ -383,8 +386,7 @@ class JobDatabase:
         row, is_current = self._of_attempt(attempt)
         if not is_current or row.state is not JobState.RUNNING or row.request_id is None:
             return _standing(row, attempt, None, is_current=is_current)
-        step = self._steps().do(Steps.look, row.id, attempt, row.model, row.request_id)
-        look = _result_of(step)
+        look = self._steps().result(Steps.look, row.id, attempt, row.model, row.request_id)
         row, is_current = self._of_attempt(attempt)
         return _standing(row, attempt, look, is_current=is_current)
 
@@ -411,12 +413,12 @@ class JobDatabase:
         if not is_current:
             raise _no_clip(row, "another request has been sent for its job since")
         if row.state is JobState.DOWNLOADING:
-            _result_of(self._steps().do(Steps.fetch, row.id))
+            self._steps().result(Steps.fetch, row.id)
             row, _ = self._of_attempt(attempt)
         if row.state is JobState.SUCCEEDED:
             return self._checked(row)
         if row.state in (JobState.SUBMITTING, JobState.RUNNING):
-            raise NotNow(f"{row.batch}/{row.label} is not generated yet", retry_after_s=_SOON_S)
+            raise NotNow(f"{row.batch}/{row.label} is not generated yet", retry_after_s=SOON_S)
         if row.state is JobState.DOWNLOADING:
             raise DownloadError(_shown(row.error or "the clip could not be fetched"))
         raise _no_clip(row, _shown(row.error or "it has come to rest"))
@@ -460,7 +462,7 @@ class JobDatabase:
         found.token = find_token()
         return found
 
-    def _bound(self, database: Database, found: Service, *, jobs: int | None = None) -> Account:
+    def _bound(self, database: Database, found: Service) -> Account:
         """Return the account, for good at the service that is configured."""
         step_backs.refuse(database, declare=True)
         with database.transaction() as tx:
@@ -468,8 +470,6 @@ class JobDatabase:
             account = accounts.ensure(tx, _PROVIDER, self._account)
             digest = found.token.digest if found.token else ""
             accounts.bind(tx, account, origin=found.origin, token_hash=digest)
-            if jobs is not None:
-                _limit(tx, database, account, jobs)
         return account
 
     def _steps(self) -> Stepper:
@@ -489,7 +489,25 @@ class JobDatabase:
                     settings=Settings(halting=NEVER_HALTS),
                     say=_say,
                 )
+                # What is not closed by then leaves in good order when the program ends.
+                weakref.finalize(self, self._stepper.close)
             return self._stepper
+
+    def _check_account(self, row: JobRow) -> None:
+        """Refuse to wait for a job that somebody else pays for.
+
+        Raises:
+            UsageError: If so.
+        """
+        with self._reader.reading() as tx:
+            known = {one.id: one.name for one in accounts.every(tx)}
+            payers = {one.id: known.get(one.account_id) for one in reads.batches(tx)}
+        payer = payers.get(row.batch_id)
+        if payer != self._account:
+            raise UsageError(
+                f"{row.batch}/{row.label} belongs to the account {payer!r}: open the job database "
+                f"with account={payer!r}"
+            )
 
     def _row(self, job: str) -> JobRow:
         with self._reader.reading() as tx:
@@ -522,13 +540,6 @@ class JobDatabase:
 # -- small things ----------------------------------------------------------------------------------
 
 
-def _result_of(step: Future[T]) -> T:
-    try:
-        return step.result()
-    except CancelledError as error:
-        raise StoreError("the job database was closed in the middle of this step") from error
-
-
 def _submitted(row: JobRow, *, is_new: bool) -> Submitted:
     """Return what a job's request is known by; raise what its state means to who submits.
 
@@ -545,10 +556,10 @@ def _submitted(row: JobRow, *, is_new: bool) -> Submitted:
     if row.state in LOST:
         raise _no_clip(row, _shown(row.error or "it has come to rest"))
     if row.state is JobState.SUBMITTING:
-        raise NotNow(f"{name} is being submitted by another worker", retry_after_s=_SOON_S)
+        raise NotNow(f"{name} is being submitted by another worker", retry_after_s=SOON_S)
     if row.state is JobState.PENDING:
         said = _shown(row.error) if row.error else "nothing was sent"
-        raise NotNow(f"{name} waits: {said}", retry_after_s=_SOON_S)
+        raise NotNow(f"{name} waits: {said}", retry_after_s=SOON_S)
     if row.attempt_id is None or row.request_id is None:
         raise StoreError(f"{name} is {row.state} without a request: `batchgen show {row.key}`")
     return Submitted(row.key, row.attempt_id, row.request_id, is_new=is_new)
@@ -624,13 +635,17 @@ def _batch_id(tx: Transaction, name: str) -> int:
     return known[name]
 
 
-def _limit(tx: Transaction, database: Database, account: Account, jobs: int) -> None:
+def _limit(
+    tx: Transaction, database: Database, account: Account, jobs: int, *, but: str
+) -> int | None:
+    """Store the cap, if no other worker lives; return what this run takes of it, None for all."""
     if jobs < 1:
         raise UsageError(f"jobs={jobs}: at least 1 may be in flight")
-    if workers.living(tx, database.backend):
-        _say(f"other workers are at work: the cap stays {account.cap}")
-    else:
+    if not workers.living(tx, database.backend, but=but):
         accounts.set_cap(tx, account, jobs)
+        return None
+    _say(f"other workers are at work: the cap stays {account.cap}, this run takes at most {jobs}")
+    return jobs
 
 
 def _halting(said: Sequence[str]) -> Halting:

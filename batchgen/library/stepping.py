@@ -3,11 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack, closing
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from batchgen.domain.errors import StoreError
+from batchgen.domain.errors import NotNow
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
@@ -24,6 +24,10 @@ P = ParamSpec("P")
 Step = Callable[Concatenate[Steps, P], Coroutine[Any, Any, T]]
 
 _NOTHING = Scope(None, 0)
+_LEFT = "the worker that was to take this step has left: take it again"
+
+SOON_S = 2.0
+"""When a step is worth another try that was in somebody's way."""
 
 
 class Stepper:
@@ -64,12 +68,28 @@ class Stepper:
         """Whether it takes no step any more that pays: a new one may."""
         return not self._thread.is_alive() or self._steps.is_spent
 
-    def do(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Begin a step, a method of `Steps`; return what becomes of it."""
+    @property
+    def worker_id(self) -> str:
+        """Its name in the job database."""
+        return self._steps.worker_id
+
+    def _begin(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         if not self._thread.is_alive():
-            raise self._ended or StoreError("the job database was closed before this step")
+            raise self._ended or NotNow(_LEFT, retry_after_s=SOON_S)
         coroutine = self._steps.do(step(self._steps, *args, **kwargs))
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def result(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Take a step, and wait for its end.
+
+        Raises:
+            NotNow: If the worker left in the middle of it.
+            BatchgenError: As the step.
+        """
+        try:
+            return self._begin(step, *args, **kwargs).result()
+        except CancelledError as error:
+            raise NotNow(_LEFT, retry_after_s=SOON_S) from error
 
     def close(self) -> None:
         """Leave; what is under way is awaited and recorded."""

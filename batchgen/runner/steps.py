@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from batchgen.domain.errors import Exit, Halted, NotNow, StoreError
+from batchgen.domain.errors import Exit, Halted, NotNow
 from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib
 from batchgen.providers.interface import Look, Phase
+from batchgen.runner.limits import Held
 from batchgen.runner.loop import Session
 from batchgen.store import jobs, sharing
 from batchgen.store.jobs import AdoptRequest, Claim, Job, Scope
@@ -79,12 +80,14 @@ class Steps(Session):
         await self._give_back(job_id)
 
     async def check(self) -> None:
-        """Check that something may be submitted.
+        """Check that something may be submitted, of every model.
 
         Raises:
             NotNow, Halted, SteppedBack: As `submit`.
         """
         self._check()
+        for reason in self.limits.reasons:
+            raise Halted(reason.message, exit_code=reason.exit_code)
 
     async def take_over(self) -> None:
         """Take from workers that have died what they were submitting: it is in doubt."""
@@ -144,13 +147,13 @@ class Steps(Session):
     def _check(self) -> None:
         if self._was_moved is not None:
             raise self._was_moved
-        if self.limits.reasons:
-            reason = self.limits.reasons[0]
+        for reason in self.limits.reasons:
             if reason.exit_code is Exit.DATABASE:
                 raise SteppedBack(reason.message)
-            raise Halted(reason.message, exit_code=reason.exit_code)
+            if not isinstance(reason, Held):  # that is of one model
+                raise Halted(reason.message, exit_code=reason.exit_code)
         if self._leaving:
-            raise StoreError("the job database was closed before this step")
+            raise NotNow("the job database is being closed", retry_after_s=_SOON_S)
         if self.limits.offline:
             raise NotNow("the service cannot be reached", retry_after_s=_LATER_S)
         if self._carrier.writer.stuck:

@@ -27,8 +27,8 @@ from batchgen.store.moving import MovedAway, Stand
 from batchgen.store.schema import job_database, metadata
 
 _TABLES = [table for table in metadata.sorted_tables if table is not job_database]
-_STEP = 2_000  # rows of one transaction
-_READ = 1_000  # rows that are fetched together
+_STEP = 1_000  # rows of one transaction, each with all that the service answered
+_READ = 500  # rows that are fetched together
 _WAIT_S = 0.2
 _TRIES = 150
 
@@ -40,7 +40,7 @@ _FINISH = text(
     "new_stamp = NULL, quiet_until_ms = NULL WHERE copying = :before"
 )
 _STEPPED_BACK = text("SELECT stepped_back FROM job_database")
-# A half copy may be large, and nobody else is at work in it.
+# A table may be large, and nobody else is at work.
 _NO_HURRY = text("SELECT set_config('statement_timeout', '0', true)")
 
 
@@ -338,7 +338,7 @@ def _bring(
     now = begun
     for table in _TABLES[done:]:
         after = now.after if now.table == table.name else ()
-        with source.reading() as tx:
+        with _reading(source) as tx:
             found = _rows(tx, table, after=after)
             while rows := list(islice(found, step)):
                 then = _Progress(
@@ -386,6 +386,15 @@ def _set_sequence(tx: Transaction, table: Table) -> None:
     )
 
 
+@contextlib.contextmanager
+def _reading(database: Database) -> Iterator[Transaction]:
+    """Open a reading transaction in which a large table may be sorted."""
+    with database.reading() as tx:
+        if tx.is_postgresql:
+            tx.run(_NO_HURRY)
+        yield tx
+
+
 def _key(table: Table, row: Mapping[str, Any]) -> list[Any]:
     return [row[column.name] for column in table.primary_key.columns]
 
@@ -424,7 +433,7 @@ def compare(source: Database, target: Database) -> Iterator[Checked]:
     Raises:
         NotTheSame: If one is not.
     """
-    with source.reading() as here, target.reading() as there:
+    with _reading(source) as here, _reading(target) as there:
         for table in _TABLES:
             yield _compare(here, there, table, target.shown)
 

@@ -17,7 +17,7 @@ from store.stored_jobs import Store
 from batchgen import failpoints
 from batchgen.domain.errors import StoreError
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
-from batchgen.store import copying, upgrade
+from batchgen.store import copying, moving, upgrade, workers
 from batchgen.store.database import Database
 
 OLD = "batchgen.db"
@@ -286,6 +286,46 @@ def test_nothing_moves_while_a_worker_lives(tmp_path: Path, which: str, bought: 
     assert done.code == 2
     assert f"{living}: 1 worker(s) are at work" in done.err
     assert "moved" not in ok("status").err
+
+
+def test_a_worker_that_begins_at_that_moment_is_seen(postgres_url: str, bought: Handle) -> None:
+    ok("add", "more.csv", "--db", postgres_url)
+    info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
+    with closing(Database(postgres_url)) as database:
+        with database.transaction() as tx:
+            workers.register(tx, info)  # and not committed yet
+            copy = Place(Path.cwd(), bought).start("db", "copy", postgres_url, "new.db")
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            with closing(psycopg.connect(postgres_url)) as other:
+                while other.execute(waits).fetchone() == (0,):
+                    other.rollback()
+        done = copy.wait()
+
+        assert done.code == 2, done.err
+        assert "1 worker(s) are at work" in done.err
+        moving.refuse(database)  # nothing has moved
+    assert call("ls", "--db", "new.db").code == 11
+
+
+def test_a_worker_does_not_begin_where_the_jobs_have_moved_from(bought: Handle) -> None:
+    ok("db", "copy", OLD, "new.db")
+    info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
+
+    with (
+        closing(Database(OLD)) as database,
+        database.transaction() as tx,
+        pytest.raises(moving.MovedAway),
+    ):
+        workers.register(tx, info)
+
+
+def test_an_empty_target_of_an_older_version_is_upgraded(bought: Handle) -> None:
+    with closing(Database("new.db")) as database:
+        upgrade.upgrade(database, "0005")
+
+    ok("db", "copy", OLD, "new.db")
+
+    assert everything("new.db") == everything(OLD)
 
 
 def test_what_a_dead_worker_had_sent_is_in_doubt_in_the_new_place(bought: Handle) -> None:

@@ -341,7 +341,30 @@ def test_what_cannot_be_opened_is_told(bought: Handle) -> None:
             db.add([{"id": "x"}])
 
 
-def test_a_closed_handle_says_so(bought: Handle) -> None:
+def test_a_program_that_closes_nothing_leaves_in_good_order(bought: Handle) -> None:
+    place = Place(Path.cwd(), bought)
+    ok("add", write("jobs.csv", rows("a")))
+    program = "import batchgen; db = batchgen.open('batchgen.db'); db.submit_one('a')"
+
+    done = place.start_program([sys.executable, "-c", program]).wait()
+
+    assert (done.code, done.err) == (0, "")
+    assert ok("workers", "--json").said["workers"] == []
+    assert not list(Path.cwd().glob("batchgen.db-*rescue*"))
+
+
+def test_another_account_s_job_is_told_so(bought: Handle) -> None:
+    ok("add", write("jobs.csv", rows("a")), "--account", "team")
+    with (
+        batchgen.open("batchgen.db") as db,
+        pytest.raises(batchgen.UsageError, match="account='team'"),
+    ):
+        db.submit_one("a")
+    with batchgen.open("batchgen.db", account="team") as db:
+        assert db.submit_one("a").is_new
+
+
+def test_a_closed_handle_holds_nothing_and_opens_itself_again(bought: Handle) -> None:
     db = batchgen.open("jobs.db")
     db.add(write("jobs.csv", rows("a")))
     submitted = db.submit_one(JOB)
@@ -350,5 +373,5 @@ def test_a_closed_handle_says_so(bought: Handle) -> None:
     with closing(Database("jobs.db")) as database, database.reading() as tx:
         workers = {(row.state) for row in tx.connection.exec_driver_sql("SELECT * FROM workers")}
     assert workers == {"dead"}
-    assert until_over(db, submitted.attempt).has_clip  # it opens itself again
+    assert until_over(db, submitted.attempt).has_clip
     db.close()
