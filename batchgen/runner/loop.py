@@ -36,7 +36,17 @@ from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
 from batchgen.runner.view import View
-from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
+from batchgen.store import (
+    control,
+    costs,
+    extras,
+    jobs,
+    learned,
+    moving,
+    sharing,
+    step_back,
+    workers,
+)
 from batchgen.store.control import Snapshot
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import (
@@ -316,6 +326,7 @@ class Session:
         )
         asked = self._lease.asked()
         with self.database.transaction() as tx:
+            moving.hold(tx)
             now_ms = tx.now_ms()
             workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from batchgen.domain.states import JobState
-from batchgen.store import moving
 from batchgen.store.backend import Backend
 from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.events import note
@@ -73,12 +72,7 @@ class WorkerInfo:
 
 
 def register(tx: Transaction, worker: WorkerInfo) -> None:
-    """Make a worker known before it claims anything.
-
-    Raises:
-        MovedAway: If the jobs are in another job database by now.
-    """
-    moving.hold(tx)
+    """Make a worker known before it claims anything."""
     now_ms = tx.now_ms()
     tx.run(
         _REGISTER,

@@ -15,6 +15,7 @@ from runs import Place
 from store.stored_jobs import Store
 
 from batchgen import failpoints
+from batchgen.cli import consent
 from batchgen.domain.errors import StoreError
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 from batchgen.store import copying, moving, upgrade, workers
@@ -293,6 +294,7 @@ def test_a_worker_that_begins_at_that_moment_is_seen(postgres_url: str, bought: 
     info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
     with closing(Database(postgres_url)) as database:
         with database.transaction() as tx:
+            moving.hold(tx)
             workers.register(tx, info)  # and not committed yet
             copy = Place(Path.cwd(), bought).start("db", "copy", postgres_url, "new.db")
             waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -307,16 +309,21 @@ def test_a_worker_that_begins_at_that_moment_is_seen(postgres_url: str, bought: 
     assert call("ls", "--db", "new.db").code == 11
 
 
-def test_a_worker_does_not_begin_where_the_jobs_have_moved_from(bought: Handle) -> None:
-    ok("db", "copy", OLD, "new.db")
-    info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
+def test_a_run_that_had_asked_before_does_not_begin_there(
+    bought: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agree(*_: Any, **__: Any) -> None:
+        ok("db", "copy", OLD, "new.db")
 
-    with (
-        closing(Database(OLD)) as database,
-        database.transaction() as tx,
-        pytest.raises(moving.MovedAway),
-    ):
-        workers.register(tx, info)
+    monkeypatch.setattr(consent, "confirm", agree)  # who is asked takes their time
+    paid = len(bought.ledger.entries)
+
+    done = call("run", *FAST)
+
+    assert done.code == 11
+    assert "have moved to new.db" in done.err
+    assert len(bought.ledger.entries) == paid
+    assert "moved to" not in call("run", *FAST, "--db", "new.db").err
 
 
 def test_an_empty_target_of_an_older_version_is_upgraded(bought: Handle) -> None:
