@@ -136,6 +136,7 @@ class JobDatabase:
         budget_usd: float | None = None,
         replace: bool = False,
         new_batch: bool = False,
+        max_expand: int = 100_000,
         allow_private_inputs: bool = False,
     ) -> Added:
         """Store the jobs of a manifest: all of them, or none if one has a fault. Nothing is paid.
@@ -150,6 +151,7 @@ class JobDatabase:
             budget_usd: What the batch may cost over its life.
             replace: Buy clips again whose inputs have changed.
             new_batch: The rows are meant as new jobs, whatever they resemble.
+            max_expand: Refuse a manifest that expands beyond this.
             allow_private_inputs: Input URLs may point to private addresses.
 
         Raises:
@@ -165,6 +167,7 @@ class JobDatabase:
             budget_micros=None if budget_usd is None else _micros(budget_usd),
             replace=replace,
             new_batch=new_batch,
+            max_expand=max_expand,
             allow_private_inputs=allow_private_inputs,
             models=known_models(),
         )

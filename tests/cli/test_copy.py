@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command as alembic
+from alembic.config import Config
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, write
 from runs import Place
@@ -327,8 +329,11 @@ def test_a_run_that_had_asked_before_does_not_begin_there(
 
 
 def test_an_empty_target_of_an_older_version_is_upgraded(bought: Handle) -> None:
-    with closing(Database("new.db")) as database:
-        upgrade.upgrade(database, "0005")
+    with closing(Database("new.db")) as database, database.transaction() as tx:
+        config = Config()
+        config.set_main_option("script_location", str(upgrade.migrations_dir()))
+        config.attributes["connection"] = tx.connection
+        alembic.upgrade(config, "0005")
 
     ok("db", "copy", OLD, "new.db")
 
