@@ -12,6 +12,8 @@ BatchgenError                 something we foresaw                              
 │   ├── DiskFull              it has no room to grow                            13
 │   └── DatabaseMoved         its file was replaced or removed while in use
 ├── OutputError               disk full, or the output folder is unwritable     13
+│   └── BucketError           a bucket refuses, or is not there
+│       └── BucketUnreachable it does not answer for now
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
     ├── Unsent                provably not sent: send again later, no attempt spent
@@ -208,6 +210,18 @@ class OutputError(BatchgenError):
     kind = "output_unwritable"
 
     exit_code = Exit.OUTPUT
+
+
+class BucketError(OutputError):
+    """A bucket cannot be used: no credentials, not there, access denied."""
+
+    kind = "bucket_unusable"
+
+
+class BucketUnreachable(BucketError):
+    """A bucket does not answer, or is busy: it may answer in a minute."""
+
+    kind = "bucket_unreachable"
 
 
 class DownloadError(BatchgenError):
