@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ class Bucket:
                 f"{location.root}: object storage needs two libraries: "
                 "`pip install 'batchgen-cli[s3]'`"
             ) from error
-        self._obstore, self._errors = obstore, bucket_errors
+        self._obstore, self._mapped = obstore, bucket_errors
         self.s3: S3Access | None = None
         try:
             if location.scheme == "s3":
@@ -88,9 +88,13 @@ class Bucket:
                 raise error from None
             raise AssertionError("it has raised") from error
 
+    def errors(self) -> AbstractContextManager[None]:
+        """Return what turns the errors of the libraries into those of batchgen."""
+        return self._mapped(self.location)
+
     def head(self, name: str) -> Stored | None:
         """Return what there is under a name, None if nothing."""
-        with self._errors(self.location):
+        with self.errors():
             try:
                 found = self._obstore.get(
                     self.store, self.location.key(name), options={"head": True}
@@ -105,7 +109,7 @@ class Bucket:
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Yield the content of an object in blocks; nothing at all if it is not there."""
-        with self._errors(self.location), suppress(FileNotFoundError):
+        with self.errors(), suppress(FileNotFoundError):
             found = self._obstore.get(self.store, self.location.key(name))
             for block in found.stream(min_chunk_size=_BLOCK_BYTES):
                 yield bytes(block)
@@ -144,15 +148,49 @@ class Bucket:
         attributes = {"Content-Type": content_type} if content_type else {}
         if sha256:
             attributes[SHA256] = sha256
-        with self._errors(self.location):
+        with self.errors():
             try:
-                self._obstore.put(
+                self._put(name, content, "overwrite" if overwrite else "create", attributes)
+            except self._obstore.exceptions.AlreadyExistsError:
+                return False
+            except self._obstore.exceptions.BaseError as error:
+                if overwrite or "NotImplemented" not in str(error):
+                    raise
+                # A server without `If-None-Match`: what is left is to look first.
+                if self.head(name) is not None:
+                    return False
+                self._put(name, content, "overwrite", attributes)
+        return True
+
+    def _put(self, name: str, content: bytes, mode: str, attributes: Mapping[str, str]) -> None:
+        self._obstore.put(
+            self.store,
+            self.location.key(name),
+            content,
+            mode=mode,
+            attributes=attributes,
+            use_multipart=False,
+        )
+
+    def writer(self, name: str, *, content_type: str) -> Any:
+        """Return what writes an object of any size, over one that is there; to be closed."""
+        with self.errors():
+            return self._obstore.open_writer(
+                self.store,
+                self.location.key(name),
+                attributes={"Content-Type": content_type} if content_type else None,
+                max_concurrency=1,
+            )
+
+    def copy(self, name: str, target: str) -> bool:
+        """Copy an object within the service; return False if the target's name is taken."""
+        with self.errors():
+            try:
+                self._obstore.copy(
                     self.store,
                     self.location.key(name),
-                    content,
-                    mode="overwrite" if overwrite else "create",
-                    attributes=attributes,
-                    use_multipart=False,
+                    self.location.key(target),
+                    overwrite=False,
                 )
             except self._obstore.exceptions.AlreadyExistsError:
                 return False
@@ -160,23 +198,28 @@ class Bucket:
 
     def delete(self, name: str) -> None:
         """Delete an object; one that is not there is no error."""
-        with self._errors(self.location), suppress(FileNotFoundError):
+        with self.errors(), suppress(FileNotFoundError):
             self._obstore.delete(self.store, self.location.key(name))
 
-    def names(self, below: str = "") -> Iterator[str]:
-        """Yield the names of all objects below a folder of this place."""
-        start = self.location.key(below) if below else self.location.path
-        cut = len(self.location.path) + 1 if self.location.path else 0
-        with self._errors(self.location):
-            for some in self._obstore.list(self.store, prefix=start or None):
-                yield from (one["path"][cut:] for one in some)
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names of all objects that begin with a prefix, in their order."""
+        start = self.location.key(prefix)
+        folder = start.rpartition("/")[0]
+        cut = len(start) - len(prefix)
+        with self.errors():
+            # The libraries take whole folders; services list by name, from an offset on.
+            for some in self._obstore.list(self.store, prefix=folder or None, offset=start or None):
+                for one in some:
+                    if not one["path"].startswith(start):
+                        return
+                    yield one["path"][cut:]
 
     def sign(self, name: str, seconds: int) -> str:
         """Return a link with which anybody may read an object for so long; it is a credential.
 
         The object need not exist. Nothing is asked of the service where the credentials hold a key.
         """
-        with self._errors(self.location):
+        with self.errors():
             return str(
                 self._obstore.sign(
                     self.store, "GET", self.location.key(name), timedelta(seconds=seconds)

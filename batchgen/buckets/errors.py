@@ -55,6 +55,9 @@ def bucket_errors(location: Location) -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError, ClientError, BotoCoreError, HTTPClientError) as error:
         code, status = _said(error)
+        if code == "NoSuchUpload":
+            said = f"{location.root}: an upload was aborted by somebody else"
+            raise BucketUnreachable(said) from error
         if _is_passing(error, code, status):
             what = code or (f"HTTP {status}" if status else "the connection failed")
             raise BucketUnreachable(f"{location.root} does not answer: {what}") from error
