@@ -12,6 +12,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import public_url, redact_all
 from batchgen.domain.spelling import suggestion
 from batchgen.domain.where import Where
+from batchgen.downloads.destination import clip_path, folder_of
 from batchgen.exporters.interface import Record
 from batchgen.manifests.xlsx_format import MOST_CELLS, MOST_ROWS
 from batchgen.store import reads
@@ -191,7 +192,10 @@ def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:
     if not clip:
         return None
-    path = root / Path(row.output_dir).expanduser() / clip["path"]
+    folder = folder_of(root, row.output_dir)
+    if folder is None:
+        return clip_path(row.output_dir, clip["path"])
+    path = folder / clip["path"]
     try:
         return str(path.relative_to(root))
     except ValueError:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from batchgen.buckets.location import Location
-from batchgen.domain.errors import BucketError, UsageError
+from batchgen.domain.errors import BucketError
 
 if TYPE_CHECKING:
     from batchgen.buckets.s3 import S3Access
@@ -57,8 +57,8 @@ class Bucket:
         location: Where.
 
     Raises:
-        UsageError: If the libraries are not installed.
-        BucketError: If there are no credentials, or the endpoint is not one to use.
+        BucketError: If the libraries are not installed, there are no credentials, or the
+            endpoint is not one to use.
     """
 
     def __init__(self, location: Location, *, environ: Mapping[str, str] | None = None) -> None:
@@ -70,7 +70,7 @@ class Bucket:
             from batchgen.buckets import s3
             from batchgen.buckets.errors import bucket_errors
         except ImportError as error:
-            raise UsageError(
+            raise BucketError(
                 f"{location.root}: object storage needs two libraries: "
                 "`pip install 'batchgen-cli[s3]'`"
             ) from error
@@ -162,13 +162,19 @@ class Bucket:
                 self._put(name, content, "overwrite", attributes)
         return True
 
-    def _put(self, name: str, content: bytes, mode: str, attributes: Mapping[str, str]) -> None:
+    def _put(
+        self,
+        name: str,
+        content: bytes,
+        mode: Literal["create", "overwrite"],
+        attributes: dict[str, str],
+    ) -> None:
         self._obstore.put(
             self.store,
             self.location.key(name),
             content,
             mode=mode,
-            attributes=attributes,
+            attributes={**attributes},
             use_multipart=False,
         )
 

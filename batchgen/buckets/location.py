@@ -44,7 +44,7 @@ class Location:
 
     def joined(self, name: str) -> Self:
         """Return the place of what is called `name` below this one."""
-        return replace(self, path=self.key(name))
+        return replace(self, path=self.key(name).strip("/"))
 
     def split(self) -> tuple[Self, str]:
         """Return where an object lies, and its name there."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +13,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import redact_all
 from batchgen.domain.states import JobState
 from batchgen.domain.where import COLUMN, FIELDS, Kind, Name, Where
+from batchgen.downloads.destination import clip_path
 from batchgen.store import reads
 from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
@@ -245,7 +245,7 @@ def _print(
 
 
 def _file(row: JobRow) -> str:
-    return str(Path(row.output_dir) / row.files[0]["path"]) if row.files else ""
+    return clip_path(row.output_dir, row.files[0]["path"]) if row.files else ""
 
 
 def _cells(row: JobRow, now_ms: int) -> tuple[str, ...]:

@@ -44,8 +44,7 @@ class BucketDestination:
         """The bucket, opened.
 
         Raises:
-            UsageError: If the libraries are not installed.
-            BucketError: If there are no credentials.
+            BucketError: If the libraries are not installed, or there are no credentials.
         """
         with self._opening:
             return self._bucket
@@ -249,6 +248,7 @@ class BucketPart:
         ours = self._ours()
         if ours is None and upload.complete():
             self._upload = None
+            self._forget_others()
             return self._target
         if ours is None:
             # Somebody has taken the name since: who held this job before, mostly.
@@ -259,7 +259,14 @@ class BucketPart:
         # Before the job is known to have its clip: nobody would look for it later.
         upload.abort()
         self._upload = None
+        self._forget_others()
         return ours
+
+    def _forget_others(self) -> None:
+        """Abort other uploads of this very clip: what a dead worker sent may arrive late."""
+        for other in uploads.unfinished(self._place.bucket, self._target):
+            if other.name == self._target:
+                other.abort()
 
     def _lost(self) -> BucketUnreachable:
         return BucketUnreachable(

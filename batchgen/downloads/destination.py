@@ -9,7 +9,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Protocol
 
 from batchgen.buckets.location import is_location, parse_location
@@ -98,7 +97,7 @@ class Destination(Protocol):
     """Where clips go. Names are relative to it; every method is for threads, not for the loop."""
 
     def path(self, name: str) -> str:
-        """Return where a clip lies, as people write it; nothing is looked at."""
+        """Return where a clip lies, as people write it; "" is the whole place."""
 
     def part(self, name: str, room: Room) -> Part:
         """Return a new part for a job's reserved name; nothing is written yet."""
@@ -166,40 +165,6 @@ class Destination(Protocol):
         Raises:
             OutputError: If it cannot be read.
         """
-
-
-class Destinations:
-    """The destinations of one job database, each opened once.
-
-    Args:
-        root: Where relative folders start: the job database's folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._known: dict[str, Destination] = {}
-        self._lock = Lock()
-
-    def of(self, output_dir: str) -> Destination:
-        """Return what a batch's text names; no service is asked yet.
-
-        Raises:
-            UsageError: If it names no place in object storage, but looks like one.
-        """
-        with self._lock:
-            found = self._known.get(output_dir)
-            if found is None:
-                found = self._known[output_dir] = self._opened(output_dir)
-            return found
-
-    def _opened(self, output_dir: str) -> Destination:
-        # Either needs what is above: the interface.
-        from batchgen.downloads.bucket import BucketDestination
-        from batchgen.downloads.folder import Folder
-
-        if is_location(output_dir):
-            return BucketDestination(parse_location(output_dir))
-        return Folder(self._root / Path(output_dir).expanduser())
 
 
 def clip_path(output_dir: str, name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from batchgen import manifests
+from batchgen.buckets.location import is_location, parse_location
 from batchgen.domain.errors import Fault, ManifestError, UsageError
 from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.identity import input_hash
@@ -202,6 +203,17 @@ def _named_rows(prepared: Prepared) -> dict[str, str]:
     return found
 
 
+def _output_dir(wish: Wish, stored: Batch | None) -> str:
+    """Return where clips go, written in one way: names are reserved under it.
+
+    Raises:
+        UsageError: If it looks like a place in object storage, and is none.
+    """
+    kept = stored.output_dir if stored else wish.defaults.output_dir
+    wanted = wish.output_dir or kept
+    return str(parse_location(wanted)) if is_location(wanted) else wanted
+
+
 def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None) -> Prepared:
     """Read and check a manifest against the batch it belongs to.
 
@@ -255,7 +267,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         source=os.path.realpath(wish.path),
         columns=_columns(stored, checked.columns, is_export=is_export),
         schemas=schemas,
-        output_dir=wish.output_dir or (stored.output_dir if stored else wish.defaults.output_dir),
+        output_dir=_output_dir(wish, stored),
         name_template=wish.name_template
         or (stored.name_template if stored else wish.defaults.name_template),
         budget_micros=budget_micros

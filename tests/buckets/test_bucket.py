@@ -180,7 +180,7 @@ def test_without_the_libraries_it_says_how_to_install_them() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
 
-    assert said.startswith("UsageError")
+    assert said.startswith("BucketError")
     assert "pip install 'batchgen-cli[s3]'" in said
 
 

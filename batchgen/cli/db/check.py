@@ -11,6 +11,7 @@ from batchgen.cli.clips import clips_json, show_clips
 from batchgen.cli.db.existing import open_existing
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.domain.states import JobState
+from batchgen.downloads.destinations import Destinations
 from batchgen.store import reads, upgrade
 from batchgen.store.database import Database, Transaction
 from batchgen.store.jobs import Scope
@@ -101,7 +102,7 @@ def _look(database: Database, *, hashes: bool) -> tuple[Counter[Verdict], list[V
     wrong: list[Verified] = []
     with database.reading() as tx:
         rows = reads.job_rows(tx, states=[JobState.SUCCEEDED])
-        for one in verify(rows, database.folder, hashes=hashes):
+        for one in verify(rows, Destinations(database.folder), hashes=hashes):
             counts[one.verdict] += 1
             if one.verdict is not Verdict.WHOLE:
                 wrong.append(one)

@@ -21,6 +21,7 @@ from batchgen.cli.restored import entry_json
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
+from batchgen.downloads.destinations import Destinations
 from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
 from batchgen.runner import rescue
@@ -274,7 +275,7 @@ class _Found:
                     }
                 )
             rows = reads.job_rows(tx, states=[JobState.SUCCEEDED])
-            for clip in verify(rows, target.folder, hashes=True):
+            for clip in verify(rows, Destinations(target.folder), hashes=True):
                 clips[clip.verdict] += 1
                 if clip.verdict is not Verdict.WHOLE:
                     wrong.append(clip)
