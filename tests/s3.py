@@ -81,9 +81,9 @@ class TestBucket:
 
     def contents(self, prefix: str = "") -> dict[str, bytes]:
         """Return every object's content by its name."""
-        return {key: self.read(key) for key in self.keys(prefix)}
+        return {key: self.read(key) for key in self.names(prefix)}
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "") -> list[str]:
         """Return the name of every object."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix

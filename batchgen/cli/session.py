@@ -25,6 +25,7 @@ from batchgen.runner.job import Settings
 from batchgen.runner.listener import Watch
 from batchgen.runner.loop import Outcome, Session
 from batchgen.runner.purse import Purse
+from batchgen.settings import part_bytes
 from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
@@ -109,7 +110,9 @@ async def _work(errand: Errand) -> Outcome:
                 connections=errand.settings.download_jobs, allow_private=errand.allow_private
             )
             stack.push_async_callback(client.aclose)
-            fetcher = Fetcher(client=client, allow_private=errand.allow_private)
+            fetcher = Fetcher(
+                client=client, allow_private=errand.allow_private, part_bytes=part_bytes()
+            )
         destinations = Destinations(errand.database.folder)
         places = _clip_places(errand, destinations)
         journal = restored.begin_journal(errand.database, say=say)

@@ -13,9 +13,6 @@ from typing import Protocol
 
 from batchgen.buckets.location import is_location, parse_location
 
-PART_BYTES = 8 * 1024**2
-"""What goes to a bucket in one piece; a larger clip goes in parts of that size."""
-
 
 @dataclass(frozen=True)
 class Room:
@@ -27,7 +24,7 @@ class Room:
     """
 
     min_free_bytes: int = 0
-    part_bytes: int = PART_BYTES
+    part_bytes: int = 8 * 1024**2
 
 
 class Part(Protocol):

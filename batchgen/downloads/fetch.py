@@ -34,7 +34,7 @@ from batchgen.downloads.content import (
     is_same_kind,
     refuse_text,
 )
-from batchgen.downloads.destination import PART_BYTES, Destination, Part, Room
+from batchgen.downloads.destination import Destination, Part, Room
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
 from batchgen.http import USER_AGENT, decoded, explain, has_ended, is_private, is_public
@@ -176,7 +176,7 @@ class Fetcher:
         allow_private: bool,
         max_bytes: int = LARGEST_BYTES,
         min_free_bytes: int = KEPT_FREE_BYTES,
-        part_bytes: int = PART_BYTES,
+        part_bytes: int = 8 * 1024**2,
         stall_s: float = 60,
     ) -> None:
         self._client = client
