@@ -57,6 +57,10 @@ class BucketDestination:
         """Return where a clip lies: `s3://bucket/prefix/name`."""
         return str(self.location.joined(name))
 
+    def link(self, name: str, seconds: int) -> str | None:
+        """Return a signed link with which anybody can read a clip for so long: a credential."""
+        return self.bucket.sign(name, seconds)
+
     def part(self, name: str, room: Room) -> Part:
         """Return a new part; nothing is written yet."""
         return BucketPart(self, name, part_bytes=room.part_bytes)

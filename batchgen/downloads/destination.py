@@ -96,6 +96,15 @@ class Destination(Protocol):
     def path(self, name: str) -> str:
         """Return where a clip lies, as people write it; "" is the whole place."""
 
+    def link(self, name: str, seconds: int) -> str | None:
+        """Return a signed link with which anybody can read a clip for so long: a credential.
+
+        None if nothing is there that could be linked like that.
+
+        Raises:
+            OutputError: If it cannot be signed.
+        """
+
     def part(self, name: str, room: Room) -> Part:
         """Return a new part for a job's reserved name; nothing is written yet."""
 

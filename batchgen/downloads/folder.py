@@ -178,6 +178,10 @@ class Folder:
         """Return where a clip lies."""
         return str(self.folder / name)
 
+    def link(self, name: str, seconds: int) -> str | None:
+        """Return None: a file has no link that others could use."""
+        return None
+
     def part(self, name: str, room: Room) -> "Part":
         """Return a new part; nothing is written yet."""
         return Part(self.folder, name, min_free_bytes=room.min_free_bytes)

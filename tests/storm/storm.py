@@ -67,6 +67,7 @@ class Plan:
         lease_s: How long a silent worker keeps its jobs (PostgreSQL).
         crash_s: Shortest and longest time from one crash of the PostgreSQL server to the next.
         crashes: How many there are at most; None for no bound.
+        output_dir: Where clips go; "" is a folder beside the job database.
         cut_off_s: Shortest and longest time until the first worker is cut off from PostgreSQL
             again, each time beyond its lease; None if it never is.
     """
@@ -85,6 +86,7 @@ class Plan:
     crash_s: tuple[float, float] | None = None
     crashes: int | None = None
     cut_off_s: tuple[float, float] | None = None
+    output_dir: str = ""
 
 
 @dataclass
@@ -108,6 +110,8 @@ class Worker:
         self.is_cut_off = False
         self._place = place
         self._name = name
+        self._folder = place.folder if place.is_sqlite else place.folder / name
+        self._folder.mkdir(exist_ok=True)
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [*BATCHGEN, "run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
@@ -121,7 +125,7 @@ class Worker:
         if self._process is None or code is not None:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._place.folder,
+                cwd=self._folder,
                 env=self._place.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -325,8 +329,11 @@ class Storm:
             f"{name}.csv",
         )
         budget = str(self._plan.affordable * PRICE_MICROS / 1_000_000)
+        # Of several workers in folders of their own, all have to see where clips are.
+        output_dir = self._plan.output_dir or str(self._place.folder / "clips")
         done = self._place.start(
-            "add", str(manifest), "--db", self._place.url, "--budget", budget
+            *("add", str(manifest), "--db", self._place.url, "--budget", budget),
+            *("--output-dir", output_dir),
         ).wait()
         if done.code == _LOCKED:  # a worker that stands still may hold a lock
             return False
@@ -335,8 +342,21 @@ class Storm:
         return True
 
 
-def judge(place: Place, plan: Plan, figures: Figures) -> None:
-    """Run once more, to the end, and hold everything against the service's books."""
+def judge(
+    place: Place,
+    plan: Plan,
+    figures: Figures,
+    *,
+    check_clips: Callable[[Place], None] | None = None,
+) -> None:
+    """Run once more, to the end, and hold everything against the service's books.
+
+    Args:
+        place: Where it blew.
+        plan: What was to happen.
+        figures: What has happened.
+        check_clips: Looks at the clips, if they are not in the folder.
+    """
     if not place.is_sqlite:
         time.sleep(plan.lease_s)  # until the dead are known to be dead
     final = place.run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
@@ -363,7 +383,7 @@ def judge(place: Place, plan: Plan, figures: Figures) -> None:
     with database.reading() as tx:
         check(tx)
     database.close()
-    check_files(place)
+    (check_clips or check_files)(place)
     assert len(place.export()) == len(jobs)
     assert set(figures.exits) <= _EXIT_CODES, figures.exits
     for log in place.folder.glob("worker-*.log"):
