@@ -261,15 +261,15 @@ def check_database(database: Database, flags: Flags) -> None:
         )
 
 
-def check_folders(database: Database, plans: Sequence[planning.Plan]) -> None:
-    """Check that clips can be written.
+def check_places(database: Database, found: Look) -> None:
+    """Check that clips can be written where those would go that are to be paid for.
 
     Raises:
         OutputError: If a folder is in the way of something, or cannot be written, or a bucket
             refuses or does not answer.
     """
     destinations = Destinations(database.folder)
-    for output_dir in {plan.batch.output_dir for plan in plans}:
+    for output_dir in sorted(_names_to_fill(database, found)):
         destinations.of(output_dir).check_writable()
 
 

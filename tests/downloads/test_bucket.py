@@ -1,4 +1,5 @@
 import hashlib
+import socket
 import threading
 from pathlib import Path
 
@@ -299,3 +300,14 @@ def test_a_text_names_a_folder_or_a_place_in_a_bucket(tmp_path: Path) -> None:
     assert clip_path("clips", "b/a.mp4") == "clips/b/a.mp4"
     with pytest.raises(UsageError, match="no name of a bucket"):
         here.of("s3://")
+
+
+def test_a_bucket_that_does_not_answer_is_tried_again(
+    bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and nobody listens
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+
+        with pytest.raises(DownloadError, match="does not answer"):
+            fetch(bucket, answer(MP4[:96]))

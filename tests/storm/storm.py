@@ -314,8 +314,10 @@ class Storm:
             self._add_batch()
 
     def _waiting(self) -> int:
-        """How many jobs wait that their budgets pay for."""
-        pending = Counter(self._states.values())["pending"] if self._states else self._plan.rows
+        """How many jobs wait that their budgets pay for; those to be fetched to a bucket, too."""
+        counted = Counter(self._states.values())
+        pending = counted["pending"] if self._states else self._plan.rows
+        pending += counted["downloading"] if self._plan.output_dir else 0
         held = self._plan.rows - self._plan.affordable
         return pending - held * self.figures.batches
 

@@ -130,11 +130,11 @@ def test_four_workers_on_postgresql_fill_one_bucket(
     seed: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A clip takes three parts, so that most kills find uploads that are not complete.
+    # A clip takes two parts, so that most kills find uploads that are not complete.
     monkeypatch.setenv("BATCHGEN_PART_BYTES", str(SMALLEST_PART_BYTES))
     plan = Plan(
         seed=seed,
-        seconds=420,
+        seconds=480,
         workers=4,
         cap=40,
         rows=600,
@@ -145,7 +145,7 @@ def test_four_workers_on_postgresql_fill_one_bucket(
         output_dir=f"{bucket.url}/night",
     )
     settings = replace(
-        service_settings(seed, run_s=(0.3, 1.5)), clip_bytes=5 * SMALLEST_PART_BYTES // 2
+        service_settings(seed, run_s=(0.3, 1.5)), clip_bytes=3 * SMALLEST_PART_BYTES // 2
     )
     with simulator.start_in_thread(settings) as service:
         place = Place(tmp_path, service, url=postgres_url)
