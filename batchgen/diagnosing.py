@@ -33,8 +33,9 @@ from batchgen.downloads.destination import folder_of
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.folder import KEPT_FREE_BYTES, free_bytes, in_mib
 from batchgen.store import accounts, health, reads, sqlite, upgrade, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
+from batchgen.store.transactions import Transaction
 
 WAITED_S = 10.0
 """How long all checks together are waited for."""

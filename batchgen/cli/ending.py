@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.cli.common import adapted_json, plural, print_json, usd, usd_number
+from batchgen.cli.common import adapted_json, plural, print_json, usd_number
 from batchgen.cli.configured import is_typed
 from batchgen.cli.figures import rate, span
 from batchgen.cli.flags import Flags
@@ -17,6 +17,7 @@ from batchgen.domain.errors import PRECEDENCE, Exit
 from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.wording import usd
 from batchgen.downloads.destinations import Destinations
 from batchgen.runner.job import Stats
 from batchgen.runner.limits import Reason

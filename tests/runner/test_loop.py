@@ -23,7 +23,9 @@ from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
 from batchgen.store import accounts, jobs, sharing
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Writer
 
 
@@ -44,7 +46,7 @@ def session_of(store: Store, service: object) -> Session:
         provider=cast(Provider, service),
         fetcher=None,
         account_id=store.account.id,
-        scope=jobs.Scope(None, 10**9),
+        scope=Scope(None, 10**9),
         settings=Settings(),
         destinations=Destinations(store.path.parent),
         free_bytes=lambda: 2**40,
