@@ -26,6 +26,7 @@ from batchgen.store.database import Database
 PRICE_MICROS = 250_000
 _TICK_S = 0.05
 _LOOK_S = 0.5  # between two looks at the states of all jobs
+_LAST_S = 300.0  # for the last run, which has to do all that the storm has left
 _LEFT_FOR_GOOD = ("succeeded", "failed", "cancelled", "expired")
 _LOCKED = 11
 # A worker may end by a signal, with everything done, or because of the weather: 3 jobs of others
@@ -363,7 +364,8 @@ def judge(
     """
     if not place.is_sqlite:
         time.sleep(plan.lease_s)  # until the dead are known to be dead
-    final = place.run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
+    last = place.start_run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
+    final = last.wait(_LAST_S)
     report(place, plan, figures, final.code)
 
     jobs = place.jobs()
