@@ -4,6 +4,7 @@ botocore looks for credentials (environment, profiles, SSO, roles of containers 
 for obstore too: so both act as the same user, and a key that expires is renewed for both.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -20,6 +21,9 @@ from batchgen.domain.errors import BucketError
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
+
+# Of each request it tells the headers.
+logging.getLogger("botocore").setLevel(logging.WARNING)
 
 _CONNECT_S = 10
 _READ_S = 60

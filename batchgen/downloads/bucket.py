@@ -6,7 +6,9 @@ that can be seen, by the name, and is aborted by whoever takes the job over.
 """
 
 import hashlib
+import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ from batchgen.downloads.names import folded, numbered, split_extension
 from batchgen.failpoints import failpoint
 
 LARGEST_SIDECAR_BYTES = 16 * 1024**2
+_NUMBER = re.compile(r"-[0-9]+\Z")
 _MOST_NAMES = 10_000  # tried before a foreign object's name is given up
 _MOST_RACES = 100  # lost to others, for a name that was free
 
@@ -78,12 +81,21 @@ class BucketDestination:
     def remove_orphans(
         self, names: Iterable[str], *, reserved: Callable[[Sequence[str]], AbstractSet[str]]
     ) -> int:
-        """Abort the uploads that killed processes left of some clips; return how many."""
-        removed = 0
+        """Abort the uploads that killed processes left of some clips; return how many.
+
+        A folder is listed once, however many jobs are taken over: few uploads are ever under way.
+        """
+        wanted: dict[str, set[str]] = defaultdict(set)
         for name in names:
-            for upload in uploads.unfinished(self.bucket, _stem(name)):
-                mine = _may_be_of(upload.name, name)
-                if mine and (upload.name == name or not reserved([folded(upload.name)])):
+            wanted[name.rpartition("/")[0]].add(name)
+        removed = 0
+        for folder, mine in wanted.items():
+            stems = {_stem(name) for name in mine}
+            for upload in uploads.unfinished(self.bucket, f"{folder}/" if folder else ""):
+                is_mine = upload.name in mine
+                if is_mine or (
+                    _may_be_of(upload.name, stems) and not reserved([folded(upload.name)])
+                ):
                     upload.abort()
                     removed += 1
         return removed
@@ -289,13 +301,11 @@ def _stem(name: str) -> str:
     return f"{folder}{slash}{split_extension(leaf)[0]}"
 
 
-def _may_be_of(found: str, name: str) -> bool:
-    """Whether an upload may be of the job with that reserved name, which another may have too."""
-    if found == name:
-        return True
-    folder, slash, leaf = found.rpartition("/")
-    stem, ext = split_extension(leaf)
-    if ext.removeprefix(".").lower() not in MEDIA_EXTENSIONS:
-        return False
-    rest = f"{folder}{slash}{stem}".removeprefix(_stem(name))
-    return not rest or (rest[0] == "-" and rest[1:].isdecimal())
+def _may_be_of(found: str, stems: AbstractSet[str]) -> bool:
+    """Whether an upload may be of a job with one of these names, and another extension or number.
+
+    Another job may have that name.
+    """
+    extension = split_extension(found)[1].removeprefix(".").lower()
+    stem = _stem(found)
+    return extension in MEDIA_EXTENSIONS and (stem in stems or _NUMBER.sub("", stem) in stems)

@@ -180,6 +180,15 @@ def clip_path(output_dir: str, name: str) -> str:
     return str(Path(output_dir) / name)
 
 
+def usual_form(output_dir: str) -> str:
+    """Return a batch's text as it is stored: names are reserved under it.
+
+    Raises:
+        UsageError: If it looks like a place in object storage, and is none.
+    """
+    return str(parse_location(output_dir)) if is_location(output_dir) else output_dir
+
+
 def folder_of(root: Path, output_dir: str) -> Path | None:
     """Return the folder that a batch's text names; None if it is in a bucket."""
     return None if is_location(output_dir) else root / Path(output_dir).expanduser()

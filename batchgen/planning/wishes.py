@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from batchgen import manifests
-from batchgen.buckets.location import is_location, parse_location
 from batchgen.domain.errors import Fault, ManifestError, UsageError
 from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
+from batchgen.downloads.destination import usual_form
 from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
@@ -204,14 +204,8 @@ def _named_rows(prepared: Prepared) -> dict[str, str]:
 
 
 def _output_dir(wish: Wish, stored: Batch | None) -> str:
-    """Return where clips go, written in one way: names are reserved under it.
-
-    Raises:
-        UsageError: If it looks like a place in object storage, and is none.
-    """
     kept = stored.output_dir if stored else wish.defaults.output_dir
-    wanted = wish.output_dir or kept
-    return str(parse_location(wanted)) if is_location(wanted) else wanted
+    return usual_form(wish.output_dir or kept)
 
 
 def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None) -> Prepared:

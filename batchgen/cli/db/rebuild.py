@@ -22,6 +22,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
+from batchgen.downloads.destination import usual_form
 from batchgen.downloads.destinations import Destinations
 from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
@@ -112,7 +113,7 @@ def _terms(target: Database, account: str, output_dir: str | None) -> Terms:
         # Bound at once: another service would not know these requests, and give them up as lost.
         origin=service.SIMULATED_ORIGIN if is_simulated else service.configured().origin,
         folder=target.folder,
-        output_dir=output_dir,
+        output_dir=None if output_dir is None else usual_form(output_dir),
         default_output_dir=SIMULATED_CLIPS if is_simulated else "clips",
         new_id=lambda at_ms: new_id("a", at_ms),
         now_ms=wall_ms(),
