@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from downloads.test_fetch import MP4, answer, run
+from downloads.test_fetch import MP4, PNG, answer, run
 from s3 import SMALLEST_PART_BYTES, TestBucket
 
 from batchgen.buckets import uploads
@@ -310,4 +310,4 @@ def test_a_bucket_that_does_not_answer_is_tried_again(
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
 
         with pytest.raises(DownloadError, match="does not answer"):
-            fetch(bucket, answer(MP4[:96]))
+            fetch(bucket, answer(PNG))
