@@ -393,7 +393,7 @@
     if (isPlayable(job)) {
       const video = make("video", {controls: true, loop: true, playsInline: true, autoplay: !calm.matches, muted: !calm.matches, preload: "auto", "aria-label": `Clip ${job.label}`});
       if (job.poster !== undefined && picture(job.poster)) video.poster = picture(job.poster);
-      video.addEventListener("error", () => stage.replaceChildren(make("p", {className: "why"}, `The clip cannot be played from here. It lies in ${file[1]}; ${/^https?:/.test(file[0]) ? "the link may have run out." : "this page must be where it was written, or be moved together with the clips."}`)));
+      video.addEventListener("error", () => stage.replaceChildren(make("p", {className: "why"}, `The clip cannot be played from here. It lies in ${file[1]}; ${file[0].includes("://") ? "the link may have run out." : "this page must be where it was written, or be moved together with the clips."}`)));
       video.src = file[0];
       stage.append(video);
     } else if (file && file[4] && file[2] === "image") {
