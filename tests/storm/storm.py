@@ -70,7 +70,8 @@ class Plan:
         lease_s: How long a silent worker keeps its jobs (PostgreSQL).
         crash_s: Shortest and longest time from one crash of the PostgreSQL server to the next.
         crashes: How many there are at most; None for no bound.
-        output_dir: Where clips go; "" is a folder beside the job database.
+        output_dir: A bucket where clips go, from workers in folders of their own; "" is a folder
+            that they share.
         cut_off_s: Shortest and longest time until the first worker is cut off from PostgreSQL
             again, each time beyond its lease; None if it never is.
     """
@@ -113,7 +114,7 @@ class Worker:
         self.is_cut_off = False
         self._place = place
         self._name = name
-        self._folder = place.folder if place.is_sqlite else place.folder / name
+        self._folder = place.folder / name if plan.output_dir else place.folder
         self._folder.mkdir(exist_ok=True)
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
         self._process: forked.Process | None = None
@@ -334,8 +335,7 @@ class Storm:
             f"{name}.csv",
         )
         budget = str(self._plan.affordable * PRICE_MICROS / 1_000_000)
-        # Of several workers in folders of their own, all have to see where clips are.
-        output_dir = self._plan.output_dir or str(self._place.folder / "clips")
+        output_dir = self._plan.output_dir or "clips"
         done = self._place.start(
             *("add", str(manifest), "--db", self._place.url, "--budget", budget),
             *("--output-dir", output_dir),
