@@ -15,9 +15,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import aiohttp
 import httpx
@@ -39,6 +41,8 @@ from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
 from batchgen.http import USER_AGENT, decoded, explain, has_ended, is_private, is_public
 
+T = TypeVar("T")
+
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2
 """Left on the disk whatever is fetched, so that the job database can still write."""
@@ -51,6 +55,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,19})-[0-9]{1,19}/(?P<total
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BLOCK_BYTES = 1024**2  # handed to a thread at once
 _CONNECT_S = 10.0
+_MOST_THREADS = 64  # there are as many as clips are fetched at once
 _SLOWEST_BYTES_PER_S = 1024  # below this for `stall_s`, a transfer counts as stalled
 _HEADERS = {
     "user-agent": USER_AGENT,
@@ -138,13 +143,15 @@ class _Body:
 class _Writing:
     """Appends blocks to a part, one behind what the network delivers."""
 
-    def __init__(self, part: Part, boxes: Boxes) -> None:
-        self._part, self._boxes = part, boxes
-        self._last: asyncio.Task[None] | None = None
+    def __init__(self, part: Part, boxes: Boxes, threads: Executor) -> None:
+        self._part, self._boxes, self._threads = part, boxes, threads
+        self._last: asyncio.Future[None] | None = None
 
     async def write(self, block: Sequence[bytes]) -> None:
         await self.end()
-        self._last = asyncio.create_task(asyncio.to_thread(_write, self._part, self._boxes, block))
+        self._last = asyncio.get_running_loop().run_in_executor(
+            self._threads, _write, self._part, self._boxes, block
+        )
         # If the network fails first, nobody asks any more how the write went.
         self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -184,6 +191,8 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._room = Room(min_free_bytes=min_free_bytes, part_bytes=part_bytes)
         self._stall_s = stall_s
+        # Its own: a disk or a bucket that hangs holds up nothing but clips.
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="clips")
         self.received_bytes = 0
 
     async def fetch(self, url: str, *, into: Destination, name: str) -> Clip:
@@ -219,7 +228,7 @@ class Fetcher:
             body = await self._receive_whole(url, name, new_part)
             part = parts[-1]
             check_whole(body.boxes, first_bytes=body.head, content_type=body.content_type)
-            final = await asyncio.to_thread(part.publish)
+            final = await self._in_thread(part.publish)
         except DownloadError as error:
             raise DownloadError(f"{redact_url(url)}: {error}", link_dead=error.link_dead) from error
         except BucketUnreachable as error:
@@ -228,6 +237,9 @@ class Fetcher:
             for part in parts:
                 part.abort()
         return Clip(path=final, url=url, sha256=part.sha256, size_bytes=part.size_bytes)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _receive_whole(self, url: str, name: str, new_part: Callable[[], Part]) -> _Body:
         """Receive a file, going on where it was cut as long as it is provably the same file."""
@@ -299,8 +311,8 @@ class Fetcher:
         if stated is not None and stated > self._max_bytes:
             raise DownloadError(f"{stated} bytes, more than the limit of {self._max_bytes}")
         if not body.received:
-            await asyncio.to_thread(part.open)
-        writing = _Writing(part, body.boxes)
+            await self._in_thread(part.open)
+        writing = _Writing(part, body.boxes, self._threads)
         try:
             async with aclosing(self._blocks(response)) as blocks:
                 async for block in blocks:
