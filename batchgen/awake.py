@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 logger = logging.getLogger(__name__)
 
 _END_S = 2.0
-_SECRET_PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG")
+_SECRET_PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG", "AWS_", "GOOGLE_", "AZURE_")
 
 
 @contextlib.contextmanager

@@ -19,8 +19,18 @@ from enum import StrEnum
 from pathlib import Path
 
 from batchgen import __version__, notify
-from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, OutputError, StoreError
+from batchgen.buckets.location import is_location
+from batchgen.domain.errors import (
+    PRECEDENCE,
+    BatchgenError,
+    Exit,
+    OutputError,
+    StoreError,
+    UsageError,
+)
 from batchgen.domain.states import JobState
+from batchgen.downloads.destination import folder_of
+from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.folder import KEPT_FREE_BYTES, free_bytes, in_mib
 from batchgen.store import accounts, health, reads, sqlite, upgrade, workers
 from batchgen.store.database import Database
@@ -414,11 +424,14 @@ def _integrity(tx: Transaction) -> Iterator[Finding]:
 
 
 def _folders(root: Path, names: Sequence[str]) -> Iterator[Finding]:
-    folders = [root / Path(name).expanduser() for name in names]
+    folders = [folder for name in names if (folder := folder_of(root, name)) is not None]
+    buckets = [name for name in names if is_location(name)]
     bad = [finding for folder in folders for finding in _unwritable(folder)]
+    bad += [finding for name in buckets for finding in _refusing(root, name)]
     yield from bad
     if not bad:
-        shown = ", ".join(map(str, folders[:3])) + (", …" if len(folders) > 3 else "")
+        places = [*map(str, folders), *buckets]
+        shown = ", ".join(places[:3]) + (", …" if len(places) > 3 else "")
         yield ok("output", f"clips can be written to {shown}")
     for disk in _disks([root, *folders]).values():
         yield from _space(disk, f"the disk of {disk}")
@@ -429,6 +442,18 @@ def _disks(folders: Sequence[Path]) -> Mapping[int, Path]:
     for folder in folders:
         found.setdefault(_existing(folder).stat().st_dev, folder)
     return found
+
+
+def _refusing(root: Path, name: str) -> Iterator[Finding]:
+    try:
+        Destinations(root).of(name).check_writable()
+    except (OutputError, UsageError) as error:
+        yield problem(
+            "output",
+            f"{name}: clips cannot be written there: {error}",
+            "see docs/buckets.md, or name another place with --output-dir",
+            Exit.OUTPUT,
+        )
 
 
 def _unwritable(folder: Path) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ POINTS = {
     "after-id-commit": "a request id is durable",
     "in-poll": "the service is about to be asked how a job stands",
     "in-download": "a block of a clip is in its temporary file",
+    "in-upload": "a part of a clip is in its bucket, under no name yet",
     "after-rename": "a clip has its final name; folder not synced, temporary name not removed",
     "before-last-commit": "all clips of a job are on disk, which the job database does not know",
 }

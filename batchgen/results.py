@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import public_url, redact_all
 from batchgen.domain.spelling import suggestion
 from batchgen.domain.where import Where
+from batchgen.downloads.destination import clip_path, folder_of
+from batchgen.downloads.destinations import Destinations
 from batchgen.exporters.interface import Record
 from batchgen.manifests.xlsx_format import MOST_CELLS, MOST_ROWS
 from batchgen.store import reads
@@ -44,6 +47,7 @@ def write(
     format_name: str | None = None,
     bom: bool = False,
     excel_safe: bool = False,
+    signed_s: int | None = None,
 ) -> Written:
     """Write the results of some batches, or of all, to a file; return what it holds.
 
@@ -57,6 +61,7 @@ def write(
         format_name: As of `exporters.format_of`.
         bom: Begin a CSV with a byte order mark.
         excel_safe: Escape the user's cells of a CSV too.
+        signed_s: Let `result_url` be a link to the clip in its bucket, for so many seconds.
 
     Raises:
         UsageError: If the suffix is unknown, a file that is no export is in the way, or a chosen
@@ -70,9 +75,11 @@ def write(
         for batch_id in [None] if batch_ids is None else batch_ids:
             for row in reads.job_rows(tx, batch_id=batch_id, where=where):
                 written += 1
-                yield record(row, root=root, has_details=wanted.has_details)
+                link = None if links is None or signed_s is None else links(row, signed_s)
+                yield record(row, root=root, has_details=wanted.has_details, link=link)
 
     root = database.folder
+    links = None if signed_s is None else partial(_link, Destinations(root))
     wanted = exporters.format_of(path, format_name)
     with database.reading() as tx:
         columns = _columns(tx, batch_ids)
@@ -133,13 +140,20 @@ def _check_chosen(chosen: Sequence[str], columns: Sequence[str], *, has_details:
             )
 
 
-def record(row: JobRow, *, root: Path, has_details: bool = True) -> Record:
+def _link(destinations: Destinations, row: JobRow, seconds: int) -> str | None:
+    if not row.files:
+        return None
+    return destinations.of(row.output_dir).link(row.files[0]["path"], seconds)
+
+
+def record(row: JobRow, *, root: Path, has_details: bool = True, link: str | None = None) -> Record:
     """Return one job as it is exported; file paths start at the job database's folder.
 
     Args:
         row: The job.
         root: That folder.
         has_details: Whether what only fits formats with structure is wanted.
+        link: What `result_url` is, if not the service's.
     """
     first = row.files[0] if row.files else {}
     started_ms = row.started_ms or row.accepted_ms
@@ -150,7 +164,7 @@ def record(row: JobRow, *, root: Path, has_details: bool = True) -> Record:
         "result_seed": row.seed,
         "result_attempts": row.accepted,
         "result_request_id": row.request_id,
-        "result_url": public_url(row.urls[0]) if row.urls else None,
+        "result_url": link or (public_url(row.urls[0]) if row.urls else None),
         "result_file": _file(row, first, root=root),
         "result_sha256": first.get("sha256"),
         "result_bytes": first.get("size_bytes"),
@@ -192,7 +206,10 @@ def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:
     if not clip:
         return None
-    path = root / Path(row.output_dir).expanduser() / clip["path"]
+    folder = folder_of(root, row.output_dir)
+    if folder is None:
+        return clip_path(row.output_dir, clip["path"])
+    path = folder / clip["path"]
     try:
         return str(path.relative_to(root))
     except ValueError:

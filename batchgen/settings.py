@@ -23,6 +23,8 @@ from batchgen.domain.redaction import secret_pattern
 TOKEN_NAMES = ("RUNCOMFY_TOKEN", "RUNCOMFY_API_TOKEN")
 BASE_NAME = "RUNCOMFY_MODEL_API_BASE"
 NOTIFY_NAME = "BATCHGEN_NOTIFY"
+PART_NAME = "BATCHGEN_PART_BYTES"
+_PART_BYTES = (8 * 1024**2, 64 * 1024, 1024**3)  # usual, least, most
 DEFAULT_DATABASE = "batchgen.db"
 SIMULATED_DATABASE = "batchgen-simulated.db"
 SIMULATED_CLIPS = "clips-simulated"
@@ -92,6 +94,22 @@ def tokens(environment: Mapping[str, str] | None = None) -> list[str]:
     with contextlib.suppress(BatchgenError):  # no token file, or none that can be read
         found.append(_from_file(token_file(env)).text)
     return [token for token in found if token]
+
+
+def part_bytes(environment: Mapping[str, str] | None = None) -> int:
+    """Return what is held in memory of a clip on its way to a bucket, and sent in one piece.
+
+    Raises:
+        UsageError: If what is set is no such number of bytes.
+    """
+    env = os.environ if environment is None else environment
+    usual, least, most = _PART_BYTES
+    text = env.get(PART_NAME, "").strip()
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise UsageError(f"{PART_NAME}={text!r}: write a number of bytes from {least} to {most}")
+    return int(text)
 
 
 def token_file(env: Mapping[str, str]) -> Path:

@@ -15,8 +15,9 @@ from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import public_all, public_url
 from batchgen.domain.states import JobState
+from batchgen.downloads.destination import Destination, Room
 from batchgen.downloads.fetch import KEPT_FREE_BYTES
-from batchgen.downloads.folder import SIDECAR, read_beside, write_beside
+from batchgen.downloads.folder import SIDECAR
 from batchgen.exporters.interface import encoded, timestamp
 from batchgen.manifests import ROW_WORDS
 from batchgen.manifests.binding import INPUT, META, Binding
@@ -38,13 +39,13 @@ class Sidecars:
         self._bindings: dict[tuple[int, str], Binding | None] = {}
 
     def write(
-        self, job_id: int, folder: Path, clips: Sequence[Mapping[str, Any]] | None = None
+        self, job_id: int, place: Destination, clips: Sequence[Mapping[str, Any]] | None = None
     ) -> str:
         """Write the sidecars of a job's clips, over older ones of theirs.
 
         Args:
             job_id: The job.
-            folder: Where its clips are.
+            place: Where its clips are.
             clips: Its clips, if they are not recorded yet; None is what is recorded of a job
                 that has succeeded, nothing of any other.
 
@@ -59,11 +60,11 @@ class Sidecars:
             row = reads.job_row(tx, job_id)
         if row is None or (clips is None and row.state is not JobState.SUCCEEDED):
             return ""
-        left = self._written(row, folder, row.files if clips is None else clips, only_missing=False)
+        left = self._written(row, place, row.files if clips is None else clips, only_missing=False)
         return _said(left[1])
 
-    def write_missing(self, row: JobRow, folder: Path) -> tuple[int, str]:
-        """Write the sidecars that clips on disk do not have.
+    def write_missing(self, row: JobRow, place: Destination) -> tuple[int, str]:
+        """Write the sidecars that clips which are there do not have.
 
         Returns:
             How many were written, and what `write` returns.
@@ -71,12 +72,17 @@ class Sidecars:
         Raises:
             OutputError: If one cannot be written.
         """
-        clips = [clip for clip in row.files if (folder / clip["path"]).is_file()]
-        written, left = self._written(row, folder, clips, only_missing=True)
+        clips = [clip for clip in row.files if place.has(clip["path"])]
+        written, left = self._written(row, place, clips, only_missing=True)
         return written, _said(left)
 
     def _written(
-        self, row: JobRow, folder: Path, clips: Sequence[Mapping[str, Any]], *, only_missing: bool
+        self,
+        row: JobRow,
+        place: Destination,
+        clips: Sequence[Mapping[str, Any]],
+        *,
+        only_missing: bool,
     ) -> tuple[int, list[str]]:
         written, left = 0, []
         for number, clip in enumerate(clips, start=1):
@@ -86,18 +92,13 @@ class Sidecars:
                 return _is_of(found, row.key, path)
 
             if only_missing:
-                there = read_beside(folder, name)
+                there = place.read_beside(name)
                 if there is not None and is_ours(there):
                     continue
             said = {**self._content(row), **_of_clip(clip, number, len(row.urls) or len(clips))}
             text = json.dumps(said, ensure_ascii=False, indent=2)
-            if write_beside(
-                folder,
-                name,
-                encoded(f"{text}\n"),
-                is_ours=is_ours,
-                min_free_bytes=KEPT_FREE_BYTES,
-            ):
+            room = Room(min_free_bytes=KEPT_FREE_BYTES)
+            if place.write_beside(name, encoded(f"{text}\n"), is_ours=is_ours, room=room):
                 written += 1
             else:
                 left.append(name)

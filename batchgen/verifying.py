@@ -1,18 +1,16 @@
-"""Whether the clips on disk are those that were fetched: looks only, changes nothing."""
+"""Whether the clips are where they were put, and as they were fetched: changes nothing."""
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
+from batchgen.domain.errors import OutputError
 from batchgen.domain.states import JobState
+from batchgen.downloads.destination import Content, Destination
+from batchgen.downloads.destinations import Destinations
 from batchgen.store.reads import JobRow
-
-_BLOCK = 1024 * 1024
 
 
 class Verdict(StrEnum):
@@ -40,67 +38,65 @@ class Verified:
 
     row: JobRow
     verdict: Verdict
-    path: Path | None
+    path: str | None
     why: str = ""
 
 
-def verify(rows: Iterable[JobRow], root: Path, *, hashes: bool) -> Iterator[Verified]:
+def verify(
+    rows: Iterable[JobRow], destinations: Destinations, *, hashes: bool
+) -> Iterator[Verified]:
     """Look at the clips of finished jobs; yield one verdict for each, in their order.
 
     Args:
         rows: Jobs; those that have not succeeded have no clip and are passed over.
-        root: Where relative output folders start: the job database's folder.
+        destinations: Of the job database.
         hashes: Read every byte and compare the SHA-256, where it is known; else only the size.
     """
     for row in rows:
         if row.state is JobState.SUCCEEDED:
-            yield _verified(row, root, hashes=hashes)
+            yield _verified(row, destinations.of(row.output_dir), hashes=hashes)
 
 
-def _verified(row: JobRow, root: Path, *, hashes: bool) -> Verified:
+def _verified(row: JobRow, place: Destination, *, hashes: bool) -> Verified:
     worst = Verified(row, Verdict.WHOLE, None)
-    folder = root / Path(row.output_dir).expanduser()
     for clip in row.files:
-        path = folder / str(clip.get("path", ""))
-        verdict, why = _look(path, clip, hashes=hashes)
+        name = str(clip.get("path", ""))
+        verdict, why = _look(place, name, clip, hashes=hashes)
         if worst.path is None or _RANK[verdict] > _RANK[worst.verdict]:
-            worst = Verified(row, verdict, path, why)
+            worst = Verified(row, verdict, place.path(name), why)
     if worst.path is None:
         return Verified(row, Verdict.MISSING, None, "no file of it is known")
     return worst
 
 
-def _look(path: Path, clip: Mapping[str, Any], *, hashes: bool) -> tuple[Verdict, str]:
+def _look(
+    place: Destination, name: str, clip: Mapping[str, Any], *, hashes: bool
+) -> tuple[Verdict, str]:
     try:
-        # Whatever has its name by now: a pipe must not be waited for.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with place.opened(name) as content:
+            return _compare(content, clip, hashes=hashes)
     except (FileNotFoundError, NotADirectoryError):
         return Verdict.MISSING, "is not there"
     except OSError as error:
         return Verdict.UNREADABLE, f"cannot be read: {error.strerror}"
-    try:
-        return _compare(fd, clip, hashes=hashes)
-    except OSError as error:
-        return Verdict.UNREADABLE, f"cannot be read: {error.strerror}"
-    finally:
-        os.close(fd)
+    except OutputError as error:
+        return Verdict.UNREADABLE, f"cannot be read: {error}"
 
 
-def _compare(fd: int, clip: Mapping[str, Any], *, hashes: bool) -> tuple[Verdict, str]:
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+def _compare(content: Content, clip: Mapping[str, Any], *, hashes: bool) -> tuple[Verdict, str]:
+    if content.size_bytes is None:
         return Verdict.CHANGED, "is no file"
     size_bytes = clip.get("size_bytes")
-    if size_bytes is not None and found.st_size != size_bytes:
-        return Verdict.CHANGED, f"has {found.st_size:,} bytes, the clip had {size_bytes:,}"
+    if size_bytes is not None and content.size_bytes != size_bytes:
+        return Verdict.CHANGED, f"has {content.size_bytes:,} bytes, the clip had {size_bytes:,}"
     sha256 = clip.get("sha256")
-    if hashes and sha256 and _digest(fd) != sha256:
+    if hashes and sha256 and _digest(content) != sha256:
         return Verdict.CHANGED, "has other bytes than the clip had (SHA-256)"
     return Verdict.WHOLE, ""
 
 
-def _digest(fd: int) -> str:
+def _digest(content: Content) -> str:
     digest = hashlib.sha256()
-    while block := os.read(fd, _BLOCK):
+    for block in content.blocks():
         digest.update(block)
     return digest.hexdigest()

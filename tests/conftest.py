@@ -10,12 +10,13 @@ from typing import Any
 
 import postgres as postgres_server
 import pytest
+import s3 as s3_server
 from hypothesis import HealthCheck, settings
 
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("runs", "store.stored_jobs", "storm.storm")
 
-_PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG")
+_PREFIXES = ("RUNCOMFY_", "BATCHGEN_", "PG", "AWS_", "GOOGLE_", "AZURE_")
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _refused: list[str] = []
@@ -135,3 +136,18 @@ def postgres_url(postgres: postgres_server.PostgresServer) -> Iterator[str]:
     name = postgres.fresh()
     yield postgres.url(name)
     postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[s3_server.S3Server]:
+    """A server of this session that speaks S3; starts when a test first asks for it."""
+    with s3_server.running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: s3_server.S3Server, monkeypatch: pytest.MonkeyPatch) -> s3_server.TestBucket:
+    """An empty bucket of this test's own, which the environment leads to."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    return s3.fresh()

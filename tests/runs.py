@@ -110,9 +110,9 @@ class Started:
         """Send a signal."""
         self._process.send_signal(number)
 
-    def wait(self) -> Done:
+    def wait(self, timeout_s: float = DEADLINE_S) -> Done:
         """Wait for the end."""
-        out, err = self._process.communicate(timeout=DEADLINE_S)
+        out, err = self._process.communicate(timeout=timeout_s)
         code = self._process.poll()
         assert code is not None
         return Done(code, out, self._said + err)

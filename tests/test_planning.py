@@ -717,12 +717,6 @@ def test_an_export_of_some_rows_takes_no_column_from_the_others(desk: Desk) -> N
         assert "client" in reads.batches(tx)[0].columns
 
 
-def test_where_clips_go() -> None:
-    root = Path("/night")
-    assert planning.clips_folder(root, "clips") == Path("/night/clips")
-    assert planning.clips_folder(root, "/elsewhere") == Path("/elsewhere")
-
-
 # Whatever a person does to a file that was paid for, nothing of it is bought again.
 
 _Row = dict[str, str]

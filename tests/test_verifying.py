@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from batchgen.domain.states import JobState
+from batchgen.downloads.destinations import Destinations
 from batchgen.store.reads import JobRow
 from batchgen.verifying import Verdict, verify
 
@@ -50,25 +51,29 @@ def pipe(path: Path) -> None:
 def test_a_clip_is_what_was_fetched_or_it_is_told(
     tmp_path: Path, make: Any, quick: str, thorough: str
 ) -> None:
+    here = Destinations(tmp_path)
     make(tmp_path / "clips" / str(CLIP["path"]))
-    assert [one.verdict for one in verify([job(CLIP)], tmp_path, hashes=False)] == [quick]
-    assert [one.verdict for one in verify([job(CLIP)], tmp_path, hashes=True)] == [thorough]
+    assert [one.verdict for one in verify([job(CLIP)], here, hashes=False)] == [quick]
+    assert [one.verdict for one in verify([job(CLIP)], here, hashes=True)] == [thorough]
 
 
 def test_of_several_clips_the_worst_decides(tmp_path: Path) -> None:
+    here = Destinations(tmp_path)
     put(tmp_path / "clips" / "b/one.mp4", BYTES)
-    [found] = verify([job(CLIP, {**CLIP, "path": "b/one-2.mp4"})], tmp_path, hashes=True)
-    assert (found.verdict, found.path) == (Verdict.MISSING, tmp_path / "clips/b/one-2.mp4")
+    [found] = verify([job(CLIP, {**CLIP, "path": "b/one-2.mp4"})], here, hashes=True)
+    assert (found.verdict, found.path) == (Verdict.MISSING, str(tmp_path / "clips/b/one-2.mp4"))
 
 
 def test_what_is_not_known_of_a_clip_speaks_not_against_it(tmp_path: Path) -> None:
+    here = Destinations(tmp_path)
     put(tmp_path / "clips" / "b/one.mp4", BYTES)
-    [found] = verify([job({"path": "b/one.mp4", "sha256": None})], tmp_path, hashes=True)
+    [found] = verify([job({"path": "b/one.mp4", "sha256": None})], here, hashes=True)
     assert found.verdict is Verdict.WHOLE
 
 
 def test_only_finished_jobs_have_clips(tmp_path: Path) -> None:
+    here = Destinations(tmp_path)
     waiting = [job(state=state) for state in JobState if state is not JobState.SUCCEEDED]
-    assert list(verify(waiting, tmp_path, hashes=False)) == []
-    [found] = verify([replace(waiting[0], state=JobState.SUCCEEDED)], tmp_path, hashes=False)
+    assert list(verify(waiting, here, hashes=False)) == []
+    [found] = verify([replace(waiting[0], state=JobState.SUCCEEDED)], here, hashes=False)
     assert found.verdict is Verdict.MISSING

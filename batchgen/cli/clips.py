@@ -21,7 +21,7 @@ def clips_json(counts: Counter[Verdict], wrong: Sequence[Verified]) -> dict[str,
             {
                 **selection.job_json(one.row),
                 "verdict": str(one.verdict),
-                "file": None if one.path is None else str(one.path),
+                "file": one.path,
                 "why": one.why,
             }
             for one in wrong

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from batchgen.buckets.bucket import LONGEST_SIGNED_S
 from batchgen.cli import reply
+from batchgen.cli.options import Seconds
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
@@ -230,6 +232,17 @@ def unknown_inputs_option(command: Command) -> Command:
         "--allow-unknown-inputs",
         is_flag=True,
         help="Send inputs that the model's schema does not know: YAML keys, input.NAME columns.",
+    )(command)
+
+
+def sign_option(command: Command) -> Command:
+    """Add `--sign`."""
+    return click.option(
+        "--sign",
+        "sign_s",
+        type=Seconds(shortest_s=1, longest_s=LONGEST_SIGNED_S),
+        metavar="TIME",
+        help="Link clips in a bucket so that anybody who has the file can fetch them for so long.",
     )(command)
 
 

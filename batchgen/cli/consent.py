@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from batchgen import planning
 from batchgen.cli import configured
@@ -31,7 +30,8 @@ from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_cents
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
-from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
+from batchgen.downloads.destinations import Destinations
+from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib
 from batchgen.library import step_backs
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
@@ -264,18 +264,16 @@ def check_database(database: Database, flags: Flags) -> None:
         )
 
 
-def check_folders(database: Database, plans: Sequence[planning.Plan]) -> None:
-    """Check that clips can be written.
+def check_places(database: Database, found: Look) -> None:
+    """Check that clips can be written where those would go that are to be paid for.
 
     Raises:
-        OutputError: If a folder is in the way of something, or cannot be written.
+        OutputError: If a folder is in the way of something, or cannot be written, or a bucket
+            refuses or does not answer.
     """
-    for output_dir in {plan.batch.output_dir for plan in plans}:
-        folder = planning.clips_folder(database.folder, output_dir)
-        # A folder that is missing is made only once there is consent.
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        check_writable(folder)
+    destinations = Destinations(database.folder)
+    for output_dir in sorted(_names_to_fill(database, found)):
+        destinations.of(output_dir).check_writable()
 
 
 def check_space(database: Database, flags: Flags, found: Look) -> None:
@@ -286,31 +284,31 @@ def check_space(database: Database, flags: Flags, found: Look) -> None:
     """
     if not found.payments(flags.limit):
         return
-    for folder in sorted(_folders_to_fill(database, found)):
-        free = free_bytes(folder)
-        if free < KEPT_FREE_BYTES:
+    destinations = Destinations(database.folder)
+    for name in sorted(_names_to_fill(database, found)):
+        place = destinations.of(name)
+        free = place.free_bytes()
+        if free is not None and free < KEPT_FREE_BYTES:
             raise OutputError(
-                f"less than 1 GiB is free ({in_mib(free)}) on the disk of {folder}, where clips "
-                "go: make room or choose another --output-dir, then run again; nothing was stored "
-                "or spent. What is paid for already is fetched by `batchgen download`"
+                f"less than 1 GiB is free ({in_mib(free)}) on the disk of {place.path('')}, where "
+                "clips go: make room or choose another --output-dir, then run again; nothing was "
+                "stored or spent. What is paid for already is fetched by `batchgen download`"
             )
 
 
-def _folders_to_fill(database: Database, found: Look) -> set[Path]:
+def _names_to_fill(database: Database, found: Look) -> set[str]:
     if found.plans:
-        named = [plan.batch.output_dir for plan in found.plans]
-    else:
-        again = {row.batch_id for row in found.again}
-        with database.reading() as tx:
-            named = [
-                batch.output_dir
-                for batch in reads.batches(tx)
-                if found.account is not None
-                and batch.account_id == found.account.id
-                and (found.batch_ids is None or batch.id in found.batch_ids)
-                and (batch.counts.get(JobState.PENDING) or batch.id in again)
-            ]
-    return {planning.clips_folder(database.folder, name) for name in named}
+        return {plan.batch.output_dir for plan in found.plans}
+    again = {row.batch_id for row in found.again}
+    with database.reading() as tx:
+        return {
+            batch.output_dir
+            for batch in reads.batches(tx)
+            if found.account is not None
+            and batch.account_id == found.account.id
+            and (found.batch_ids is None or batch.id in found.batch_ids)
+            and (batch.counts.get(JobState.PENDING) or batch.id in again)
+        }
 
 
 def ask(database: Database, flags: Flags, service: Service, found: Look) -> None:

@@ -8,12 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen import planning
 from batchgen.cli import common, selection
 from batchgen.cli.clips import clips_json
 from batchgen.cli.figures import span
@@ -22,6 +20,8 @@ from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.downloads.destination import clip_path
+from batchgen.downloads.destinations import Destinations
 from batchgen.runner.clocks import wall_ms
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome
@@ -41,6 +41,7 @@ _AT_WORK = (JobState.RUNNING, JobState.DOWNLOADING)
 _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
 _FETCHED_AGAIN = (Verdict.MISSING, Verdict.CHANGED)
 _LOOKED_AT_ONCE = 200  # jobs whose clips are looked at before progress is shown
+_LOOKING_THREADS = 8  # a bucket takes its time to answer
 _REVIVED_AT_ONCE = 500  # in one transaction
 
 
@@ -175,7 +176,7 @@ class _Beside:
 
 def _write_missing(database: Database, found: _Found, batch: str | None) -> _Beside:
     beside = _Beside()
-    sidecars = Sidecars(database)
+    sidecars, destinations = Sidecars(database), Destinations(database.folder)
     with database.reading() as tx:
         if found.chosen is not None:
             rows: Iterable[JobRow] = reads.rows_of(tx, found.chosen)
@@ -185,9 +186,8 @@ def _write_missing(database: Database, found: _Found, batch: str | None) -> _Bes
         for row in rows:
             if row.state is not JobState.SUCCEEDED:
                 continue
-            folder = planning.clips_folder(database.folder, row.output_dir)
             try:
-                written, left = sidecars.write_missing(row, folder)
+                written, left = sidecars.write_missing(row, destinations.of(row.output_dir))
             except OutputError as error:  # so it would be for the next one
                 beside.missing.append(str(error))
                 beside.codes.append(Exit.OUTPUT)
@@ -204,13 +204,14 @@ def _write_missing(database: Database, found: _Found, batch: str | None) -> _Bes
 
 def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
     found = _Found()
+    destinations = Destinations(database.folder)
     if wish.is_narrowed:
         if wish.chosen.jobs and wish.batch is not None:
             raise UsageError("--batch goes with --where and the like; a job of it is BATCH/ID")
         found.chosen = wish.chosen.job_ids(tx)
         rows = list(reads.rows_of(tx, found.chosen))
         found.waiting = [row for row in rows if row.state in _AT_WORK]
-        found.lost = _lost(rows, database.folder)
+        found.lost = _lost(rows, destinations)
     else:
         batch_id = common.batch_id_of(tx, wish.batch)
         found.waiting = list(reads.job_rows(tx, batch_id=batch_id, states=_AT_WORK))
@@ -218,9 +219,9 @@ def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
         if wish.refresh or wish.verify:
             ended.append(JobState.SUCCEEDED)
         rows = list(reads.job_rows(tx, batch_id=batch_id, states=ended)) if ended else []
-        found.lost = _lost(rows, database.folder) if wish.refresh else []
+        found.lost = _lost(rows, destinations) if wish.refresh else []
     if wish.verify:
-        found.looks = list(_look(rows, database.folder, quiet=wish.quiet))
+        found.looks = list(_look(rows, destinations, quiet=wish.quiet))
         known = {row.id for row in found.lost}
         found.lost += [
             one.row
@@ -248,36 +249,46 @@ def _check_account(tx: Transaction, name: str, rows: Sequence[JobRow]) -> None:
         )
 
 
-def _lost(rows: Iterable[JobRow], root: Path) -> list[JobRow]:
+def _lost(rows: Iterable[JobRow], destinations: Destinations) -> list[JobRow]:
+    """Return the jobs whose clips are to be brought back; looks at many clips at once.
+
+    Raises:
+        OutputError: If a bucket cannot tell.
+    """
+    rows = list(rows)
+    is_there = partial(_is_there, destinations=destinations)
+    with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
+        done = [row for row in rows if row.state is JobState.SUCCEEDED]
+        there = dict(zip((row.id for row in done), pool.map(is_there, done), strict=True))
     return [
         row
         for row in rows
         if row.state is JobState.EXPIRED
         or row.error_class == ErrorClass.REMOTE_LOST
-        or (row.state is JobState.SUCCEEDED and not _is_on_disk(row, root))
+        or not there.get(row.id, True)
     ]
 
 
-def _is_on_disk(row: JobRow, root: Path) -> bool:
-    folder = root / Path(row.output_dir).expanduser()
-    return bool(row.files) and all((folder / clip["path"]).is_file() for clip in row.files)
+def _is_there(row: JobRow, destinations: Destinations) -> bool:
+    place = destinations.of(row.output_dir)
+    return bool(row.files) and all(place.has(clip["path"]) for clip in row.files)
 
 
-def _look(rows: Sequence[JobRow], root: Path, *, quiet: bool) -> Iterator[Verified]:
+def _look(rows: Sequence[JobRow], destinations: Destinations, *, quiet: bool) -> Iterator[Verified]:
     """Look at clips, some at once: reading and hashing them leaves the interpreter free."""
     finished = [row for row in rows if row.state is JobState.SUCCEEDED]
     say = _counter(len(finished), quiet=quiet)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         done = 0
         for some in chunks(finished, _LOOKED_AT_ONCE):
-            for found in pool.map(partial(_look_at, root), some):
+            for found in pool.map(partial(_look_at, destinations), some):
                 yield from found
             done += len(some)
             say(done)
 
 
-def _look_at(root: Path, row: JobRow) -> list[Verified]:
-    return list(verify([row], root, hashes=True))
+def _look_at(destinations: Destinations, row: JobRow) -> list[Verified]:
+    return list(verify([row], destinations, hashes=True))
 
 
 def _counter(total: int, *, quiet: bool) -> Callable[[int], None]:
@@ -465,4 +476,4 @@ def _print_beside(beside: _Beside | None) -> None:
 def _file(row: JobRow) -> str | None:
     if row.state is not JobState.SUCCEEDED or not row.files:
         return None
-    return str(Path(row.output_dir) / row.files[0]["path"])
+    return clip_path(row.output_dir, row.files[0]["path"])

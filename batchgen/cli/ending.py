@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen import planning
 from batchgen.cli.common import adapted_json, plural, print_json, usd_number
 from batchgen.cli.configured import is_typed
 from batchgen.cli.figures import rate, span
@@ -19,6 +18,7 @@ from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.domain.wording import usd
+from batchgen.downloads.destinations import Destinations
 from batchgen.runner.job import Stats
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome
@@ -294,10 +294,10 @@ def _time_and_money(ending: Ending) -> Iterator[str]:
 
 
 def _files(ending: Ending) -> Iterator[str]:
-    root, output = ending.database.folder, ending.flags.output
-    folders = sorted({str(planning.clips_folder(root, one.output_dir)) for one in ending.batches})
+    output, destinations = ending.flags.output, Destinations(ending.database.folder)
+    places = sorted({destinations.of(one.output_dir).path("") for one in ending.batches})
     if ending.flags.download and ending.tally[JobState.SUCCEEDED]:
-        yield f"clips: {', '.join(_short(Path(folder)) for folder in folders)}"
+        yield f"clips: {', '.join(map(_short, places))}"
     if output not in (None, "-"):
         yield f"results: {output}"
 
@@ -320,8 +320,8 @@ def _surprises(stats: Stats) -> Iterator[str]:
         yield f"no sidecar beside {missing}: `batchgen download --sidecar` says why, or writes it"
 
 
-def _short(path: Path) -> str:
+def _short(place: str) -> str:
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(Path(place).relative_to(Path.cwd()))
     except ValueError:
-        return str(path)
+        return place

@@ -57,6 +57,7 @@ class Columns(click.ParamType[tuple[str, ...]]):
     is_flag=True,
     help="Escape your own cells of a CSV too, so that no spreadsheet runs them.",
 )
+@common.sign_option
 @common.json_option
 @common.db_option
 def command(
@@ -69,13 +70,15 @@ def command(
     columns: tuple[str, ...] | None,
     bom: bool,
     excel_safe: bool,
+    sign_s: float | None,
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
 ) -> None:
     """Write one line a job: your own columns unchanged, then what became of it.
 
-    The file can be given to `add` and `run` again: its rows keep their jobs.
+    The file can be given to `add` and `run` again: its rows keep their jobs. With --sign,
+    result_url is a link to the clip in its bucket.
     """
     if as_json and output == _STDOUT:
         raise click.UsageError("--json and -o - would both write to stdout: leave one out")
@@ -93,6 +96,7 @@ def command(
             format_name=format_name,
             bom=bom,
             excel_safe=excel_safe,
+            signed_s=None if sign_s is None else int(sign_s),
         )
     if as_json:
         common.print_json({"file": output, "jobs": written.jobs, "is_manifest": not written.caveat})

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +14,7 @@ from batchgen.domain.redaction import redact_all
 from batchgen.domain.states import JobState
 from batchgen.domain.where import COLUMN, FIELDS, Kind, Name, Where
 from batchgen.domain.wording import lasting, usd
+from batchgen.downloads.destination import clip_path
 from batchgen.store import reads
 from batchgen.store.reads import JobRow
 from batchgen.store.transactions import Transaction
@@ -246,7 +246,7 @@ def _print(
 
 
 def _file(row: JobRow) -> str:
-    return str(Path(row.output_dir) / row.files[0]["path"]) if row.files else ""
+    return clip_path(row.output_dir, row.files[0]["path"]) if row.files else ""
 
 
 def _cells(row: JobRow, now_ms: int) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ _JOBS = 2000
     default=True,
     help="Put a small picture of each clip into the page (default; needs the extra `media`).",
 )
+@common.sign_option
 @common.json_option
 @common.db_option
 def command(
@@ -55,6 +56,7 @@ def command(
     where: str | None,
     limit: int,
     posters: bool,
+    sign_s: float | None,
     db: str | None,
     allow_network_fs: bool,
     as_json: bool,
@@ -62,7 +64,8 @@ def command(
     """Write totals, money, failures, a timeline and a gallery of the clips as one HTML file.
 
     It works without a network and by mail: nothing is loaded from anywhere, and pictures are in
-    it. Clips play where it lies beside their folder. A run may be at work meanwhile.
+    it. Clips play where it lies beside their folder; those in a bucket with --sign, as long as
+    their links live. A run may be at work meanwhile.
     """
     from batchgen import reporting  # the templates and their library: not for --help
     from batchgen.posters import Cache
@@ -95,6 +98,7 @@ def command(
                 else None,
                 database_words=_database_words(db, database),
                 hide=_hiding(),
+                signed_s=None if sign_s is None else int(sign_s),
             ),
         )
         size_bytes = reporting.write(found, output, overwrite=overwrite)

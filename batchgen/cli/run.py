@@ -84,7 +84,7 @@ def command(**given: Any) -> int:
         if not wanted.simulate:
             found.token = find_token()  # after the manifests: their faults are told first
         if wanted.download:
-            consent.check_folders(database, look.plans)
+            consent.check_places(database, look)
             consent.check_space(database, wanted, look)
         _probe(database, wanted, look)
         consent.ask(database, wanted, found, look)

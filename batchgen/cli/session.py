@@ -2,12 +2,11 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from batchgen import planning
 from batchgen.awake import kept_awake
 from batchgen.cli import common
 from batchgen.cli.measuring import measured
@@ -17,8 +16,9 @@ from batchgen.domain.errors import OutputError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.domain.telling import Emit, silent
+from batchgen.downloads.destination import Destination
+from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
-from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.library import step_backs
 from batchgen.metrics import Metrics
@@ -28,6 +28,7 @@ from batchgen.runner.job import Settings
 from batchgen.runner.listener import Watch
 from batchgen.runner.loop import Outcome, Session
 from batchgen.runner.purse import Purse
+from batchgen.settings import part_bytes
 from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
@@ -115,9 +116,11 @@ async def _work(errand: Errand) -> Outcome:
                 connections=errand.settings.download_jobs, allow_private=errand.allow_private
             )
             stack.push_async_callback(client.aclose)
-            fetcher = Fetcher(client=client, allow_private=errand.allow_private)
-        root = errand.database.folder
-        folders = _clip_folders(errand)
+            fetcher = Fetcher(
+                client=client, allow_private=errand.allow_private, part_bytes=part_bytes()
+            )
+        destinations = Destinations(errand.database.folder)
+        places = _clip_places(errand, destinations)
         journal = step_backs.begin_journal(errand.database, say=say)
         stack.callback(journal.close)
         session = Session(
@@ -127,8 +130,8 @@ async def _work(errand: Errand) -> Outcome:
             account_id=errand.account_id,
             scope=errand.scope,
             settings=errand.settings,
-            output_root=root,
-            free_bytes=lambda: min(map(_free, folders)),
+            destinations=destinations,
+            free_bytes=lambda: min(map(_free, places)),
             say=say,
             command=errand.command,
             journal=journal,
@@ -169,9 +172,9 @@ def _meter(errand: Errand, session: Session, fetcher: Fetcher | None) -> Meter:
     return meter
 
 
-def _clip_folders(errand: Errand) -> set[Path]:
+def _clip_places(errand: Errand, destinations: Destinations) -> list[Destination]:
     """Return where clips go that may yet be paid for."""
-    root, scope = errand.database.folder, errand.scope.batch_ids
+    scope = errand.scope.batch_ids
     with errand.database.reading() as tx:
         batches = [
             one
@@ -180,15 +183,17 @@ def _clip_folders(errand: Errand) -> set[Path]:
             and (scope is None or one.id in scope)
             and any(one.counts.get(state) for state in _UNGENERATED)
         ]
-    return {planning.clips_folder(root, one.output_dir) for one in batches} or {root}
+    names = dict.fromkeys(one.output_dir for one in batches)
+    return [destinations.of(name) for name in names or ("",)]
 
 
-def _free(root: Path) -> int:
+def _free(place: Destination) -> int:
     try:
-        return free_bytes(root)
+        free = place.free_bytes()
     except OutputError as error:
         say(str(error))
         return 0
+    return sys.maxsize if free is None else free
 
 
 def say(message: str) -> None:

@@ -5,17 +5,17 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
 from batchgen.cli import common, tables, timeline
 from batchgen.cli.ls import STATE_COLOURS
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import OutputError, UsageError
 from batchgen.domain.redaction import redact_all
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.domain.wording import lasting, usd
+from batchgen.downloads.destinations import Destinations
 from batchgen.store import reads
 from batchgen.store.reads import JobRow
 from batchgen.store.transactions import Transaction
@@ -50,10 +50,11 @@ def command(
             is_one = len(jobs) == 1 and jobs[0] != "-"
             common.print_json(said[0] if is_one else {"jobs": said})
             return
+        destinations = Destinations(database.folder)
         for number, job_id in enumerate(found):
             if number:
                 click.echo()
-            for line in _lines(_of(tx, job_id), database.folder, raw=raw):
+            for line in _lines(_of(tx, job_id), destinations, raw=raw):
                 click.echo(line)
 
 
@@ -133,12 +134,12 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
 # -- as lines --------------------------------------------------------------------------------------
 
 
-def _lines(job: _Job, root: Path, *, raw: bool) -> Iterator[str]:
+def _lines(job: _Job, destinations: Destinations, *, raw: bool) -> Iterator[str]:
     """Yield a job in lines that fit the terminal."""
     width = tables.terminal_width()
     colour = STATE_COLOURS.get(job.row.state) if tables.has_colours() else None
     yield tables.coloured(tables.fitted(_title(job.row), width or 10_000), colour)
-    for line in _all(job, root, raw=raw):
+    for line in _all(job, destinations, raw=raw):
         indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
         yield tables.wrapped(tables.safe(line), width, indent=indent)
 
@@ -147,10 +148,10 @@ def _title(row: JobRow) -> str:
     return tables.one_line(f"{row.batch}/{row.label}  {row.key}  {row.state}")
 
 
-def _all(job: _Job, root: Path, *, raw: bool) -> Iterator[str]:
+def _all(job: _Job, destinations: Destinations, *, raw: bool) -> Iterator[str]:
     row = job.row
     yield from _facts(row)
-    advice = _next(row, root)
+    advice = _next(row, destinations)
     if advice is not None:
         yield f"  next: {advice}"
     yield "inputs"
@@ -161,7 +162,7 @@ def _all(job: _Job, root: Path, *, raw: bool) -> Iterator[str]:
         yield from _pairs(own)
     if row.files:
         yield "files"
-        yield from (f"  {_file(row, clip, root)}" for clip in row.files)
+        yield from (f"  {_file(row, clip, destinations)}" for clip in row.files)
     yield from _timeline(job)
     for attempt in job.attempts:
         yield from _attempt_lines(attempt, raw=raw)
@@ -196,20 +197,29 @@ def _own_columns(row: JobRow) -> dict[str, Any]:
     return {name: value for name, value in row.cells.items() if common.in_words(value) not in known}
 
 
-def _path(row: JobRow, clip: Mapping[str, Any], root: Path) -> Path:
-    return root / Path(row.output_dir).expanduser() / str(clip["path"])
-
-
-def _file(row: JobRow, clip: Mapping[str, Any], root: Path) -> str:
-    path = _path(row, clip, root)
-    size = clip.get("size_bytes")
+def _file(row: JobRow, clip: Mapping[str, Any], destinations: Destinations) -> str:
+    place, name, size = destinations.of(row.output_dir), str(clip["path"]), clip.get("size_bytes")
+    path = place.path(name)
     try:
-        there = path.stat().st_size
+        with place.opened(name) as content:
+            there = content.size_bytes
     except OSError:
         return f"{path}: missing"
+    except OutputError as error:
+        return f"{path}: {error}"
+    if there is None:
+        return f"{path}: no file"
     if size is not None and there != size:
         return f"{path}: {there:,} bytes, but {size:,} were fetched"
     return f"{path}: {there:,} bytes"
+
+
+def _is_there(row: JobRow, destinations: Destinations) -> bool:
+    place = destinations.of(row.output_dir)
+    try:
+        return all(place.has(str(clip["path"])) for clip in row.files)
+    except OutputError:  # which is said where the file is named
+        return True
 
 
 def _timeline(job: _Job) -> Iterator[str]:
@@ -253,12 +263,12 @@ def _answer(text: str, *, raw: bool) -> str:
     return f"{line[:_RAW_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
 
 
-def _next(row: JobRow, root: Path) -> str | None:
+def _next(row: JobRow, destinations: Destinations) -> str | None:
     """Return what to do about a job in its state; None if there is nothing to do."""
     job = shlex.quote(f"{row.batch}/{row.label}")
     match row.state:
         case JobState.SUCCEEDED:
-            if all(_path(row, clip, root).exists() for clip in row.files):
+            if _is_there(row, destinations):
                 return None
             return f"a file is missing: batchgen download --refresh {job}"
         case JobState.PENDING:

@@ -16,6 +16,8 @@ BatchgenError                 something we foresaw                              
 ├── Halted                    nothing was sent; a person must act first         6, 7, 9, 13
 ├── NoClip                    the job has come to rest without a clip           3
 ├── OutputError               disk full, or the output folder is unwritable     13
+│   └── BucketError           a bucket refuses, or is not there
+│       └── BucketUnreachable it does not answer for now
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
     ├── Unsent                provably not sent: send again later, no attempt spent
@@ -289,6 +291,18 @@ class OutputError(BatchgenError):
     kind = "output_unwritable"
 
     exit_code = Exit.OUTPUT
+
+
+class BucketError(OutputError):
+    """A bucket cannot be used: no credentials, not there, access denied."""
+
+    kind = "bucket_unusable"
+
+
+class BucketUnreachable(BucketError):
+    """A bucket does not answer, or is busy: it may answer in a minute."""
+
+    kind = "bucket_unreachable"
 
 
 class DownloadError(BatchgenError):

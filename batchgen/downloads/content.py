@@ -1,6 +1,5 @@
 """What kind of file was fetched, and whether it is whole: judged by its bytes, not its name."""
 
-import os
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -102,8 +101,75 @@ def refuse_text(first_bytes: bytes, content_type: str) -> None:
         raise DownloadError(f"not a clip but a page of text ({shown})")
 
 
-def check_whole(fd: int, size_bytes: int, *, first_bytes: bytes, content_type: str) -> None:
+class Boxes:
+    """The outermost boxes of an ISO file (ISO/IEC 14496-12, 4.2), seen while its bytes pass."""
+
+    def __init__(self) -> None:
+        self._types: set[bytes] = set()
+        self._size_bytes = 0
+        self._begin = 0  # of the box that was entered last
+        self._next = 0  # of the one behind it
+        self._header = b""  # what has passed of that one's
+        self._count = 0
+        self._is_over = False  # the last box reaches to the end, or one is impossible
+        self._is_impossible = False
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes of the file."""
+        while not self._is_over:
+            wanted = self._wanted
+            if not wanted:
+                self._enter()
+                continue
+            at = self._next + len(self._header) - self._size_bytes
+            if at >= len(block):
+                break
+            self._header += block[at : at + wanted]
+        self._size_bytes += len(block)
+
+    @property
+    def _wanted(self) -> int:
+        """How many more bytes of a header are needed to know its box."""
+        is_long = self._header[:4] == b"\0\0\0\1"  # the real length follows, in 64 bits
+        return (16 if is_long else 8) - len(self._header)
+
+    def _enter(self) -> None:
+        self._begin, header, self._header = self._next, self._header, b""
+        length = int.from_bytes(header[8:] or header[:4], "big")
+        self._count += 1
+        self._types.add(header[4:8])
+        self._next += length
+        is_last = not length and len(header) == 8
+        self._is_impossible = not is_last and length < len(header)
+        self._is_over = is_last or self._is_impossible or self._count > _MOST_BOXES
+        if is_last:
+            self._next = 0
+
+    def types(self) -> set[bytes]:
+        """Return the types of all boxes, once the whole file has passed.
+
+        Raises:
+            DownloadError: If one reaches beyond the end.
+        """
+        if self._count > _MOST_BOXES:
+            raise DownloadError(f"not a clip: more than {_MOST_BOXES} boxes")
+        is_padding = len(self._header) < 8 and not self._header.strip(b"\0")  # too short for a box
+        if self._is_impossible or self._next > self._size_bytes or not is_padding:
+            begin = self._begin if is_padding else self._next
+            raise DownloadError(
+                f"not a whole file: the box at byte {begin} does not fit into "
+                f"{self._size_bytes} bytes"
+            )
+        return self._types
+
+
+def check_whole(boxes: Boxes, *, first_bytes: bytes, content_type: str) -> None:
     """Check that an MP4 or QuickTime file is whole; other kinds are taken as they are.
+
+    Args:
+        boxes: That have seen all of it.
+        first_bytes: Its head.
+        content_type: As stated.
 
     Raises:
         DownloadError: If boxes are missing, or reach beyond the end of the file.
@@ -112,38 +178,18 @@ def check_whole(fd: int, size_bytes: int, *, first_bytes: bytes, content_type: s
     if kind is None and _TYPES.get(_bare(content_type)) in _ISO_EXTENSIONS:
         raise DownloadError(f"declared as {_bare(content_type)}, but it has no such content")
     if kind in _ISO_EXTENSIONS or kind in _STILLS:
-        boxes = _top_level_boxes(fd, size_bytes)
+        found = boxes.types()
         wanted = {b"ftyp", b"meta" if kind in _STILLS else b"moov"}
         # An image sequence has both or either.
-        if missing := wanted - boxes - ({b"meta"} if b"moov" in boxes else set()):
+        if missing := wanted - found - ({b"meta"} if b"moov" in found else set()):
             names = " and ".join(sorted(name.decode() for name in missing))
             raise DownloadError(f"not a whole {kind} file: it has no {names} box")
 
 
-def _top_level_boxes(fd: int, size_bytes: int) -> set[bytes]:
-    """Return the types of the outermost boxes (ISO/IEC 14496-12, 4.2)."""
-    boxes: set[bytes] = set()
-    position = 0
-    for _ in range(_MOST_BOXES):
-        if position == size_bytes:
-            return boxes
-        header = os.pread(fd, 16, position)
-        if len(header) < 8 and not header.strip(b"\0"):
-            return boxes  # padding too short for a box
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:  # the real length follows, in 64 bits
-            length = int.from_bytes(header[8:16], "big") if len(header) == 16 else 0
-            smallest = 16
-        else:
-            length = length or size_bytes - position  # 0: to the end of the file
-            smallest = 8
-        if length < smallest or position + length > size_bytes:
-            raise DownloadError(
-                f"not a whole file: the box at byte {position} does not fit into {size_bytes} bytes"
-            )
-        boxes.add(header[4:8])
-        position += length
-    raise DownloadError(f"not a clip: more than {_MOST_BOXES} boxes")
+def type_of(name: str) -> str:
+    """Return the content type that a file of this name is to be served as; "" if unknown."""
+    ext = name.rpartition(".")[2].lower()
+    return next((kind for kind, known in _TYPES.items() if known == ext), "")
 
 
 def _bare(content_type: str) -> str:

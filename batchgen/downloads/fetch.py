@@ -15,28 +15,33 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 import aiohttp
 import httpx
 
-from batchgen.domain.errors import DownloadError
+from batchgen.domain.errors import BucketUnreachable, DownloadError
 from batchgen.domain.jobs import Clip
 from batchgen.domain.redaction import redact_url
 from batchgen.downloads.content import (
     HEAD_BYTES,
     MEDIA_EXTENSIONS,
+    Boxes,
     check_whole,
     extension_of,
     is_same_kind,
     refuse_text,
 )
-from batchgen.downloads.folder import Part
+from batchgen.downloads.destination import Destination, Part, Room
 from batchgen.downloads.names import split_extension, with_extension
 from batchgen.failpoints import failpoint
 from batchgen.http import USER_AGENT, decoded, explain, has_ended, is_private, is_public
+
+T = TypeVar("T")
 
 LARGEST_BYTES = 2 * 1024**3
 KEPT_FREE_BYTES = 64 * 1024**2
@@ -50,6 +55,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,19})-[0-9]{1,19}/(?P<total
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BLOCK_BYTES = 1024**2  # handed to a thread at once
 _CONNECT_S = 10.0
+_MOST_THREADS = 64  # there are as many as clips are fetched at once
 _SLOWEST_BYTES_PER_S = 1024  # below this for `stall_s`, a transfer counts as stalled
 _HEADERS = {
     "user-agent": USER_AGENT,
@@ -75,6 +81,7 @@ class _Body:
         etag: Names this very version of the file; "" if nothing does.
         content_type: As stated.
         url: Where it came from in the end.
+        boxes: What its bytes say of its parts.
     """
 
     head: bytes = b""
@@ -83,6 +90,7 @@ class _Body:
     etag: str = ""
     content_type: str = ""
     url: str = ""
+    boxes: Boxes = field(default_factory=Boxes)
 
     def rest(self) -> dict[str, str]:
         """Return the headers that ask for the rest; none where it could be another file's."""
@@ -135,13 +143,15 @@ class _Body:
 class _Writing:
     """Appends blocks to a part, one behind what the network delivers."""
 
-    def __init__(self, part: Part) -> None:
-        self._part = part
-        self._last: asyncio.Task[None] | None = None
+    def __init__(self, part: Part, boxes: Boxes, threads: Executor) -> None:
+        self._part, self._boxes, self._threads = part, boxes, threads
+        self._last: asyncio.Future[None] | None = None
 
     async def write(self, block: Sequence[bytes]) -> None:
         await self.end()
-        self._last = asyncio.create_task(asyncio.to_thread(_write, self._part, block))
+        self._last = asyncio.get_running_loop().run_in_executor(
+            self._threads, _write, self._part, self._boxes, block
+        )
         # If the network fails first, nobody asks any more how the write went.
         self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -159,6 +169,7 @@ class Fetcher:
         allow_private: Whether private addresses may be asked, and loopback without TLS.
         max_bytes: The largest clip.
         min_free_bytes: Disk space that a clip must leave.
+        part_bytes: What is held in memory of a clip on its way to a bucket.
         stall_s: How long a transfer may make no headway.
 
     Attributes:
@@ -172,65 +183,65 @@ class Fetcher:
         allow_private: bool,
         max_bytes: int = LARGEST_BYTES,
         min_free_bytes: int = KEPT_FREE_BYTES,
+        part_bytes: int = 8 * 1024**2,
         stall_s: float = 60,
     ) -> None:
         self._client = client
         self._allow_private = allow_private
         self._max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
+        self._room = Room(min_free_bytes=min_free_bytes, part_bytes=part_bytes)
         self._stall_s = stall_s
+        # Its own: a disk or a bucket that hangs holds up nothing but clips.
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="clips")
         self.received_bytes = 0
 
-    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
-        """Fetch a URL to `folder / name`, or to a name beside it, and say which.
+    async def fetch(self, url: str, *, into: Destination, name: str) -> Clip:
+        """Fetch a URL to a name of a destination, or to a name beside it, and say which.
 
-        The extension follows the content where `name` has that of another kind of file. A
-        file that is already there stays: with the same bytes it is taken for this clip
-        (fetched before a crash could be recorded), else the clip becomes `name-2`. With
-        `replace`, the name belongs to this job and what is there is replaced. If anything
-        fails, or this is cancelled, no new file is left.
+        The extension follows the content where `name` has that of another kind of file. What
+        is already there stays: with the same bytes it is taken for this clip (fetched before a
+        crash could be recorded), else the clip becomes `name-2`. If anything fails, or this is
+        cancelled, nothing new is left.
 
         Args:
             url: What the service named; https, or http on loopback with `allow_private`.
-            folder: The output folder of the batch; made if missing.
-            name: The job's reserved name, relative to `folder`.
-            replace: Whether a file of that name was written by this job.
+            into: Where the clips of the batch go; made if missing.
+            name: The job's reserved name.
 
         Raises:
             DownloadError: If there is no whole clip to be had now; `link_dead` if the
-                link was refused with 403, 404 or 410, or leads to what has ended.
+                link was refused with 403, 404 or 410, or leads to what has ended. Also if a
+                bucket does not answer for now.
             OutputError: If it cannot be written.
-            ValueError: If `name` leads out of the folder.
+            ValueError: If `name` leads out of the destination.
         """
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise ValueError(f"{name!r} is no name inside a folder")
 
         def new_part() -> Part:
-            parts.append(Part(folder, name, min_free_bytes=self._min_free_bytes))
+            parts.append(into.part(name, self._room))
             return parts[-1]
 
         parts: list[Part] = []
         try:
-            body = await self._receive_whole(url, new_part)
+            body = await self._receive_whole(url, name, new_part)
             part = parts[-1]
-            ext = extension_of(body.url, body.content_type, body.head)
-            final = await asyncio.to_thread(
-                self._publish,
-                part,
-                head=body.head,
-                content_type=body.content_type,
-                name=_corrected(name, ext),
-                replace=replace,
-            )
+            check_whole(body.boxes, first_bytes=body.head, content_type=body.content_type)
+            final = await self._in_thread(part.publish)
         except DownloadError as error:
             raise DownloadError(f"{redact_url(url)}: {error}", link_dead=error.link_dead) from error
+        except BucketUnreachable as error:
+            raise DownloadError(str(error)) from error
         finally:
             for part in parts:
                 part.abort()
         return Clip(path=final, url=url, sha256=part.sha256, size_bytes=part.size_bytes)
 
-    async def _receive_whole(self, url: str, new_part: Callable[[], Part]) -> _Body:
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def _receive_whole(self, url: str, name: str, new_part: Callable[[], Part]) -> _Body:
         """Receive a file, going on where it was cut as long as it is provably the same file."""
         body, part = _Body(), new_part()
         for left in reversed(range(_MOST_PIECES)):
@@ -240,7 +251,7 @@ class Fetcher:
                     if before and response.status_code == 200:  # it has changed: all of it anew
                         body, part, before = _Body(), new_part(), 0
                     body.begin(response)
-                    await self._receive(response, part, body)
+                    await self._receive(response, name, part, body)
             except _Cut:
                 if not left or not body.rest() or body.received == before:
                     raise
@@ -294,14 +305,14 @@ class Fetcher:
             raise DownloadError("redirected to something that is no address") from error
         return _checked(str(joined), allow_private=self._allow_private)
 
-    async def _receive(self, response: httpx.Response, part: Part, body: _Body) -> None:
+    async def _receive(self, response: httpx.Response, name: str, part: Part, body: _Body) -> None:
         """Append what an answer holds to a part."""
         stated = _stated_length(response)
         if stated is not None and stated > self._max_bytes:
             raise DownloadError(f"{stated} bytes, more than the limit of {self._max_bytes}")
         if not body.received:
-            await asyncio.to_thread(part.open)
-        writing = _Writing(part)
+            await self._in_thread(part.open)
+        writing = _Writing(part, body.boxes, self._threads)
         try:
             async with aclosing(self._blocks(response)) as blocks:
                 async for block in blocks:
@@ -311,6 +322,8 @@ class Fetcher:
                     if not body.head:
                         body.head = b"".join(block)[:HEAD_BYTES]
                         refuse_text(body.head, body.content_type)
+                        ext = extension_of(body.url, body.content_type, body.head)
+                        part.call(_corrected(name, ext))
                     await writing.write(block)
         except _Cut:
             await writing.end()  # what follows is written behind it
@@ -350,14 +363,11 @@ class Fetcher:
         if block:
             yield block
 
-    @staticmethod
-    def _publish(part: Part, *, head: bytes, content_type: str, name: str, replace: bool) -> str:
-        check_whole(part.fd, part.size_bytes, first_bytes=head, content_type=content_type)
-        return part.publish(name, replace=replace)
 
-
-def _write(part: Part, block: Sequence[bytes]) -> None:
+def _write(part: Part, boxes: Boxes, block: Sequence[bytes]) -> None:
     part.write(block)
+    for piece in block:
+        boxes.feed(piece)
     failpoint("in-download")
 
 

@@ -18,11 +18,14 @@ import secrets
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from batchgen.domain.errors import OutputError
+from batchgen.downloads.destination import Content, Room
 from batchgen.downloads.names import numbered
 from batchgen.failpoints import failpoint
 
@@ -34,6 +37,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 _NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LARGEST_SIDECAR_BYTES = 16 * 1024**2
+_BLOCK_BYTES = 1024**2
 _MOST_NAMES = 10_000  # tried before a foreign file's name is given up
 
 
@@ -160,6 +164,77 @@ def read_beside(folder: Path, name: str) -> bytes | None:
             os.close(inside)
 
 
+class Folder:
+    """A folder that clips go to; see `destination.Destination`.
+
+    Attributes:
+        folder: Where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> str:
+        """Return where a clip lies."""
+        return str(self.folder / name)
+
+    def link(self, name: str, seconds: int) -> str | None:
+        """Return None: a file has no link that others could use."""
+        return None
+
+    def part(self, name: str, room: Room) -> "Part":
+        """Return a new part; nothing is written yet."""
+        return Part(self.folder, name, min_free_bytes=room.min_free_bytes)
+
+    def check_writable(self) -> None:
+        """Prove by writing that files can be made here, or where this would be made."""
+        folder = self.folder
+        # One that is missing is made only once there is consent.
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        check_writable(folder)
+
+    def free_bytes(self) -> int:
+        """Return how many bytes may still be written."""
+        return free_bytes(self.folder)
+
+    def remove_orphans(
+        self, names: Iterable[str], *, reserved: Callable[[Sequence[str]], AbstractSet[str]]
+    ) -> int:
+        """Remove the temporary files that killed processes left; return how many.
+
+        Locks tell what a live process is writing: nobody is asked who has which name.
+        """
+        return remove_orphans(self.folder, names)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Content]:
+        """Open a file; nothing is waited for if it is a pipe by now."""
+        fd = os.open(self.folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            size_bytes = found.st_size if stat.S_ISREG(found.st_mode) else None
+            yield Content(size_bytes, "", lambda: iter(partial(os.read, fd, _BLOCK_BYTES), b""))
+        finally:
+            os.close(fd)
+
+    def has(self, name: str) -> bool:
+        """Return whether a file lies under a name."""
+        return (self.folder / name).is_file()
+
+    def write_beside(
+        self, name: str, content: bytes, *, is_ours: Callable[[bytes], bool], room: Room
+    ) -> bool:
+        """Write a small file, but never over a stranger's; return whether."""
+        return write_beside(
+            self.folder, name, content, is_ours=is_ours, min_free_bytes=room.min_free_bytes
+        )
+
+    def read_beside(self, name: str) -> bytes | None:
+        """Return the content of a small file; None if it is not there."""
+        return read_beside(self.folder, name)
+
+
 class Part:
     """One file under its temporary name, written and hashed by threads, one block at a time.
 
@@ -179,11 +254,16 @@ class Part:
         self._target = folder / name
         self._inside = -1
         self._leaf = ""
+        self._final = self._name.name
         self._min_free_bytes = min_free_bytes
         self._digest = hashlib.sha256()
         self._lock = Lock()
         self._is_aborted = False
         self._is_open = False
+
+    def call(self, name: str) -> None:
+        """Say what it shall be called, if not as the part: the same with another extension."""
+        self._final = PurePosixPath(name).name
 
     def open(self) -> None:
         """Open a new temporary file beside the target, whose folder is made if needed.
@@ -226,17 +306,12 @@ class Part:
                     rest = rest[os.write(self.fd, rest) :]
                 self.size_bytes += len(block)
 
-    def publish(self, name: str, *, replace: bool) -> str:
+    def publish(self) -> str:
         """Give the file its final name, durably; return the name it got.
 
-        With `replace`, the name is this job's and an older file under it is replaced.
-        Without, a file that is already there stays as it is: if it has the same bytes it
-        is ours (the process was killed before it could say so), else the next free
-        `name-2`, `name-3` ... is taken.
-
-        Args:
-            name: As the part's own, or with another extension.
-            replace: Whether a file of that name was written by this job.
+        A file that is already there stays as it is: if it has the same bytes it is ours (the
+        process was killed before it could say so), else the next free `name-2`, `name-3` ...
+        is taken.
 
         Raises:
             OutputError: If that fails.
@@ -246,15 +321,10 @@ class Part:
                 raise OutputError(f"{self._target}: the download was given up")
             with _output_errors(self._target):
                 os.fsync(self.fd)
-                leaf = PurePosixPath(name).name
-                if replace:
-                    os.replace(self._leaf, leaf, src_dir_fd=self._inside, dst_dir_fd=self._inside)
-                else:
-                    leaf = self._link(leaf)
+                leaf = self._link(self._final)
                 failpoint("after-rename")
-                if not replace:
-                    with suppress(FileNotFoundError):  # renamed, where there are no hard links
-                        os.unlink(self._leaf, dir_fd=self._inside)
+                with suppress(FileNotFoundError):  # renamed, where there are no hard links
+                    os.unlink(self._leaf, dir_fd=self._inside)
                 _sync(self._inside)
                 self._close()
                 return str(self._name.with_name(leaf))

@@ -36,6 +36,7 @@ from batchgen.domain.errors import (
 from batchgen.domain.halting import NEVER_HALTS, Halting, parse_halting
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import LOST, JobState
+from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
@@ -50,7 +51,7 @@ from batchgen.runner.clocks import wall_ms
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
 from batchgen.runner.steps import Steps
-from batchgen.settings import find_token
+from batchgen.settings import find_token, part_bytes
 from batchgen.store import accounts, imports, moving, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database
@@ -260,19 +261,22 @@ class JobDatabase:
             stack.push_async_callback(client.aclose)
             journal = step_backs.begin_journal(database, say=_say)
             stack.callback(journal.close)
-            folder = database.folder
             with database.reading() as tx:
                 begun = reads.tally(tx, scope, account.id)
             began_ms = wall_ms()
             session = Session(
                 database=database,
                 provider=provider,
-                fetcher=Fetcher(client=client, allow_private=found.is_local) if download else None,
+                fetcher=Fetcher(
+                    client=client, allow_private=found.is_local, part_bytes=part_bytes()
+                )
+                if download
+                else None,
                 account_id=account.id,
                 scope=scope,
                 settings=settings,
-                output_root=folder,
-                free_bytes=lambda: free_bytes(folder),
+                destinations=Destinations(database.folder),
+                free_bytes=lambda: free_bytes(database.folder),
                 say=_say,
                 command="library",
                 journal=journal,
@@ -432,19 +436,19 @@ class JobDatabase:
         return await asyncio.to_thread(self.fetch_one, attempt)
 
     def _checked(self, row: JobRow) -> tuple[Clip, ...]:
-        clips = self._clips(row)
-        for clip in clips:
-            if not clip.path.is_file():
+        place = Destinations(self.folder).of(row.output_dir)
+        for one in row.files:
+            if not place.has(str(one["path"])):
                 raise OutputError(
-                    f"{clip.path} is gone from the disk: `batchgen download --refresh` fetches it "
-                    "again without paying"
+                    f"{place.path(str(one['path']))} is gone: `batchgen download --refresh` fetches "
+                    "it again without paying"
                 )
-        return clips
+        return self._clips(row)
 
     def _clips(self, row: JobRow) -> tuple[Clip, ...]:
-        folder = planning.clips_folder(self.folder, row.output_dir)
+        place = Destinations(self.folder).of(row.output_dir)
         return tuple(
-            Clip(folder / str(one["path"]), str(one["sha256"]), int(one["size_bytes"]))
+            Clip(place.path(str(one["path"])), str(one["sha256"]), int(one["size_bytes"]))
             for one in row.files
         )
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, closing
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from batchgen.domain.errors import NotNow
+from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
@@ -116,16 +117,18 @@ class Stepper:
             stack.push_async_callback(client.aclose)
             journal = begin_journal(database, say=self._say)
             stack.callback(journal.close)
-            folder = database.folder
+            destinations = Destinations(database.folder)
             self._steps = Steps(
                 database=database,
                 provider=provider,
-                fetcher=Fetcher(client=client, allow_private=is_local),
+                fetcher=Fetcher(
+                    client=client, allow_private=is_local, part_bytes=part_bytes()
+                ),
                 account_id=self._account_id,
                 scope=_NOTHING,
                 settings=self._settings,
-                output_root=folder,
-                free_bytes=lambda: free_bytes(folder),
+                destinations=destinations,
+                free_bytes=lambda: free_bytes(database.folder),
                 say=self._say,
                 command="library",
                 journal=journal,

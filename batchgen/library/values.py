@@ -71,15 +71,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Clip:
-    """A file on disk, whole.
+    """A file, whole.
 
     Attributes:
-        path: Where it is, absolute.
+        path: Where it is: an absolute path, or `s3://…` in object storage.
         sha256: Of its bytes, in hex.
         size_bytes: How many there are.
     """
 
-    path: Path
+    path: str
     sha256: str
     size_bytes: int
 

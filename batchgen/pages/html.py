@@ -2,12 +2,14 @@
 
 All of its text is escaped by Jinja, or travels as JSON that only `textContent` ever shows. A
 content security policy lets nothing run but the style and the script that are shipped here,
-known by their digests, and nothing be fetched but clips that lie beside the page.
+known by their digests, and nothing be fetched but clips that lie beside the page, or where the
+links lead that somebody had signed.
 """
 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -39,7 +41,7 @@ def render(report: Report) -> Iterator[str]:
     yield from page.generate(
         report=report,
         mark=Markup(_MARK),
-        policy=_policy(style, script),
+        policy=_policy(style, script, _origins(report.cards)),
         style=Markup(style),
         script=Markup(script),
         states=[(state, report.counts[state]) for state in _ORDER if report.counts.get(state)],
@@ -52,6 +54,7 @@ def render(report: Report) -> Iterator[str]:
     )
 
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?=/)")
 _ORDER = (
     JobState.SUCCEEDED,
     JobState.DOWNLOADING,
@@ -84,15 +87,22 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, script: str) -> str:
+def _origins(cards: Iterable[Card]) -> list[str]:
+    """Return where clips in buckets are linked to."""
+    found = {_ORIGIN.match(file.href) for card in cards for file in card.files}
+    return sorted({one[0] for one in found if one is not None})
+
+
+def _policy(style: str, script: str, origins: Sequence[str]) -> str:
+    elsewhere = "".join(f" {origin}" for origin in origins)
     return "; ".join(
         (
             "default-src 'none'",
             f"style-src '{_digest(style)}'",
             f"script-src '{_digest(script)}'",
             # Clips beside the page, wherever it lies; `'self'` alone is nothing for a file.
-            "img-src data: 'self' file:",
-            "media-src 'self' file:",
+            f"img-src data: 'self' file:{elsewhere}",
+            f"media-src 'self' file:{elsewhere}",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",

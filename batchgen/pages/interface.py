@@ -155,11 +155,12 @@ class File:
     """One file of a job.
 
     Attributes:
-        href: From the page's folder, escaped as a URL.
+        href: From the page's folder, escaped as a URL; a whole URL if it is in a bucket, "" if
+            nobody asked for one.
         name: For people.
-        kind: video | image | audio | other
+        kind: video | image | audio | other | far, in a bucket and without a link
         size_bytes: Its length.
-        is_there: Whether it was on disk when the page was written.
+        is_there: Whether it was on disk when the page was written; in a bucket it is believed.
     """
 
     href: str

@@ -155,7 +155,7 @@
   const elements = new Map();
   const first = (job) => (job.files || [])[0];
   const isPlayable = (job) => { const file = first(job); return Boolean(file && file[4] && file[2] === "video"); };
-  const reason = (job) => job.error || (first(job) && !first(job)[4] ? "Not where it was put on this disk" : words(job.state));
+  const reason = (job) => job.error || (first(job) && !first(job)[4] ? "Not where it was put on this disk" : first(job) && first(job)[2] === "far" ? "In a bucket: written with --sign, a report plays it" : words(job.state));
 
   const frameOf = (job) => {
     const frame = make("span", {className: "frame"});
@@ -393,7 +393,7 @@
     if (isPlayable(job)) {
       const video = make("video", {controls: true, loop: true, playsInline: true, autoplay: !calm.matches, muted: !calm.matches, preload: "auto", "aria-label": `Clip ${job.label}`});
       if (job.poster !== undefined && picture(job.poster)) video.poster = picture(job.poster);
-      video.addEventListener("error", () => stage.replaceChildren(make("p", {className: "why"}, `The clip cannot be played from here. It lies in ${file[1]}; this page must be where it was written, or be moved together with the clips.`)));
+      video.addEventListener("error", () => stage.replaceChildren(make("p", {className: "why"}, `The clip cannot be played from here. It lies in ${file[1]}; ${file[0].includes("://") ? "the link may have run out." : "this page must be where it was written, or be moved together with the clips."}`)));
       video.src = file[0];
       stage.append(video);
     } else if (file && file[4] && file[2] === "image") {

@@ -7,7 +7,7 @@ holds a byte and a number for each of the manifest's jobs, and samples to show.
 
 from batchgen.planning.matching import decide, decide_after, decide_anew
 from batchgen.planning.plan import Item, Plan, Verdict, check_budget
-from batchgen.planning.storing import Stored, clips_folder, store
+from batchgen.planning.storing import Stored, store
 from batchgen.planning.wishes import (
     Defaults,
     Draft,
@@ -30,7 +30,6 @@ __all__ = [
     "Verdict",
     "Wish",
     "check_budget",
-    "clips_folder",
     "decide",
     "decide_after",
     "decide_anew",

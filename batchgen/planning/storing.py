@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 from batchgen.domain.expansion import seed_bounds
 from batchgen.domain.identity import job_keys
@@ -476,8 +475,3 @@ class _Names:
 def with_folded(name: str) -> tuple[str, str]:
     """Return a name, and its form that names share which some system takes for one."""
     return name, name.lower() if name.isascii() else names.folded(name)
-
-
-def clips_folder(root: Path, output_dir: str) -> Path:
-    """Return where the clips of a batch go: relative folders start at the job database's."""
-    return root / Path(output_dir).expanduser()

@@ -12,6 +12,7 @@ from batchgen.domain.identity import input_hash
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
+from batchgen.downloads.destination import usual_form
 from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
@@ -202,6 +203,11 @@ def _named_rows(prepared: Prepared) -> dict[str, str]:
     return found
 
 
+def _output_dir(wish: Wish, stored: Batch | None) -> str:
+    kept = stored.output_dir if stored else wish.defaults.output_dir
+    return usual_form(wish.output_dir or kept)
+
+
 def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None) -> Prepared:
     """Read and check a manifest against the batch it belongs to.
 
@@ -255,7 +261,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         source=os.path.realpath(wish.path),
         columns=_columns(stored, checked.columns, is_export=is_export),
         schemas=schemas,
-        output_dir=wish.output_dir or (stored.output_dir if stored else wish.defaults.output_dir),
+        output_dir=_output_dir(wish, stored),
         name_template=wish.name_template
         or (stored.name_template if stored else wish.defaults.name_template),
         budget_micros=budget_micros

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from batchgen import manifests
+from batchgen.buckets.location import is_location
 from batchgen.domain.errors import UsageError
 from batchgen.domain.expansion import SEED
 from batchgen.domain.identity import input_hash
@@ -261,7 +262,9 @@ class _Batch:
         root = root_of(file, self._told.name)
         if root != self._told.root and self._terms.output_dir is None:
             return None
-        path = PurePosixPath(file).relative_to(root)
+        is_in_bucket = is_location(file)
+        path = PurePosixPath(file.removeprefix(f"{root}/") if is_in_bucket else file)
+        path = path if is_in_bucket else path.relative_to(root)
         return None if ".." in path.parts else str(path)
 
     def _files(self, told: Told) -> list[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
 from batchgen import manifests
+from batchgen.buckets.location import is_location, parse_location
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.downloads import names
@@ -285,6 +286,10 @@ def root_of(file: str, batch: str) -> str:
     By default a clip lies in a folder called as its batch, and the output folder is what that
     folder lies in.
     """
+    if is_location(file):
+        place = parse_location(file)
+        inside = root_of(place.path, batch)
+        return str(replace(place, path="" if inside == "." else inside))
     path = PurePosixPath(file)
     folder, slug = path.parent, names.safe_component(batch)
     for above in (folder, *folder.parents):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from batchgen.domain.columns import RESULT_DETAILS
 from batchgen.domain.models import id_problem
+from batchgen.domain.redaction import public_url
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.manifests import MAX_BATCH, name_problem
 
@@ -278,7 +279,8 @@ class _Cells:
         """Return the links of all outputs that are told."""
         found = details._listed("urls", str)
         first = self.text("result_url")
-        return tuple(found) if found else (() if first is None else (first,))
+        # A link that was signed for a while is never stored.
+        return tuple(map(public_url, found or (() if first is None else (first,))))
 
     def files(self, details: "_Cells") -> tuple[ToldFile, ...]:
         """Return all clips that are told."""

@@ -5,11 +5,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from batchgen.downloads.destination import clip_path, folder_of
+from batchgen.downloads.destinations import Destinations
 from batchgen.pages.interface import Amount, Card, File
 from batchgen.posters import Source
 from batchgen.store.reads import JobRow
@@ -27,29 +28,37 @@ _NOT_WANTED = re.compile("negative", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:(?://|\S+,)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
 class Place:
     """Where clips and the page lie.
 
-    Attributes:
+    Args:
         root: The job database's folder, from which relative output folders start.
         page: The folder of the page.
+        signed_s: For how long clips in a bucket are linked; None for not at all.
     """
 
-    root: Path
-    page: Path
+    def __init__(self, root: Path, page: Path, signed_s: int | None = None) -> None:
+        self._root, self._page, self._signed_s = root, page, signed_s
+        self._destinations = Destinations(root)
 
-    def path(self, output_dir: str, name: str) -> Path:
-        """Return where a clip lies."""
-        return self.root / Path(output_dir).expanduser() / name
+    def path(self, output_dir: str, name: str) -> Path | None:
+        """Return where a clip lies; None if it is in a bucket."""
+        folder = folder_of(self._root, output_dir)
+        return None if folder is None else folder / name
 
     def href(self, path: Path) -> str:
         """Return a clip as a link from the page.
 
         Links are kept as they are: a browser goes by names too.
         """
-        way = os.path.relpath(os.path.abspath(path), os.path.abspath(self.page))  # noqa: PTH100
+        way = os.path.relpath(os.path.abspath(path), os.path.abspath(self._page))  # noqa: PTH100
         return quote(way)
+
+    def signed(self, output_dir: str, name: str) -> str:
+        """Return a link to a clip in a bucket, "" if none is wanted."""
+        if self._signed_s is None:
+            return ""
+        return self._destinations.of(output_dir).link(name, self._signed_s) or ""
 
 
 def columns_of(known: Iterable[str], rows: Iterable[JobRow]) -> list[str]:
@@ -74,20 +83,11 @@ def card(
     row: JobRow, columns: Sequence[str], place: Place, hide: Callable[[str], str]
 ) -> tuple[Card, Source | None]:
     """Return a job as it is shown, and its first file if a picture of it can be made."""
-    paths = [place.path(row.output_dir, clip["path"]) for clip in row.files]
-    files = [
-        File(
-            href=place.href(path),
-            name=hide(str(clip["path"])),
-            kind=_kind(path),
-            size_bytes=clip.get("size_bytes") or 0,
-            is_there=path.is_file(),
-        )
-        for path, clip in zip(paths, row.files, strict=True)
-    ]
+    files = [_file(row, clip, place, hide) for clip in row.files]
     source = None
-    if files and files[0].is_there and files[0].kind in ("video", "image"):
-        source = Source(paths[0], str(row.files[0].get("sha256")), files[0].size_bytes)
+    first = place.path(row.output_dir, row.files[0]["path"]) if row.files else None
+    if first is not None and files[0].is_there and files[0].kind in ("video", "image"):
+        source = Source(first, str(row.files[0].get("sha256")), files[0].size_bytes)
     has_cost = row.charged_micros is not None
     return Card(
         key=row.key,
@@ -106,6 +106,17 @@ def card(
         error_class=row.error_class or "",
         error=hide(row.error or "")[:_CELL_CHARACTERS],
     ), source
+
+
+def _file(row: JobRow, clip: Mapping[str, Any], place: Place, hide: Callable[[str], str]) -> File:
+    name, size_bytes = str(clip["path"]), clip.get("size_bytes") or 0
+    path = place.path(row.output_dir, name)
+    if path is not None:
+        return File(place.href(path), hide(name), _kind(path), size_bytes, path.is_file())
+    # Whether each is still there is not asked: the page may show thousands.
+    href = place.signed(row.output_dir, name)
+    shown = hide(clip_path(row.output_dir, name))
+    return File(href, shown, _kind(Path(name)) if href else "far", size_bytes, is_there=True)
 
 
 def prompt_of(inputs: Mapping[str, Any]) -> str:

@@ -63,6 +63,7 @@ class Wish:
         pictures: Where posters are kept; None wants none.
         database_words: What names the job database on a command line.
         hide: Takes secrets out of a text.
+        signed_s: For how long clips in a bucket are linked; None for not at all.
     """
 
     choice: Choice
@@ -74,6 +75,7 @@ class Wish:
     pictures: Cache | None
     database_words: Sequence[str]
     hide: Callable[[str], str]
+    signed_s: int | None = None
 
 
 def write(report: Report, path: str, *, overwrite: bool) -> int:
@@ -94,7 +96,7 @@ def check(path: str, *, overwrite: bool) -> None:
 
 def gather(database: Database, wish: Wish) -> Report:
     """Return what a report shows: all of it as it was at one moment."""
-    place = gallery.Place(root=database.folder, page=wish.page.parent)
+    place = gallery.Place(database.folder, wish.page.parent, wish.signed_s)
     with database.reading() as tx:
         report, rows = _read(tx, database, wish)
         found = [gallery.card(row, report.columns, place, wish.hide) for row in rows]

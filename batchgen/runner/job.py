@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from batchgen.domain.errors import (
@@ -37,6 +36,8 @@ from batchgen.domain.prices import Prices
 from batchgen.domain.retry import backoff_s, failure_class, is_policy_retried, is_retried
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.domain.telling import Emit, dollars, silent
+from batchgen.downloads.destination import Destination, clip_path
+from batchgen.downloads.destinations import Destinations
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner.limits import NOTHING_LOST, Limits
@@ -74,7 +75,7 @@ KEPT_PROBLEMS = 3
 class Fetcher(Protocol):
     """Fetches one file; see `batchgen.downloads.fetch.Fetcher`."""
 
-    def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Awaitable[Clip]:
+    def fetch(self, url: str, *, into: Destination, name: str) -> Awaitable[Clip]:
         """Fetch a URL to a whole file."""
         ...
 
@@ -83,7 +84,7 @@ class Sidecars(Protocol):
     """Writes what a clip was made of beside it; see `batchgen.sidecars`."""
 
     def write(
-        self, job_id: int, folder: Path, clips: Sequence[Mapping[str, Any]] | None = None
+        self, job_id: int, place: Destination, clips: Sequence[Mapping[str, Any]] | None = None
     ) -> str:
         """Write the sidecars of a job; return why one is not written, "" if all are."""
         ...
@@ -170,7 +171,7 @@ class Carrier:
     settings: Settings
     account_id: int
     worker_id: str
-    output_root: Path
+    destinations: Destinations
     stats: Stats
     sleep: Callable[[float], Awaitable[Any]]
     random: Callable[[], float]
@@ -527,7 +528,7 @@ class Carrier:
         if files is None:
             return  # still to be polled: the next run tries again
         result = self._result(extra, look)
-        paths = tuple(str(Path(extra.output_dir) / clip.path) for clip in files)
+        paths = tuple(clip_path(extra.output_dir, clip.path) for clip in files)
         await self.writer.do(extras.keep, extras.Kept(result, paths))
         self._book(extra, look.cost_micros)
         self.stats.extras += paths
@@ -904,7 +905,7 @@ class Carrier:
         if self.sidecars is None:
             return
         try:
-            said = await asyncio.to_thread(self.sidecars.write, job.id, self.folder(job), clips)
+            said = await asyncio.to_thread(self.sidecars.write, job.id, self.place(job), clips)
         except (OutputError, StoreError) as error:
             said = str(error)
         except Exception:  # whatever it is: the clip is paid for and on disk
@@ -951,7 +952,7 @@ class Carrier:
 
     async def _fetch(self, fetcher: Fetcher, url: str, job: Job, name: str) -> Clip:
         await self.fetches.turn()
-        return await fetcher.fetch(url, folder=self.folder(job), name=name)
+        return await fetcher.fetch(url, into=self.place(job), name=name)
 
     async def _is_expired(self, job: Job, error: DownloadError, *, fresh: bool) -> bool:
         dead_since_ms = await self._trouble(job, str(error), link_dead=error.link_dead)
@@ -1033,13 +1034,13 @@ class Carrier:
         self.emit(
             "downloaded",
             **_of(job),
-            paths=[str(Path(job.output_dir) / clip.path) for clip in files],
+            paths=[clip_path(job.output_dir, clip.path) for clip in files],
             size_bytes=sum(clip.size_bytes for clip in files),
         )
 
-    def folder(self, job: Job) -> Path:
+    def place(self, job: Job) -> Destination:
         """Return where the clips of a job go."""
-        return self.output_root / job.output_dir
+        return self.destinations.of(job.output_dir)
 
     def _problem(self, job: Job, said: str) -> None:
         self.stats.last_problem = f"{job.batch}/{job.label}: {said}"

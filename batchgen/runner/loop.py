@@ -7,19 +7,28 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 from batchgen import __version__
 from batchgen.domain.adapting import State
-from batchgen.domain.errors import DatabaseMoved, Exit, OutputError, ProviderError, StoreError
+from batchgen.domain.errors import (
+    BucketUnreachable,
+    DatabaseMoved,
+    Exit,
+    OutputError,
+    ProviderError,
+    StoreError,
+)
 from batchgen.domain.prices import Prices
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
 from batchgen.domain.telling import Emit, dollars, silent
-from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib, remove_orphans
+from batchgen.downloads.destinations import Destinations
+from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib
 from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
@@ -37,6 +46,7 @@ from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
 from batchgen.runner.view import View
 from batchgen.store import (
+    additions,
     control,
     costs,
     extras,
@@ -90,7 +100,7 @@ class Session:
         account_id: Who pays.
         scope: Which pending jobs may be paid for.
         settings: What the user chose.
-        output_root: Where relative output folders start.
+        destinations: Where clips go.
         free_bytes: Free space of the output disk.
         say: Tells the user something, on stderr.
         journal: Where purchases are written down too; closed by the caller.
@@ -111,7 +121,7 @@ class Session:
     account_id: int
     scope: Scope
     settings: Settings
-    output_root: Path
+    destinations: Destinations
     free_bytes: Callable[[], int]
     say: Callable[[str], None]
     command: str = "run"
@@ -392,7 +402,7 @@ class Session:
             settings=self.settings,
             account_id=self.account_id,
             worker_id=self.worker_id,
-            output_root=self.output_root,
+            destinations=self.destinations,
             stats=self.stats,
             sleep=self.sleep,
             random=self.random,
@@ -727,15 +737,27 @@ class Session:
 
     async def _remove_parts(self, adopted: Sequence[Job]) -> None:
         """Remove what a killed process left of the clips that it was fetching."""
-        wanted: dict[Path, list[str]] = {}
+        wanted: dict[str, list[str]] = {}
         for job in adopted:
             if job.state is JobState.DOWNLOADING:
-                wanted.setdefault(self._carrier.folder(job), []).extend(names_of(job))
+                wanted.setdefault(job.output_dir, []).extend(names_of(job))
         try:
-            for folder, names in wanted.items():
-                await asyncio.to_thread(remove_orphans, folder, names)
+            for output_dir, names in wanted.items():
+                await asyncio.to_thread(
+                    self.destinations.of(output_dir).remove_orphans,
+                    names,
+                    reserved=partial(self._reserved, output_dir),
+                )
+        except BucketUnreachable as error:
+            # What is left of them is removed when their clips have arrived.
+            logger.info("%s", error)
         except OutputError as error:
             self.limits.pause(Exit.OUTPUT, str(error))
+
+    def _reserved(self, output_dir: str, folded: Sequence[str]) -> AbstractSet[str]:
+        """Return which of some names of one destination any job has."""
+        with self.database.reading() as tx:
+            return additions.taken_names(tx, output_dir, folded)
 
     async def _look_back(self, writer: Writer) -> None:
         """Hold what this host has written down against the job database."""

@@ -1,11 +1,17 @@
-import os
 import struct
-import tempfile
 
 import pytest
 
 from batchgen.domain.errors import DownloadError
-from batchgen.downloads.content import check_whole, extension_of, is_same_kind, kind_of, refuse_text
+from batchgen.downloads.content import (
+    Boxes,
+    check_whole,
+    extension_of,
+    is_same_kind,
+    kind_of,
+    refuse_text,
+    type_of,
+)
 
 
 def box(kind: bytes, body: bytes = b"", *, length: int | None = None) -> bytes:
@@ -88,16 +94,11 @@ def test_what_is_no_text_is_accepted(first_bytes: bytes, content_type: str) -> N
     refuse_text(first_bytes, content_type)
 
 
-def check(data: bytes, content_type: str = "video/mp4") -> None:
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        check_whole(
-            file.fileno(),
-            os.fstat(file.fileno()).st_size,
-            first_bytes=data,
-            content_type=content_type,
-        )
+def check(data: bytes, content_type: str = "video/mp4", *, pieces: int = 1 << 20) -> None:
+    boxes = Boxes()
+    for at in range(0, len(data), pieces):
+        boxes.feed(data[at : at + pieces])
+    check_whole(boxes, first_bytes=data, content_type=content_type)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,8 @@ def check(data: bytes, content_type: str = "video/mp4") -> None:
     ],
 )
 def test_a_whole_file_is_accepted(data: bytes) -> None:
-    check(data)
+    for pieces in (1, 3, 7, 16, len(data)):
+        check(data, pieces=pieces)
 
 
 @pytest.mark.parametrize(
@@ -132,5 +134,12 @@ def test_a_whole_file_is_accepted(data: bytes) -> None:
     ],
 )
 def test_a_file_that_is_not_whole_is_refused(data: bytes, said: str) -> None:
-    with pytest.raises(DownloadError, match=said):
-        check(data)
+    for pieces in (1, 3, 7, 16, len(data)):
+        with pytest.raises(DownloadError, match=said):
+            check(data, pieces=pieces)
+
+
+def test_a_file_is_served_as_what_its_name_says() -> None:
+    assert type_of("night/a.mp4") == "video/mp4"
+    assert type_of("a.WEBM") == "video/webm"
+    assert type_of("a.unheard") == ""

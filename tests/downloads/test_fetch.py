@@ -14,6 +14,7 @@ import pytest
 from batchgen.domain.errors import DownloadError, OutputError
 from batchgen.domain.jobs import Clip
 from batchgen.downloads.fetch import Fetcher
+from batchgen.downloads.folder import Folder
 from batchgen.http import file_client
 
 MP4 = (
@@ -124,11 +125,10 @@ def fetch(
     *,
     path: str = "/a.mp4",
     name: str = "b/a.mp4",
-    replace: bool = False,
     **options: Any,
 ) -> Clip:
     async def then(fetcher: Fetcher, server: Server) -> Clip:
-        return await fetcher.fetch(server.url + path, folder=folder, name=name, replace=replace)
+        return await fetcher.fetch(server.url + path, into=Folder(folder), name=name)
 
     clip = run(answers, then, **options)
     assert isinstance(clip, Clip)
@@ -271,8 +271,8 @@ def test_redirects_are_followed_and_carry_no_secret(tmp_path: Path) -> None:
         # What a careless caller might have set on the client must not travel.
         fetcher._client.headers["Authorization"] = "Bearer secret"
         fetcher._client.cookies.set("session", "secret")
-        clip = await fetcher.fetch(f"{server.url}/0?sig=x", folder=tmp_path, name="a.mp4")
-        await fetcher.fetch(f"{server.url}/5", folder=tmp_path, name="a.mp4")
+        clip = await fetcher.fetch(f"{server.url}/0?sig=x", into=Folder(tmp_path), name="a.mp4")
+        await fetcher.fetch(f"{server.url}/5", into=Folder(tmp_path), name="a.mp4")
         seen.extend(server.requests)
         return clip
 
@@ -342,7 +342,7 @@ def test_a_private_address_is_refused_before_a_byte_is_sent(tmp_path: Path, host
     async def then(fetcher: Fetcher, server: Server) -> int:
         port = server.url.rpartition(":")[2]
         with pytest.raises(DownloadError):
-            await fetcher.fetch(f"https://{host}:{port}/a.mp4", folder=tmp_path, name="a.mp4")
+            await fetcher.fetch(f"https://{host}:{port}/a.mp4", into=Folder(tmp_path), name="a.mp4")
         return len(server.requests)
 
     assert run({}, then, allow_private=False) == 0
@@ -364,13 +364,10 @@ def test_a_strangers_file_stays_and_the_clip_is_kept_beside_it(tmp_path: Path) -
     assert (tmp_path / "b/a.mp4").read_bytes() == b"mine"
 
 
-def test_fetching_again_replaces_or_recognises_the_clip(tmp_path: Path) -> None:
+def test_fetching_again_recognises_the_clip(tmp_path: Path) -> None:
     assert fetch({"/a.mp4": answer(MP4)}, tmp_path).path == "b/a.mp4"
     assert fetch({"/a.mp4": answer(MP4)}, tmp_path).path == "b/a.mp4"
-    newer = MP4 + b"\0\0\0\x08free"
-    assert fetch({"/a.mp4": answer(newer)}, tmp_path, replace=True).path == "b/a.mp4"
 
-    assert (tmp_path / "b/a.mp4").read_bytes() == newer
     assert files(tmp_path) == ["b/a.mp4"]
 
 
@@ -397,7 +394,7 @@ def test_a_folder_in_the_way_is_an_output_error(tmp_path: Path) -> None:
 def test_a_cancelled_fetch_leaves_nothing(tmp_path: Path) -> None:
     async def then(fetcher: Fetcher, server: Server) -> None:
         under_way = asyncio.create_task(
-            fetcher.fetch(f"{server.url}/a.mp4", folder=tmp_path, name="a.mp4")
+            fetcher.fetch(f"{server.url}/a.mp4", into=Folder(tmp_path), name="a.mp4")
         )
         await half_sent.wait()
         while not await asyncio.to_thread(files, tmp_path):  # the temporary file
@@ -423,12 +420,13 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from batchgen.downloads.fetch import Fetcher
+from batchgen.downloads.folder import Folder
 from batchgen.http import file_client
 
 async def main():
     async with file_client(connections=1, allow_private=True) as client:
         fetcher = Fetcher(client=client, allow_private=True)
-        await fetcher.fetch(sys.argv[1], folder=Path(sys.argv[2]), name="a.mp4")
+        await fetcher.fetch(sys.argv[1], into=Folder(Path(sys.argv[2])), name="a.mp4")
 
 asyncio.run(main())
 """
@@ -450,7 +448,7 @@ def test_a_kill_in_the_middle_leaves_no_final_name(tmp_path: Path) -> None:
         await process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert not (tmp_path / "a.mp4").exists()
-        clip = await fetcher.fetch(f"{server.url}/a.mp4", folder=tmp_path, name="a.mp4")
+        clip = await fetcher.fetch(f"{server.url}/a.mp4", into=Folder(tmp_path), name="a.mp4")
         assert clip.path == "a.mp4"
 
     def has_begun() -> bool:
@@ -522,7 +520,7 @@ def test_a_file_that_was_cut_goes_on_only_as_the_same_file(
 
     async def then(fetcher: Fetcher, server: Server) -> Clip:
         try:
-            return await fetcher.fetch(server.url + "/a.mp4", folder=tmp_path, name="a.mp4")
+            return await fetcher.fetch(server.url + "/a.mp4", into=Folder(tmp_path), name="a.mp4")
         finally:
             asked.extend(server.requests)
 

@@ -36,7 +36,7 @@ def test_a_part_is_seen_under_its_own_name_until_it_is_published(tmp_path: Path)
     assert name.startswith("b/.a.mp4.")
     assert name.endswith(".part")
 
-    assert part.publish("b/a.mp4", replace=False) == "b/a.mp4"
+    assert part.publish() == "b/a.mp4"
     part.abort()  # too late to do anything
 
     assert files(tmp_path) == ["b/a.mp4"]
@@ -50,7 +50,7 @@ def test_a_strangers_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a-2.mp4").symlink_to("nowhere")
     (tmp_path / "a-3.mp4").mkdir()
 
-    assert written(tmp_path).publish("a.mp4", replace=False) == "a-4.mp4"
+    assert written(tmp_path).publish() == "a-4.mp4"
 
     assert (tmp_path / "a.mp4").read_bytes() == b"mine"
     assert (tmp_path / "a-4.mp4").read_bytes() == b"clip"
@@ -60,15 +60,7 @@ def test_a_strangers_file_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_file_with_the_same_bytes_is_taken_for_this_clip(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"clip")
 
-    assert written(tmp_path).publish("a.mp4", replace=False) == "a.mp4"
-    assert files(tmp_path) == ["a.mp4"]
-
-
-def test_a_file_of_this_job_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"older")
-
-    assert written(tmp_path).publish("a.mp4", replace=True) == "a.mp4"
-    assert (tmp_path / "a.mp4").read_bytes() == b"clip"
+    assert written(tmp_path).publish() == "a.mp4"
     assert files(tmp_path) == ["a.mp4"]
 
 
@@ -82,7 +74,7 @@ def test_an_aborted_part_leaves_nothing_and_does_nothing(tmp_path: Path) -> None
 
     assert files(tmp_path) == []
     with pytest.raises(OutputError, match="given up"):
-        part.publish("a.mp4", replace=False)
+        part.publish()
 
 
 def test_an_abort_during_a_write_never_waits_and_leaves_nothing(tmp_path: Path) -> None:
@@ -208,7 +200,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
         [half, _] = files(tmp_path)
         assert half.startswith("b/.a.mp4.")
         assert remove_orphans(tmp_path) == 1
-        assert live.publish("b/other.mp4", replace=False) == "b/other.mp4"
+        assert live.publish() == "b/other.mp4"
     assert files(tmp_path) == ["b/other.mp4"]
 
 
@@ -241,7 +233,7 @@ def test_a_link_that_looks_like_an_orphan_does_not_lead_elsewhere(tmp_path: Path
 def test_a_new_clip_has_the_permissions_that_the_user_asked_for(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        written(tmp_path).publish("a.mp4", replace=False)
+        written(tmp_path).publish()
     finally:
         os.umask(before)
 

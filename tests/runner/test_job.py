@@ -23,6 +23,8 @@ from batchgen.domain.halting import Halting
 from batchgen.domain.jobs import Clip
 from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import JobState
+from batchgen.downloads.destination import Destination
+from batchgen.downloads.destinations import Destinations
 from batchgen.providers.interface import Accepted, Look, Phase
 from batchgen.runner.job import Carrier, Settings, Stats
 from batchgen.runner.limits import Limits
@@ -88,7 +90,7 @@ class Files:
     errors: list[DownloadError] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
 
-    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
+    async def fetch(self, url: str, *, into: Destination, name: str) -> Clip:
         self.fetched.append(name)
         if self.errors:
             raise self.errors.pop(0)
@@ -147,7 +149,7 @@ class World:
             settings=settings or Settings(),
             account_id=self.store.account.id,
             worker_id="w1",
-            output_root=Path(),
+            destinations=Destinations(Path()),
             stats=self.stats,
             awake_s=lambda: self.now_s - self.suspended_s,
             sleep=sleep,

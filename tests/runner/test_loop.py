@@ -16,6 +16,8 @@ from store.stored_jobs import Store, put_back
 
 from batchgen.domain.errors import Exit, Rejected
 from batchgen.domain.jobs import Clip
+from batchgen.downloads.destination import Destination
+from batchgen.downloads.destinations import Destinations
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
@@ -46,7 +48,7 @@ def session_of(store: Store, service: object) -> Session:
         account_id=store.account.id,
         scope=Scope(None, 10**9),
         settings=Settings(),
-        output_root=store.path.parent,
+        destinations=Destinations(store.path.parent),
         free_bytes=lambda: 2**40,
         say=print,
     )
@@ -139,7 +141,7 @@ class Filling:
             return Look(Phase.IN_PROGRESS, "in_progress", "{}")
         return Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=("https://x/1.mp4",))
 
-    async def fetch(self, url: str, *, folder: Path, name: str, replace: bool = False) -> Clip:
+    async def fetch(self, url: str, *, into: Destination, name: str) -> Clip:
         self.fetched.append(name)
         return Clip(path=name, url=url, sha256="0" * 64, size_bytes=1)
 

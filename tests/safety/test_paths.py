@@ -73,7 +73,7 @@ def store(clips: Path, name: str) -> str:
     try:
         part.open()
         part.write([CLIP])
-        return part.publish(name, replace=False)
+        return part.publish()
     finally:
         part.abort()
 
@@ -112,21 +112,9 @@ def test_a_folder_that_is_swapped_for_a_link_meanwhile_leads_nowhere() -> None:
         (clips / "b").symlink_to(outside)
         part.write([CLIP])
 
-        assert part.publish("b/a.mp4", replace=False) == "b/a.mp4"
+        assert part.publish() == "b/a.mp4"
 
         assert (clips / "moved" / "a.mp4").read_bytes() == CLIP
-
-
-def test_a_replaced_name_is_not_followed() -> None:
-    with scene() as (clips, outside):
-        (clips / "a.mp4").symlink_to(outside / "precious")
-        part = Part(clips, "a.mp4", min_free_bytes=0)
-        part.open()
-        part.write([CLIP])
-        part.publish("a.mp4", replace=True)
-
-        assert not (clips / "a.mp4").is_symlink()
-        assert (clips / "a.mp4").read_bytes() == CLIP
 
 
 def test_orphans_are_not_looked_for_behind_a_link() -> None:

@@ -19,6 +19,7 @@ from batchgen.domain.errors import (
     Unavailable,
 )
 from batchgen.downloads.fetch import Fetcher
+from batchgen.downloads.folder import Folder
 from batchgen.http import file_client
 from batchgen.manifests import csv_format, yaml_format
 from batchgen.providers.runcomfy import LONGEST_BODY, RunComfy
@@ -130,7 +131,7 @@ def test_a_clip_without_end_is_read_to_its_limit(tmp_path: Path, name: str) -> N
     async def ask(base: str) -> None:
         async with file_client(connections=1, allow_private=True) as client:
             fetcher = Fetcher(client=client, allow_private=True, max_bytes=8 * MIB)
-            await fetcher.fetch(f"{base}/a.mp4", folder=tmp_path, name="a.mp4")
+            await fetcher.fetch(f"{base}/a.mp4", into=Folder(tmp_path), name="a.mp4")
 
     error, most = measured(serve, ask)
 

@@ -13,6 +13,7 @@ import pytest
 
 from batchgen.domain.errors import DownloadError, OutcomeUnknown, ProviderError, Unavailable
 from batchgen.downloads.fetch import Fetcher
+from batchgen.downloads.folder import Folder
 from batchgen.http import file_client
 from batchgen.providers.runcomfy import RunComfy
 from batchgen.providers.simulator.clip import pieces
@@ -137,7 +138,7 @@ def fetched(url: str, folder: Path) -> None:
     async def main() -> None:
         async with file_client(connections=1, allow_private=True) as client:
             fetcher = Fetcher(client=client, allow_private=True)
-            await fetcher.fetch(url, folder=folder, name="a.mp4")
+            await fetcher.fetch(url, into=Folder(folder), name="a.mp4")
 
     asyncio.run(main())
 

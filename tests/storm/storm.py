@@ -26,6 +26,7 @@ from batchgen.store.database import Database
 PRICE_MICROS = 250_000
 _TICK_S = 0.05
 _LOOK_S = 0.5  # between two looks at the states of all jobs
+_LAST_S = 300.0  # for the last run, which has to do all that the storm has left
 _LEFT_FOR_GOOD = ("succeeded", "failed", "cancelled", "expired")
 _LOCKED = 11
 # A worker may end by a signal, with everything done, or because of the weather: 3 jobs of others
@@ -69,6 +70,8 @@ class Plan:
         lease_s: How long a silent worker keeps its jobs (PostgreSQL).
         crash_s: Shortest and longest time from one crash of the PostgreSQL server to the next.
         crashes: How many there are at most; None for no bound.
+        output_dir: A bucket where clips go, from workers in folders of their own; "" is a folder
+            that they share.
         cut_off_s: Shortest and longest time until the first worker is cut off from PostgreSQL
             again, each time beyond its lease; None if it never is.
     """
@@ -87,6 +90,7 @@ class Plan:
     crash_s: tuple[float, float] | None = None
     crashes: int | None = None
     cut_off_s: tuple[float, float] | None = None
+    output_dir: str = ""
 
 
 @dataclass
@@ -110,6 +114,8 @@ class Worker:
         self.is_cut_off = False
         self._place = place
         self._name = name
+        self._folder = place.folder / name if plan.output_dir else place.folder
+        self._folder.mkdir(exist_ok=True)
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
         self._process: forked.Process | None = None
         self._words = ["run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
@@ -126,7 +132,7 @@ class Worker:
                 self._process = forked.Process(
                     self._words,
                     self._place.environment(),
-                    self._place.folder,
+                    self._folder,
                     [nothing.fileno(), log, log],
                 )
         return code
@@ -312,8 +318,10 @@ class Storm:
             self._add_batch()
 
     def _waiting(self) -> int:
-        """How many jobs wait that their budgets pay for."""
-        pending = Counter(self._states.values())["pending"] if self._states else self._plan.rows
+        """How many jobs wait that their budgets pay for; those to be fetched to a bucket, too."""
+        counted = Counter(self._states.values())
+        pending = counted["pending"] if self._states else self._plan.rows
+        pending += counted["downloading"] if self._plan.output_dir else 0
         held = self._plan.rows - self._plan.affordable
         return pending - held * self.figures.batches
 
@@ -327,8 +335,10 @@ class Storm:
             f"{name}.csv",
         )
         budget = str(self._plan.affordable * PRICE_MICROS / 1_000_000)
+        output_dir = self._plan.output_dir or "clips"
         done = self._place.start(
-            "add", str(manifest), "--db", self._place.url, "--budget", budget
+            *("add", str(manifest), "--db", self._place.url, "--budget", budget),
+            *("--output-dir", output_dir),
         ).wait()
         if done.code == _LOCKED:  # a worker that stands still may hold a lock
             return False
@@ -337,11 +347,25 @@ class Storm:
         return True
 
 
-def judge(place: Place, plan: Plan, figures: Figures) -> None:
-    """Run once more, to the end, and hold everything against the service's books."""
+def judge(
+    place: Place,
+    plan: Plan,
+    figures: Figures,
+    *,
+    check_clips: Callable[[Place], None] | None = None,
+) -> None:
+    """Run once more, to the end, and hold everything against the service's books.
+
+    Args:
+        place: Where it blew.
+        plan: What was to happen.
+        figures: What has happened.
+        check_clips: Looks at the clips, if they are not in the folder.
+    """
     if not place.is_sqlite:
         time.sleep(plan.lease_s)  # until the dead are known to be dead
-    final = place.run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
+    last = place.start_run("-j", str(plan.cap), "--halt", "never", "-o", "out.csv")
+    final = last.wait(_LAST_S)
     report(place, plan, figures, final.code)
 
     jobs = place.jobs()
@@ -365,7 +389,7 @@ def judge(place: Place, plan: Plan, figures: Figures) -> None:
     with database.reading() as tx:
         check(tx)
     database.close()
-    check_files(place)
+    (check_clips or check_files)(place)
     assert len(place.export()) == len(jobs)
     assert set(figures.exits) <= _EXIT_CODES, figures.exits
     for log in place.folder.glob("worker-*.log"):

@@ -12,6 +12,7 @@ from batchgen.cli.db.existing import open_existing
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
+from batchgen.downloads.destinations import Destinations
 from batchgen.store import reads, upgrade
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
@@ -103,7 +104,7 @@ def _look(database: Database, *, hashes: bool) -> tuple[Counter[Verdict], list[V
     wrong: list[Verified] = []
     with database.reading() as tx:
         rows = reads.job_rows(tx, states=[JobState.SUCCEEDED])
-        for one in verify(rows, database.folder, hashes=hashes):
+        for one in verify(rows, Destinations(database.folder), hashes=hashes):
             counts[one.verdict] += 1
             if one.verdict is not Verdict.WHOLE:
                 wrong.append(one)

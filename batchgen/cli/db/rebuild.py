@@ -21,6 +21,8 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
+from batchgen.downloads.destination import usual_form
+from batchgen.downloads.destinations import Destinations
 from batchgen.library.known_models import known_models
 from batchgen.library.service import configured
 from batchgen.manifests import MAX_BATCH, name_problem
@@ -112,7 +114,7 @@ def _terms(target: Database, account: str, output_dir: str | None) -> Terms:
         # Bound at once: another service would not know these requests, and give them up as lost.
         origin=service.SIMULATED_ORIGIN if is_simulated else configured().origin,
         folder=target.folder,
-        output_dir=output_dir,
+        output_dir=None if output_dir is None else usual_form(output_dir),
         default_output_dir=SIMULATED_CLIPS if is_simulated else "clips",
         new_id=lambda at_ms: new_id("a", at_ms),
         now_ms=wall_ms(),
@@ -276,7 +278,7 @@ class _Found:
                     }
                 )
             rows = reads.job_rows(tx, states=[JobState.SUCCEEDED])
-            for clip in verify(rows, target.folder, hashes=True):
+            for clip in verify(rows, Destinations(target.folder), hashes=True):
                 clips[clip.verdict] += 1
                 if clip.verdict is not Verdict.WHOLE:
                     wrong.append(clip)
