@@ -18,6 +18,7 @@ from batchgen.cli import common
 from batchgen.diagnosing import Check, Finding, Level, ok, problem, skipped, warning
 from batchgen.domain.errors import Exit, ProviderError, StoreError, UsageError
 from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.wording import usd
 from batchgen.library import step_backs
 from batchgen.library.service import configured
 from batchgen.runner import rescue
@@ -187,12 +188,12 @@ def _told(found: "Service", greeting: "Greeting", took_s: float) -> Iterator[Fin
     elif (greeting.balance_micros or 0) <= 0:
         yield problem(
             "balance",
-            f"{common.usd(greeting.balance_micros)}: nothing can be paid for",
+            f"{usd(greeting.balance_micros)}: nothing can be paid for",
             "top the account up at RunComfy",
             Exit.NO_BALANCE,
         )
     else:
-        yield ok("balance", common.usd(greeting.balance_micros))
+        yield ok("balance", usd(greeting.balance_micros))
 
 
 async def _greet(found: "Service") -> "Greeting":

@@ -15,7 +15,7 @@ from batchgen.providers.runcomfy import DEFAULT_BASE
 from batchgen.settings import find_token
 from batchgen.store import accounts
 from batchgen.store.accounts import Account
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 SIMULATED_ORIGIN = "simulator"
 _SIMULATED_QUEUE_S = (0.0, 0.3)

@@ -53,9 +53,10 @@ from batchgen.runner.steps import Steps
 from batchgen.settings import find_token
 from batchgen.store import accounts, imports, moving, reads, upgrade, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import Scope
+from batchgen.store.database import Database
 from batchgen.store.reads import JobRow
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 
 logger = logging.getLogger(__name__)
 

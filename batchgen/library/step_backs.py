@@ -6,9 +6,10 @@ from pathlib import Path
 from batchgen.runner.clocks import wall_ms
 from batchgen.settings import state_folder
 from batchgen.store import journal, step_back
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.journal import Journal
 from batchgen.store.step_back import Identity, SteppedBack, Witness
+from batchgen.store.transactions import Transaction
 
 
 def folder_of(identity: Identity) -> Path | None:

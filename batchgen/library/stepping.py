@@ -16,7 +16,7 @@ from batchgen.library.step_backs import begin_journal
 from batchgen.runner.job import Settings
 from batchgen.runner.steps import Steps
 from batchgen.store.database import Database
-from batchgen.store.jobs import Scope
+from batchgen.store.scope import Scope
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -15,7 +15,8 @@ from batchgen.providers.interface import Look, Phase
 from batchgen.runner.limits import Held
 from batchgen.runner.loop import Session
 from batchgen.store import jobs, sharing
-from batchgen.store.jobs import AdoptRequest, Claim, Job, Scope
+from batchgen.store.jobs import AdoptRequest, Claim, Job
+from batchgen.store.scope import Scope
 from batchgen.store.step_back import SteppedBack, explain
 from batchgen.store.writer import Writer
 

@@ -17,14 +17,16 @@ from functools import partial
 from itertools import islice, zip_longest
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Table, Text, insert, select, text, tuple_
+from sqlalchemy import Boolean, Column, Integer, Table, Text, insert
 
 from batchgen.domain.errors import StoreError, UsageError
 from batchgen.failpoints import failpoint
 from batchgen.store import imports, moving, workers
-from batchgen.store.database import Database, Transaction, locking
+from batchgen.store.database import Database
 from batchgen.store.moving import MovedAway, Stand
 from batchgen.store.schema import job_database, metadata
+from batchgen.store.statements import locking, text
+from batchgen.store.transactions import Transaction
 
 _TABLES = [table for table in metadata.sorted_tables if table is not job_database]
 _STEP = 1_000  # rows of one transaction, each with all that the service answered
@@ -280,7 +282,7 @@ def _refuse_living(tx: Transaction, database: Database) -> None:
 
 
 def _is_empty(tx: Transaction) -> bool:
-    return all(tx.connection.execute(select(table).limit(1)).first() is None for table in _TABLES)
+    return all(tx.row(text(f"SELECT 1 FROM {table.name} LIMIT 1")) is None for table in _TABLES)
 
 
 # -- the copy ------------------------------------------------------------------------------------
@@ -404,18 +406,23 @@ def _rows(
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a table in the order of their keys, which is the same on both kinds."""
     keys = [_ordered(tx, column) for column in table.primary_key.columns]
-    query = select(table).order_by(*keys)
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    query, values = f"SELECT {names} FROM {table.name}", dict[str, Any]()
     if after:
-        query = query.where(tuple_(*keys) > tuple_(*after) if len(keys) > 1 else keys[0] > after[0])
-    with tx.connection.execute(query, execution_options={"yield_per": _READ}) as found:
-        for row in found:
-            yield dict(row._mapping)
+        values = {f"after_{at}": value for at, value in enumerate(after)}
+        places = ", ".join(f":{name}" for name in values)
+        query += f" WHERE ({', '.join(keys)}) > ({places})"
+    query += f" ORDER BY {', '.join(keys)}"
+    flags = [column.name for column in table.columns if isinstance(column.type, Boolean)]
+    for row in tx.stream(text(query), values, at_once=_READ):
+        found = dict(row._mapping)
+        yield found | {name: bool(found[name]) for name in flags}  # SQLite knows 0 and 1 only
 
 
-def _ordered(tx: Transaction, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    if tx.is_postgresql and isinstance(column.type, Text):
-        return column.collate("C")  # by bytes, as SQLite does
-    return column
+def _ordered(tx: Transaction, column: Column[Any]) -> str:
+    # By bytes, as SQLite does.
+    by_bytes = tx.is_postgresql and isinstance(column.type, Text)
+    return f'"{column.name}"' + ' COLLATE "C"' * by_bytes
 
 
 # -- the comparison ------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
-
 from batchgen.domain.errors import StoreError
-from batchgen.store.database import ByDialect, Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.events import note
+from batchgen.store.statements import Statement, text
+from batchgen.store.transactions import Transaction
 
 _MOVED = "moved"
 _RELEASED = "move_undone"
@@ -50,7 +50,7 @@ class Stand:
 _STAND = "SELECT id, moved_to, copying FROM job_database"
 _READ = text(_STAND)
 # Shared: workers that begin do not wait for each other, only for a move, or it for them.
-_HELD = ByDialect(text(_STAND), text(f"{_STAND} FOR SHARE"))
+_HELD = Statement(_STAND, f"{_STAND} FOR SHARE")
 _MOVES = text(f"SELECT data FROM events WHERE kind = '{_MOVED}' ORDER BY id DESC LIMIT 1")
 _LEAVE = text("UPDATE job_database SET moved_to = :where WHERE moved_to IS NULL")
 _RETURN = text("UPDATE job_database SET moved_to = NULL")
@@ -87,7 +87,7 @@ def refuse(database: Database) -> None:
         _refuse(database.shown, tx.row(_READ))
 
 
-def _refuse(shown: str, row: Row[Any] | None) -> None:
+def _refuse(shown: str, row: Any | None) -> None:
     if row is None:
         return
     refuse_half(shown, row.copying)

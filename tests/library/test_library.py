@@ -13,11 +13,11 @@ import pytest
 from cli.bought import service
 from cli.commands import call, ok, rows, write
 from runs import Place
-from sqlalchemy import text
 
 import batchgen
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 JOB = "jobs/a"
 KILLED = -9

@@ -14,8 +14,9 @@ from batchgen.runner import rescue
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import accounts, copying, upgrade, workers
 from batchgen.store.copying import Copied
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
+from batchgen.store.transactions import Transaction
 
 
 @click.command("copy")
