@@ -23,6 +23,7 @@ from batchgen.domain.errors import StoreError
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 from batchgen.store import copying, moving, upgrade, workers
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 OLD = "batchgen.db"
 FAULTS = (
@@ -297,6 +298,8 @@ def test_a_worker_that_begins_at_that_moment_is_seen(postgres_url: str, bought: 
     info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
     with closing(Database(postgres_url)) as database:
         with database.transaction() as tx:
+            # The other program may take its time to start.
+            tx.run(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             moving.hold(tx)
             workers.register(tx, info)  # and not committed yet
             copy = Place(Path.cwd(), bought).start("db", "copy", postgres_url, "new.db")
