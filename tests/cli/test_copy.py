@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from alembic import command as alembic
 from alembic.config import Config
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, write
-from runs import Place
+from runs import DEADLINE_S, Place
 from store.stored_jobs import Store
 
 from batchgen import failpoints
@@ -22,6 +23,7 @@ from batchgen.domain.errors import StoreError
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 from batchgen.store import copying, moving, upgrade, workers
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 OLD = "batchgen.db"
 FAULTS = (
@@ -296,13 +298,17 @@ def test_a_worker_that_begins_at_that_moment_is_seen(postgres_url: str, bought: 
     info = workers.WorkerInfo("w1", "host", 1, "0", 30_000)
     with closing(Database(postgres_url)) as database:
         with database.transaction() as tx:
+            # The other program may take its time to start.
+            tx.run(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             moving.hold(tx)
             workers.register(tx, info)  # and not committed yet
             copy = Place(Path.cwd(), bought).start("db", "copy", postgres_url, "new.db")
             waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             with closing(psycopg.connect(postgres_url)) as other:
+                deadline = time.monotonic() + DEADLINE_S
                 while other.execute(waits).fetchone() == (0,):
                     other.rollback()
+                    assert time.monotonic() < deadline, "it never came to the lock"
         done = copy.wait()
 
         assert done.code == 2, done.err
