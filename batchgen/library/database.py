@@ -438,10 +438,11 @@ class JobDatabase:
     def _checked(self, row: JobRow) -> tuple[Clip, ...]:
         place = Destinations(self.folder).of(row.output_dir)
         for one in row.files:
-            if not place.has(str(one["path"])):
+            name = str(one["path"])
+            if not place.has(name):
                 raise OutputError(
-                    f"{place.path(str(one['path']))} is gone: `batchgen download --refresh` fetches "
-                    "it again without paying"
+                    f"{place.path(name)} is gone: `batchgen download --refresh` fetches it again "
+                    "without paying"
                 )
         return self._clips(row)
 

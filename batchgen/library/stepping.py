@@ -16,6 +16,7 @@ from batchgen.library.service import Service
 from batchgen.library.step_backs import begin_journal
 from batchgen.runner.job import Settings
 from batchgen.runner.steps import Steps
+from batchgen.settings import part_bytes
 from batchgen.store.database import Database
 from batchgen.store.scope import Scope
 
@@ -121,9 +122,7 @@ class Stepper:
             self._steps = Steps(
                 database=database,
                 provider=provider,
-                fetcher=Fetcher(
-                    client=client, allow_private=is_local, part_bytes=part_bytes()
-                ),
+                fetcher=Fetcher(client=client, allow_private=is_local, part_bytes=part_bytes()),
                 account_id=self._account_id,
                 scope=_NOTHING,
                 settings=self._settings,

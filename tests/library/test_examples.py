@@ -60,7 +60,7 @@ def test_what_is_answered_is_typed() -> None:
     def typed(db: batchgen.JobDatabase) -> None:
         assert_type(db.submit_one("a").request_id, str)
         assert_type(db.poll_one("a").state, JobState)
-        assert_type([clip.path for clip in db.fetch_one("a")], list[Path])
+        assert_type([clip.path for clip in db.fetch_one("a")], list[str])
         assert_type(next(db.results()).cost_usd, float | None)
         assert_type(db.run().counts, Mapping[JobState, int])
 
