@@ -26,6 +26,9 @@ from batchgen.downloads.names import folded, numbered, split_extension
 from batchgen.failpoints import failpoint
 
 LARGEST_SIDECAR_BYTES = 16 * 1024**2
+TIDYING = "tidying"
+"""The name of threads that abort uploads."""
+
 _NUMBER = re.compile(r"-[0-9]+\Z")
 _MOST_NAMES = 10_000  # tried before a foreign object's name is given up
 _MOST_RACES = 100  # lost to others, for a name that was free
@@ -203,7 +206,7 @@ class BucketPart:
             self._lock.release()
         if upload is not None:
             # This may be the event loop. The process waits for the thread before it ends.
-            Thread(target=_abort, args=(upload,)).start()
+            Thread(target=_abort, args=(upload,), name=TIDYING).start()
 
     @contextmanager
     def _held(self) -> Iterator[bool]:
