@@ -9,7 +9,6 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, configured
-from batchgen.cli.known_models import known_models
 from batchgen.cli.options import (
     OCCASIONS,
     Jobs,
@@ -24,6 +23,7 @@ from batchgen.cli.options import (
 from batchgen.cli.selection import where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.halting import Halting
+from batchgen.library.known_models import known_models
 from batchgen.manifests.names import ids_with
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from batchgen.awake import kept_awake
-from batchgen.cli import common, restored
+from batchgen.cli import common
 from batchgen.cli.measuring import measured
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
@@ -20,6 +20,7 @@ from batchgen.downloads.destination import Destination
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.http import file_client
+from batchgen.library import step_backs
 from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
@@ -120,7 +121,7 @@ async def _work(errand: Errand) -> Outcome:
             )
         destinations = Destinations(errand.database.folder)
         places = _clip_places(errand, destinations)
-        journal = restored.begin_journal(errand.database, say=say)
+        journal = step_backs.begin_journal(errand.database, say=say)
         stack.callback(journal.close)
         session = Session(
             database=errand.database,
