@@ -33,7 +33,7 @@ def poll(attempt: str) -> batchgen.Standing:
 @DBOS.step(retries_allowed=True, max_attempts=10)
 def fetch(attempt: str) -> list[str]:
     """Have the clips on disk."""
-    return [clip.path for clip in jobs.fetch_one(attempt)]
+    return [str(clip.path) for clip in jobs.fetch_one(attempt)]
 
 
 @DBOS.workflow()

@@ -7,7 +7,6 @@ that can be seen, by the name, and is aborted by whoever takes the job over.
 
 import hashlib
 import re
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -26,6 +25,10 @@ from batchgen.downloads.names import folded, numbered, split_extension
 from batchgen.failpoints import failpoint
 
 LARGEST_SIDECAR_BYTES = 16 * 1024**2
+TIDYING = "tidying"
+"""The name of threads that abort uploads."""
+
+_PROOF = ".batchgen-may-write"
 _NUMBER = re.compile(r"-[0-9]+\Z")
 _MOST_NAMES = 10_000  # tried before a foreign object's name is given up
 _MOST_RACES = 100  # lost to others, for a name that was free
@@ -70,9 +73,9 @@ class BucketDestination:
 
     def check_writable(self) -> None:
         """Prove by writing that clips can be made here; what was written is removed."""
-        name = f".check.{secrets.token_hex(4)}.part"
-        self.bucket.put(name, b"batchgen")
-        self.bucket.delete(name)
+        # One name: what a process that is killed in between leaves is removed by the next.
+        self.bucket.put(_PROOF, b"batchgen", overwrite=True)
+        self.bucket.delete(_PROOF)
 
     def free_bytes(self) -> int | None:
         """Return None: a bucket is never full."""
@@ -203,7 +206,7 @@ class BucketPart:
             self._lock.release()
         if upload is not None:
             # This may be the event loop. The process waits for the thread before it ends.
-            Thread(target=_abort, args=(upload,)).start()
+            Thread(target=_abort, args=(upload,), name=TIDYING).start()
 
     @contextmanager
     def _held(self) -> Iterator[bool]:

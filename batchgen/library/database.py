@@ -36,6 +36,7 @@ from batchgen.domain.errors import (
 from batchgen.domain.halting import NEVER_HALTS, Halting, parse_halting
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import LOST, JobState
+from batchgen.downloads.destination import clip_path, folder_of
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
@@ -261,6 +262,7 @@ class JobDatabase:
             stack.push_async_callback(client.aclose)
             journal = step_backs.begin_journal(database, say=_say)
             stack.callback(journal.close)
+            folder = database.folder
             with database.reading() as tx:
                 begun = reads.tally(tx, scope, account.id)
             began_ms = wall_ms()
@@ -275,8 +277,8 @@ class JobDatabase:
                 account_id=account.id,
                 scope=scope,
                 settings=settings,
-                destinations=Destinations(database.folder),
-                free_bytes=lambda: free_bytes(database.folder),
+                destinations=Destinations(folder),
+                free_bytes=lambda: free_bytes(folder),
                 say=_say,
                 command="library",
                 journal=journal,
@@ -438,19 +440,24 @@ class JobDatabase:
     def _checked(self, row: JobRow) -> tuple[Clip, ...]:
         place = Destinations(self.folder).of(row.output_dir)
         for one in row.files:
-            name = str(one["path"])
-            if not place.has(name):
+            if not place.has(str(one["path"])):
                 raise OutputError(
-                    f"{place.path(name)} is gone: `batchgen download --refresh` fetches it again "
-                    "without paying"
+                    f"{place.path(str(one['path']))} is gone: `batchgen download --refresh` "
+                    "fetches it again without paying"
                 )
         return self._clips(row)
 
     def _clips(self, row: JobRow) -> tuple[Clip, ...]:
-        place = Destinations(self.folder).of(row.output_dir)
+        folder = folder_of(self.folder, row.output_dir)
         return tuple(
-            Clip(place.path(str(one["path"])), str(one["sha256"]), int(one["size_bytes"]))
+            Clip(
+                Path(name) if folder is None else folder / name,
+                str(one["sha256"]),
+                int(one["size_bytes"]),
+                url=clip_path(row.output_dir, name) if folder is None else "",
+            )
             for one in row.files
+            for name in [str(one["path"])]
         )
 
     # -- how -------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class Stepper:
             stack.push_async_callback(client.aclose)
             journal = begin_journal(database, say=self._say)
             stack.callback(journal.close)
-            destinations = Destinations(database.folder)
+            folder = database.folder
             self._steps = Steps(
                 database=database,
                 provider=provider,
@@ -126,8 +126,8 @@ class Stepper:
                 account_id=self._account_id,
                 scope=_NOTHING,
                 settings=self._settings,
-                destinations=destinations,
-                free_bytes=lambda: free_bytes(database.folder),
+                destinations=Destinations(folder),
+                free_bytes=lambda: free_bytes(folder),
                 say=self._say,
                 command="library",
                 journal=journal,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from batchgen.domain.states import JobState
@@ -70,17 +71,19 @@ class Ended:
 
 @dataclass(frozen=True)
 class Clip:
-    """A file, whole.
+    """A file on disk or an object in a bucket, whole.
 
     Attributes:
-        path: Where it is: an absolute path, or `s3://…` in object storage.
+        path: Where it is, absolute; in a bucket its name below the batch's `output_dir`.
         sha256: Of its bytes, in hex.
         size_bytes: How many there are.
+        url: `s3://bucket/prefix/name` of one in a bucket; "" of a file.
     """
 
-    path: str
+    path: Path
     sha256: str
     size_bytes: int
+    url: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from batchgen.domain.errors import (
     UsageError,
 )
 from batchgen.domain.jobs import Clip
-from batchgen.downloads.bucket import BucketDestination
+from batchgen.downloads.bucket import TIDYING, BucketDestination
 from batchgen.downloads.destination import Destination, Part, Room, clip_path
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
@@ -44,7 +44,7 @@ def written(place: Destination, clip: bytes, name: str = "b/a.mp4") -> Part:
 def settle() -> None:
     """Wait, as the program does before it ends, for what is being tidied up."""
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
+        if thread.name == TIDYING:
             thread.join()
 
 

@@ -84,8 +84,8 @@ def test_manifests_are_added_run_and_read(bought: Handle, url: str) -> None:
         assert list(found) == ["a", "b", "c", "broken"]
         assert found["c"].columns["client"] == "acme"
         assert found["broken"].error_class == "moderation"
-        assert found["a"].clips[0].path == str(Path("clips/jobs/a.mp4").resolve())
-        assert Path(found["a"].clips[0].path).stat().st_size == found["a"].clips[0].size_bytes
+        assert found["a"].clips[0].path == Path("clips/jobs/a.mp4").resolve()
+        assert found["a"].clips[0].path.stat().st_size == found["a"].clips[0].size_bytes
         assert found["a"].cost_usd
         assert [one.id for one in db.results(batch="rows", states=["failed"])] == ["broken"]
         assert db.result("rows/c") == found["c"]
@@ -111,11 +111,11 @@ def test_one_job_goes_step_by_step_and_each_step_again(bought: Handle, url: str)
         standing = until_over(db, first.attempt)
         assert (standing.state, standing.has_clip) == (batchgen.JobState.DOWNLOADING, True)
         clips = db.fetch_one(first.attempt)
-        assert Path(clips[0].path).stat().st_size == clips[0].size_bytes
+        assert clips[0].path.stat().st_size == clips[0].size_bytes
         assert db.fetch_one(first.attempt) == clips
         assert db.poll_one(first.attempt).state == "succeeded"
         assert db.submit_one(JOB).request_id == first.request_id
-        Path(clips[0].path).unlink()
+        clips[0].path.unlink()
         with pytest.raises(batchgen.OutputError, match="download --refresh"):
             db.fetch_one(first.attempt)
     assert paid(bought) == 1
