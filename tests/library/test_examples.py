@@ -1,9 +1,10 @@
-"""What `docs/library.md` shows works, and is typed as a user's type checker sees it."""
+"""What `docs/library.md` shows works, and what it answers is typed."""
 
 import re
-import subprocess
-import sys
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_type
 
 import pytest
 from cli.bought import service
@@ -43,22 +44,24 @@ def test_the_page_names_every_state_and_every_error_of_a_step() -> None:
     assert {error.__name__ for error in steps} <= said & set(batchgen.__all__)
 
 
-def test_a_user_s_type_checker_knows_the_package(tmp_path: Path) -> None:
-    """In a folder of its own, by what is installed: `py.typed` and the lazy names."""
-    program = "\n".join(BLOCKS) + "\nreveal_type(clip.size_bytes)\nreveal_type(batchgen.open)\n"
-    wrong = program + "\ndb.submit_one(1)\ndb.nothing()\n"
-    (tmp_path / "good.py").write_text(program, encoding="utf-8")
-    (tmp_path / "wrong.py").write_text(wrong, encoding="utf-8")
+def test_examples_are_type_checked_as_a_user_would() -> None:
+    """By the strict gate of the project: the lazy names and `py.typed` are all they see."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        config = tomllib.load(file)["tool"]["mypy"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "good.py", "wrong.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    assert config["strict"]
+    assert {"batchgen", "examples", "tests"} <= set(config["files"])
+    for path in (ROOT / "examples").glob("*.py"):
+        assert "import batchgen\n" in path.read_text(encoding="utf-8")
+        assert "batchgen.library" not in path.read_text(encoding="utf-8")
 
-    faults = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert [line.partition(":")[0] for line in faults] == ["wrong.py"] * 2, done.stdout
-    assert 'Revealed type is "int"' in done.stdout
-    assert "JobDatabase" in done.stdout
+
+def test_what_is_answered_is_typed() -> None:
+    def typed(db: batchgen.JobDatabase) -> None:
+        assert_type(db.submit_one("a").request_id, str)
+        assert_type(db.poll_one("a").state, JobState)
+        assert_type([clip.path for clip in db.fetch_one("a")], list[Path])
+        assert_type(next(db.results()).cost_usd, float | None)
+        assert_type(db.run().counts, Mapping[JobState, int])
+
+    assert callable(typed)
