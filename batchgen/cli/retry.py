@@ -14,7 +14,7 @@ from batchgen.cli.reseed import Reseed
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.prices import Estimate
-from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.states import LOST, ErrorClass, JobState
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
 from batchgen.store.database import Database, Transaction, chunks
@@ -92,7 +92,7 @@ def command(
 def _choice(tx: Transaction, chosen: Selection, *, new_seed: bool) -> _Choice:
     choice = _Choice()
     for job in chosen.briefs(tx):
-        if job.state in by_hand.RETRIED:
+        if job.state in LOST:
             choice.jobs.append(job)
         else:
             choice.left.append((job, _why(job.state)))

@@ -10,12 +10,13 @@ from sqlalchemy import bindparam, text
 
 from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
-from batchgen.domain.states import OWNED, JobState
+from batchgen.domain.states import LOST, OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
 from batchgen.store.database import Transaction, among, chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.jobs import Scope
+from batchgen.store.predicates import IS_LOST
 
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
@@ -167,6 +168,7 @@ def job_ids(
     if wanted is not None and counted is not None and counted <= _FEW:
         # Few among very many: SQLite would go through all of them in the order that is asked for.
         query = query.replace("j.batch_id = :batch_id", "+j.batch_id = :batch_id")
+        query = query.replace(SHOWN, f"+{SHOWN}")
         query += "".join(f" AND {sql}" for some, sql in _INDEXED.items() if wanted <= some)
         ordered_sql = ordered_sql if order else f"+{ordered_sql}"
     query += f" ORDER BY {ordered_sql}"
@@ -182,6 +184,7 @@ _INDEXED = {  # in the words of partial indexes
     frozenset({JobState.PENDING}): "j.state = 'pending'",
     frozenset({JobState.IN_DOUBT}): "j.state = 'in_doubt'",
     OWNED: "j.state IN ('submitting', 'running', 'downloading')",
+    LOST: f"j.{IS_LOST}",
 }
 _COUNTED = text("SELECT state, sum(jobs) AS jobs FROM counters GROUP BY state")
 
@@ -583,7 +586,7 @@ _LOST = text(
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    f"AND j.{IS_LOST} "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
     "ORDER BY j.batch_id, j.position, j.id"
 ).bindparams(bindparam("batch_ids", expanding=True))
@@ -607,7 +610,6 @@ def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -
                 yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
 
 
-_MOST_EVENTS = 10_000  # and as many requests
 _SAMPLED = 2000  # rows of a manifest
 _FEW_PENDING = text(
     _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
@@ -653,27 +655,13 @@ def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
 
 _CLASSES = text(
     "SELECT error_class, count(*) AS jobs FROM jobs "
-    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
-)
-_NEWEST_CLASSES = text(
-    "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
-    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e "
-    "WHERE e.job_id IS NOT NULL UNION "
-    "SELECT t.job_id FROM (SELECT job_id FROM attempts ORDER BY id DESC LIMIT :most) t) "
-    "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
+    f"WHERE batch_id = :batch_id AND state = 'failed' AND {IS_LOST} GROUP BY error_class"
 )
 
 
 def failed_classes(tx: Transaction, batch: BatchSummary) -> Counter[str]:
-    """Return how many jobs of a batch failed, by class.
-
-    Of a very large batch only those are looked at that something happened to lately, which may
-    leave some out.
-    """
+    """Return how many jobs of a batch failed, by class."""
     if not batch.counts.get(JobState.FAILED):
         return Counter()
-    if sum(batch.counts.values()) <= _MOST_LOOKED_THROUGH:
-        rows = tx.rows(_CLASSES, {"batch_id": batch.id})
-    else:
-        rows = tx.rows(_NEWEST_CLASSES, {"batch_id": batch.id, "most": _MOST_EVENTS})
+    rows = tx.rows(_CLASSES, {"batch_id": batch.id})
     return Counter({row.error_class or "unknown": row.jobs for row in rows})

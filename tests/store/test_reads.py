@@ -1,0 +1,56 @@
+"""How a few jobs are found among very many: by the partial index of their states."""
+
+import pytest
+from sqlalchemy import event
+from store.stored_jobs import Store
+
+from batchgen.domain.states import JobState
+from batchgen.store import reads
+
+
+def plans_of_ids(store: Store, state: JobState) -> list[str]:
+    """Return the query plans of `ls --state`, as it really runs."""
+    plans: list[str] = []
+
+    def explain(
+        _connection: object, cursor: object, statement: str, parameters: object, *_: object
+    ) -> None:
+        if statement.startswith("SELECT j.id"):
+            connection = cursor.connection  # type: ignore[attr-defined]
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+    with store.database.reading() as tx:
+        event.listen(tx.connection.engine, "before_cursor_execute", explain)
+        try:
+            reads.job_ids(tx, batch_id=1, states=[state], limit=100)
+        finally:
+            event.remove(tx.connection.engine, "before_cursor_execute", explain)
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("state", "index"),
+    [
+        (JobState.PENDING, "ix_jobs_pending"),
+        (JobState.RUNNING, "ix_jobs_owned"),
+        (JobState.IN_DOUBT, "ix_jobs_in_doubt"),
+        (JobState.FAILED, "ix_jobs_lost"),
+        (JobState.CANCELLED, "ix_jobs_lost"),
+        (JobState.EXPIRED, "ix_jobs_lost"),
+    ],
+)
+def test_few_jobs_of_a_state_are_found_by_its_index(
+    sqlite_store: Store, state: JobState, index: str
+) -> None:
+    sqlite_store.fill(9)
+    with sqlite_store.database.transaction() as tx:
+        tx.connection.exec_driver_sql("UPDATE jobs SET state = ? WHERE id = 3", (str(state),))
+        tx.connection.exec_driver_sql("DELETE FROM counters")
+        tx.connection.exec_driver_sql(
+            "INSERT INTO counters SELECT batch_id, state, count(*) FROM jobs GROUP BY 1, 2"
+        )
+
+    plans = plans_of_ids(sqlite_store, state)
+
+    assert any(index in line for line in plans), plans
