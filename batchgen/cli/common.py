@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from batchgen.buckets.location import parse_location
 from batchgen.cli import reply
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
@@ -229,6 +230,35 @@ def unknown_inputs_option(command: Command) -> Command:
         "--allow-unknown-inputs",
         is_flag=True,
         help="Send inputs that the model's schema does not know: YAML keys, input.NAME columns.",
+    )(command)
+
+
+PRIVATE_INPUTS = (
+    "Input URLs may point to private or loopback addresses, and files lie outside of the "
+    "manifest's folder."
+)
+
+
+class Place(click.ParamType[str]):
+    """A place in object storage: `s3://bucket/prefix`."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is stored."""
+        try:
+            return str(parse_location(str(value)))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def uploads_option(command: Command) -> Command:
+    """Add `--uploads`."""
+    return click.option(
+        "--uploads",
+        type=Place(),
+        help="Upload input files of this machine to this bucket (s3://BUCKET/PREFIX), each once; "
+        "kept per batch.",
     )(command)
 
 

@@ -224,6 +224,14 @@ class BucketUnreachable(BucketError):
     kind = "bucket_unreachable"
 
 
+class InputUnusable(BatchgenError):
+    """An input file is gone, has changed or cannot be read: what needs it is not paid for."""
+
+    kind = "input_unusable"
+
+    exit_code = Exit.HALTED
+
+
 class DownloadError(BatchgenError):
     """A clip could not be fetched this time.
 

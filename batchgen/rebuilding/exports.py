@@ -16,6 +16,7 @@ from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.downloads import names
+from batchgen.inputs.local import LocalFiles, folder_of
 from batchgen.manifests import Checked, Row, Source
 from batchgen.manifests.files import changed
 from batchgen.rebuilding.journals import Candidate
@@ -195,11 +196,14 @@ class Exports:
         for owner, batch in enumerate(self._batches):
             for number in batch.filled:
                 try:
+                    source = self._sources[number]
                     checked = manifests.check(
                         self._part(number, owner),
                         models=models,
                         allow_private_inputs=True,  # they were sent already
                         allow_unknown_inputs=True,
+                        files=LocalFiles([folder_of(source.path)], anywhere=True),
+                        has_uploads=True,
                     )
                 except ManifestError as error:
                     faults += error.faults
