@@ -38,11 +38,12 @@ class Reseed:
 
     def of(self, batch_id: int, name: str, inputs: Mapping[str, Any]) -> NewSeed | None:
         """Return that of inputs of a model, as its batch has kept it."""
-        model = self._model(batch_id, name)
+        model = self.model(batch_id, name)
         found = another_seed(inputs, model=model, draw=self._draw) if model else None
         return None if found is None else NewSeed(*found)
 
-    def _model(self, batch_id: int, name: str) -> Model | None:
+    def model(self, batch_id: int, name: str) -> Model | None:
+        """Return a model as a batch has kept it, None if nobody knows it."""
         if (batch_id, name) in self._models:
             return self._models[batch_id, name]
         if self._known is None:

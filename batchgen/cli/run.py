@@ -28,7 +28,9 @@ from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
+from batchgen.inputs.sending import Place, Sender, Wanted
 from batchgen.manifests import named
+from batchgen.manifests.media import urls_at
 from batchgen.planning import Verdict
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import steady_s, wall_ms
@@ -100,6 +102,7 @@ def _check_flags(wanted: Flags) -> None:
         "--output-dir": wanted.output_dir,
         "--name": wanted.name_template,
         "--budget": wanted.budget_micros,
+        "--uploads": wanted.uploads,
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
@@ -236,6 +239,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
     began_ms = wall_ms()
     estimate_micros = _estimate_micros(look, wanted)
     told.begin()
+    reseed = Reseed(known_models, partial(_kept_schema, database))
     with _results(database, wanted, look):
         upgrade.open_current(database)
         scope = _store(database, wanted, look, began_ms)
@@ -266,7 +270,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
-                reseed=Reseed(known_models, partial(_kept_schema, database)),
+                reseed=reseed,
                 total=_unfinished(begun),
                 goal=_unfinished(begun) - _left_by_limit(begun, wanted.limit),
                 progress=mode_of(wanted.progress, is_silent=wanted.quiet or wanted.as_json),
@@ -281,6 +285,11 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 session_id=told.session_id,
                 emit=told.emit,
                 sidecar=wanted.sidecar,
+                sender=Sender(
+                    partial(_input_files, reseed),
+                    link_s=int(wanted.link_lifetime),
+                    pretends=wanted.simulate,
+                ),
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
             )
         )
@@ -343,6 +352,11 @@ def _renewal(token: Token) -> Callable[[Provider], bool]:
 def _repriced(look: Look) -> dict[str, Model]:
     known = priced(known_models(), look.catalog)
     return {name: known[name] for name in look.catalog if name in known}
+
+
+def _input_files(models: Reseed, job: Wanted) -> list[Place]:
+    model = models.model(job.batch_id, job.model)
+    return [] if model is None else list(urls_at(model, job.inputs))
 
 
 def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
+from batchgen.inputs.sending import Sender
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
 from batchgen.runner.job import Settings
@@ -55,6 +56,7 @@ class Errand:
         reseed: Gives a job that is bought again another seed; None if its model takes none.
         session_id: Of the session.
         emit: Told what happens.
+        sender: Makes input files ready; None if nothing is bought.
         sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
     """
@@ -75,6 +77,7 @@ class Errand:
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
+    sender: Sender | None = None
     sidecar: bool = False
     keep_awake: bool = False
 
@@ -128,6 +131,7 @@ async def _work(errand: Errand) -> Outcome:
             journal=journal,
             total=errand.total,
             reseed=errand.reseed,
+            sender=errand.sender,
             sidecars=Sidecars(errand.database) if errand.sidecar else None,
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,

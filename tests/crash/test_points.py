@@ -211,7 +211,7 @@ def test_every_point_is_in_the_table_in_the_documents_and_crashed_at() -> None:
 
     assert passed == set(POINTS)
     assert described == list(POINTS)
-    assert {*CRASHES, "in-migration", "in-import"} == set(POINTS)
+    assert {*CRASHES, "in-migration", "in-import", "after-upload"} == set(POINTS)
 
 
 @pytest.mark.parametrize(
