@@ -17,9 +17,10 @@ from batchgen.domain.prices import Estimate
 from batchgen.domain.states import LOST, ErrorClass, JobState
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
-from batchgen.store.database import Database, Transaction, chunks
+from batchgen.store.database import Database, chunks
 from batchgen.store.jobs import NewSeed
 from batchgen.store.reads import Brief
+from batchgen.store.transactions import Transaction
 
 _NO_SEED = "its model takes no other seed: leave --new-seed out"
 

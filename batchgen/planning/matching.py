@@ -16,7 +16,7 @@ from batchgen.planning.plan import CHUNK, SAMPLES, Ids, Item, Plan, Verdict
 from batchgen.planning.wishes import Draft, Prepared, Wish, prepare
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Known
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 _NOT_YET = 255  # a verdict that is still to be found
 

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.errors import UsageError
 from batchgen.domain.states import LOST, USER_MOVES, JobState
 from batchgen.store import jobs
 from batchgen.store.control import FIRST
-from batchgen.store.database import Transaction, among, locking
 from batchgen.store.events import note
 from batchgen.store.predicates import IS_LOST
+from batchgen.store.statements import among, locking, text
+from batchgen.store.transactions import Transaction
 
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _JOB = text(

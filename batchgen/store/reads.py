@@ -6,17 +6,17 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import bindparam, text
-
 from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import LOST, OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
-from batchgen.store.database import Transaction, among, chunks
+from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
-from batchgen.store.jobs import Scope
 from batchgen.store.predicates import IS_LOST
+from batchgen.store.scope import Scope
+from batchgen.store.statements import among, text
+from batchgen.store.transactions import Transaction
 
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
@@ -131,12 +131,7 @@ def job_rows(
         where: Only those it is true of.
     """
     query, values = _chosen(tx, _ROW, batch_id=batch_id, states=states, where=where)
-    # Of this statement alone: as an option of the connection it would make each later one, also
-    # an UPDATE, declare a cursor on PostgreSQL.
-    options = {"yield_per": _AT_ONCE}
-    with tx.connection.execute(text(query + _ORDER), values, execution_options=options) as result:
-        for row in result:
-            yield _job_row(row)
+    yield from map(_job_row, tx.stream(text(query + _ORDER), values, at_once=_AT_ONCE))
 
 
 def job_ids(
@@ -490,7 +485,7 @@ _TALLY = text(
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms "
     "OR j.state = 'in_doubt')"
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 
 
 def kept_schema(tx: Transaction, batch_id: int, model: str) -> dict[str, Any] | None:
@@ -517,7 +512,7 @@ def tally(
         since_ms: Leave out what had come to rest before; 0 counts everything. Jobs in doubt
             always count.
     """
-    rows = tx.connection.execute(
+    rows = tx.stream(
         _TALLY,
         {
             "account_id": account_id,
@@ -526,7 +521,7 @@ def tally(
             "batch_ids": list(scope.batch_ids or ()),
             "since_ms": since_ms,
         },
-        execution_options={"yield_per": 1000},
+        at_once=1000,
     )
     return Counter(JobState(row.state) for row in rows if scope.judges(row.id))
 
@@ -570,7 +565,7 @@ def waiting(
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
     query = text(_PENDING_KINDS.format(where=condition.sql))
     rows = tx.rows(
-        query.bindparams(bindparam("batch_ids", expanding=True)),
+        query.listing(batch_ids=int),
         {
             "account_id": account_id,
             "all_batches": int(batch_ids is None),
@@ -589,7 +584,7 @@ _LOST = text(
     f"AND j.{IS_LOST} "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
     "ORDER BY j.batch_id, j.position, j.id"
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 
 
 def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
@@ -601,19 +596,17 @@ def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -
         "batch_ids": list(scope.batch_ids or ()),
         "since_ms": since_ms,
     }
-    options = {"yield_per": 500}
-    with tx.connection.execute(_LOST, values, execution_options=options) as result:
-        for row in result:
-            if scope.judges(row.id):
-                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
-                state = JobState(row.state)
-                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
+    for row in tx.stream(_LOST, values):
+        if scope.judges(row.id):
+            job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+            state = JobState(row.state)
+            yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
 
 
 _SAMPLED = 2000  # rows of a manifest
 _FEW_PENDING = text(
     _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 _LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
 _SAMPLE = among(
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "

@@ -11,13 +11,13 @@ import pytest
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, write
 from runs import Place
-from sqlalchemy import text
 from test_docs import check_command
 
 from batchgen.domain.states import JobState
 from batchgen.providers.simulator import Fault, Kind, Settings
 from batchgen.store import reads
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 FAULTS = (
     Fault(Kind.GENERATION, prompt="scene broken", code="SAFETY.INPUT.TEXT"),
@@ -205,7 +205,7 @@ def test_classes_of_failures_are_counted_without_a_look_at_the_other_jobs(
     with closing(Database("batchgen.db")) as database, database.reading() as tx:
         [batch] = reads.batches(tx)
         found = reads.failed_classes(tx, batch)
-        query = text(f"EXPLAIN QUERY PLAN {reads._CLASSES.text}")
+        query = text(f"EXPLAIN QUERY PLAN {reads._CLASSES.sqlite}")
         [plan] = [row.detail for row in tx.rows(query, {"batch_id": batch.id})]
 
     assert sum(found.values()) == batch.counts[JobState.FAILED] == 3

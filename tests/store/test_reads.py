@@ -1,32 +1,11 @@
 """How a few jobs are found among very many: by the partial index of their states."""
 
 import pytest
-from sqlalchemy import event
+from store.plans import plans_of
 from store.stored_jobs import Store
 
 from batchgen.domain.states import JobState
 from batchgen.store import reads
-
-
-def plans_of_ids(store: Store, state: JobState) -> list[str]:
-    """Return the query plans of `ls --state`, as it really runs."""
-    plans: list[str] = []
-
-    def explain(
-        _connection: object, cursor: object, statement: str, parameters: object, *_: object
-    ) -> None:
-        if statement.startswith("SELECT j.id"):
-            connection = cursor.connection  # type: ignore[attr-defined]
-            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.extend(row[3] for row in rows)
-
-    with store.database.reading() as tx:
-        event.listen(tx.connection.engine, "before_cursor_execute", explain)
-        try:
-            reads.job_ids(tx, batch_id=1, states=[state], limit=100)
-        finally:
-            event.remove(tx.connection.engine, "before_cursor_execute", explain)
-    return plans
 
 
 @pytest.mark.parametrize(
@@ -51,6 +30,7 @@ def test_few_jobs_of_a_state_are_found_by_its_index(
             "INSERT INTO counters SELECT batch_id, state, count(*) FROM jobs GROUP BY 1, 2"
         )
 
-    plans = plans_of_ids(sqlite_store, state)
+    with sqlite_store.database.reading() as tx, plans_of(tx) as plans:
+        reads.job_ids(tx, batch_id=1, states=[state], limit=100)
 
-    assert any(index in line for line in plans), plans
+    assert any(index in plan for plan in plans), plans
