@@ -24,7 +24,7 @@ from batchgen.cli.reseed import Reseed
 from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.cli.telling import Told, telling
-from batchgen.domain.errors import BatchgenError, Exit, UsageError
+from batchgen.domain.errors import BatchgenError, Exit, InputUnusable, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
@@ -358,7 +358,9 @@ def _repriced(look: Look) -> dict[str, Model]:
 
 def _input_files(models: Reseed, job: Wanted) -> list[Place]:
     model = models.model(job.batch_id, job.model)
-    return [] if model is None else list(urls_at(model, job.inputs))
+    if model is None:  # nobody knows which of its inputs are files
+        raise InputUnusable(f"the model {job.model} is not known any more: fetch it, or add it")
+    return list(urls_at(model, job.inputs))
 
 
 def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any] | None:

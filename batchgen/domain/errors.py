@@ -14,6 +14,7 @@ BatchgenError                 something we foresaw                              
 ├── OutputError               disk full, or the output folder is unwritable     13
 │   └── BucketError           a bucket refuses, or is not there
 │       └── BucketUnreachable it does not answer for now
+├── InputUnusable             an input file is gone or has changed: its job waits   9
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
     ├── Unsent                provably not sent: send again later, no attempt spent

@@ -126,6 +126,14 @@ def test_a_file_in_many_rows_is_one_upload_and_what_is_there_is_not_uploaded_aga
     assert handle.counters.accepted == 12
     assert all("X-Amz-Expires=3600&" in link for link in sent(handle))
 
+    # Who has no such file, as another host, needs none: the content is there.
+    more = write("more.csv", [{"prompt": "new", "image": "cat.png"}])
+    ok("add", more, "--db", "batchgen.db", "--uploads", versions.url)
+    Path("cat.png").unlink()
+    run()
+    assert handle.counters.accepted == 13
+    assert len(puts(versions)) == 2
+
 
 def test_without_a_bucket_a_file_goes_inside_of_the_request(handle: Handle) -> None:
     digest = picture("cat.png")
