@@ -80,9 +80,8 @@ def _input_files(plan: Plan) -> Iterator[str]:
     files = _files_json(plan)
     if not files["files"]:
         return
-    what = (
-        f"{plural(files['files'], 'input file')} of this machine ({files['bytes'] / 1e6:,.1f} MB)"
-    )
+    size = f"{max(1, files['bytes'] // 1000):,} kB"
+    what = f"{plural(files['files'], 'input file')} of this machine ({size})"
     if plan.batch.uploads is not None:
         yield f"  {what} to upload to {plan.batch.uploads}, each once"
     else:

@@ -35,3 +35,23 @@ def test_a_death_after_an_upload_uploads_and_pays_for_nothing_twice(
     assert len(names) == len(set(names)) == 6
     assert all(len(entries) == 1 for entries in place.bought().values())
     assert all(state in ("succeeded", "in_doubt") for state in place.states())
+
+
+def test_a_file_that_changes_after_its_job_was_claimed_is_not_sent(place: Place) -> None:
+    Path("cat.png").write_bytes(image(1280, 720))
+    place.write([{"id": "c1", "prompt": "scene 1", "image": "cat.png"}])
+    run = place.start_run("jobs.csv", env={"BATCHGEN_FAILPOINT": "after-claim-commit@2=stop"})
+    run.wait_stopped()
+    assert place.states() == {"submitting": 1}
+    Path("cat.png").write_bytes(image(1300, 720))
+
+    run.send(signal.SIGCONT)
+
+    done = run.wait()
+    assert done.code == 9, done.err
+    assert "cat.png has changed since its job was made" in done.err
+    assert place.states() == {"pending": 1}
+    assert place.service.counters.posts == 0
+    Path("cat.png").write_bytes(image(1280, 720))
+    assert place.run().code == 0
+    assert place.service.counters.accepted == 1
