@@ -19,6 +19,7 @@ POINTS = {
     "in-expansion": "new jobs are written, and not committed",
     "in-import": "a part of a large manifest is committed, and hidden",
     "in-migration": "an old job database is copied; at the next pass migrated, and not committed",
+    "in-copy": "a part of a job database is committed in another, which is not whole yet",
     "in-start": "a worker shows that it lives; at the next pass it is registered, no more",
     "in-takeover": "a worker is known to be dead; at the next pass its jobs are taken from it",
     "after-upload": "an input file is in the bucket; its job is not claimed",

@@ -7,6 +7,7 @@ import click
 from batchgen.cli import common, service
 from batchgen.domain.errors import BatchgenError, Exit, ProviderError
 from batchgen.domain.wording import usd
+from batchgen.library.service import Service
 
 
 @click.command("balance")
@@ -32,7 +33,7 @@ class Unreadable(BatchgenError):
     exit_code = Exit.UNREACHABLE
 
 
-async def _read(found: service.Service) -> int:
+async def _read(found: Service) -> int:
     provider = found.connect()
     try:
         return await provider.balance_micros()

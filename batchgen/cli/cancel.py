@@ -19,7 +19,7 @@ from batchgen.store.database import Database, chunks
 from batchgen.store.reads import BatchSummary, Brief
 
 if TYPE_CHECKING:
-    from batchgen.cli.service import Service
+    from batchgen.library.service import Service
     from batchgen.providers.interface import Provider
 
 _DONE = "cancelled; nothing was paid"
@@ -75,7 +75,7 @@ def command(
             "name jobs, or select them: --pending for every one not submitted, or --where"
         )
     trouble: BatchgenError | None = None
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         if pending and where is None:
             return _cancel_all(database, account, batch, dry_run=dry_run, as_json=as_json)
         with database.reading() as tx:

@@ -22,7 +22,7 @@ from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
 from batchgen.domain.redaction import printable
 from batchgen.settings import SIMULATED_DATABASE, database_url
-from batchgen.store import accounts, additions, reads, upgrade, workers
+from batchgen.store import accounts, additions, moving, reads, upgrade, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database
 from batchgen.store.transactions import Transaction
@@ -311,6 +311,17 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
     if is_simulated():  # who only looks may do so without saying it
         with database.reading() as tx:
             check_kind(tx, database)
+    return database
+
+
+def open_to_change(db: str | None, *, allow_network_fs: bool) -> Database:
+    """Open a job database that must exist, and whose jobs have not moved to another.
+
+    Raises:
+        StoreError: If there is none, or it cannot be used, or its jobs are elsewhere.
+    """
+    database = open_database(db, allow_network_fs=allow_network_fs)
+    moving.refuse(database)
     return database
 
 

@@ -166,7 +166,7 @@ def _accounts(ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem[s
 
 
 def _models(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem[str]]:
-    from batchgen.cli.known_models import known_models
+    from batchgen.library.known_models import known_models
 
     return (CompletionItem(name) for name in known_models())
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchgen import planning
-from batchgen.cli import configured, restored
+from batchgen.cli import configured
 from batchgen.cli.common import (
     REAL,
     batch_id_of,
@@ -21,11 +21,9 @@ from batchgen.cli.common import (
     plural,
 )
 from batchgen.cli.flags import Flags
-from batchgen.cli.known_models import known_models
 from batchgen.cli.plans import describe
 from batchgen.cli.probed import Candidate, Probed, planned
 from batchgen.cli.selection import condition
-from batchgen.cli.service import Service
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, Exit, OutputError, ProviderError, UsageError
 from batchgen.domain.expansion import estimate_micros
@@ -34,8 +32,11 @@ from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_ce
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
 from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
+from batchgen.library import step_backs
+from batchgen.library.known_models import known_models
+from batchgen.library.service import Service
 from batchgen.runner.deadline import in_words
-from batchgen.store import accounts, costs, probes, reads, upgrade
+from batchgen.store import accounts, costs, moving, probes, reads, upgrade
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database
 from batchgen.store.reads import JobRow, Kind
@@ -170,11 +171,12 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
         _plan(None, found, flags)
         return found
     upgrade.require_current(database)
+    moving.refuse(database)
     with database.reading() as tx:
         check_kind(tx, database)
         found.account = accounts.find(tx, flags.provider, flags.account)
         accounts.check_origin(found.account, service.origin)
-    restored.refuse(database, declare=not flags.dry_run)
+    step_backs.refuse(database, declare=not flags.dry_run)
     with database.reading() as tx:
         _plan(tx, found, flags)
         if found.account is not None:

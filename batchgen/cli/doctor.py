@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import click
 
 from batchgen import diagnosing
-from batchgen.cli import common, step_backs
+from batchgen.cli import common
 from batchgen.diagnosing import Check, Finding, Level, ok, problem, skipped, warning
 from batchgen.domain.errors import Exit, ProviderError, StoreError, UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.wording import usd
+from batchgen.library import step_backs
+from batchgen.library.service import configured
 from batchgen.runner import rescue
 from batchgen.settings import (
     TOKEN_NAMES,
@@ -36,7 +38,7 @@ from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 
 if TYPE_CHECKING:
-    from batchgen.cli.service import Service
+    from batchgen.library.service import Service
     from batchgen.providers.interface import Greeting
 
 _GREETED_S = 8.0  # below what all checks are waited for, so that it can be told
@@ -136,9 +138,8 @@ def _service(*, offline: bool, simulated: bool) -> Iterator[Finding]:
     if offline:
         yield skipped("service", "--offline: nobody was asked; neither were balance and clock")
         return
-    from batchgen.cli import service  # loads the network libraries
 
-    found = service.configured()
+    found = configured()
     with contextlib.suppress(TokenMissing, UsageError):  # that is told by its own check
         found.token = find_token()
     yield from _answers(found)

@@ -35,7 +35,7 @@ from batchgen.store.transactions import Transaction
 from batchgen.verifying import Verdict, Verified, verify
 
 if TYPE_CHECKING:
-    from batchgen.cli.service import Service
+    from batchgen.library.service import Service
 
 _AT_WORK = (JobState.RUNNING, JobState.DOWNLOADING)
 _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
@@ -137,7 +137,7 @@ def command(
     common.log_to_stderr()
     chosen = Selection(jobs, where, None if jobs else batch)
     wish = _Wish(chosen, batch, refresh, verify, quiet or as_json)
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             found = _candidates(tx, database, wish)
             if not dry_run:

@@ -10,7 +10,6 @@ import click
 from batchgen import planning
 from batchgen.buckets.bucket import LONGEST_SIGNED_S
 from batchgen.cli import common, configured
-from batchgen.cli.known_models import known_models
 from batchgen.cli.options import (
     OCCASIONS,
     Jobs,
@@ -25,6 +24,7 @@ from batchgen.cli.options import (
 from batchgen.cli.selection import where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.halting import Halting
+from batchgen.library.known_models import known_models
 from batchgen.manifests.names import ids_with
 from batchgen.runner.job import Settings
 from batchgen.settings import SIMULATED_CLIPS

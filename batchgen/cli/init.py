@@ -95,8 +95,8 @@ def _example(model_id: str | None, path: Path, *, as_csv: bool) -> str:
     if model_id is None or f"model: {model_id}\n" in YAML:
         return CSV if as_csv else YAML
     # The example of the default model, which most want, needs none of these.
-    from batchgen.cli.known_models import known_models
     from batchgen.cli.models import known
+    from batchgen.library.known_models import known_models
     from batchgen.manifests.examples import csv_example, yaml_example
 
     model = known(known_models(), model_id)

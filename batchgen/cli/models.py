@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common, service, tables
-from batchgen.cli.known_models import folders, known_models, shown
+from batchgen.cli import common, tables
 from batchgen.domain.errors import (
     BatchgenError,
     Exit,
@@ -26,6 +25,8 @@ from batchgen.domain.jobs import Model
 from batchgen.domain.models import Entry
 from batchgen.domain.spelling import fold
 from batchgen.domain.wording import usd
+from batchgen.library.known_models import folders, known_models, shown
+from batchgen.library.service import Service, configured
 from batchgen.manifests import Catalog
 from batchgen.manifests.catalog import Origin, Place
 from batchgen.manifests.describing import Described, inputs_of
@@ -305,7 +306,7 @@ def fetch_command(
     folder = folders().fetched
     if folder is None:
         raise OutputError("there is no home folder to keep models in: set XDG_CACHE_HOME")
-    found = service.configured()
+    found = configured()
     found.token = find_token()
     fetched = asyncio.run(_fetch(found, ids, search))
     kept = _keep_all(folder, fetched)
@@ -326,7 +327,7 @@ class Unreadable(BatchgenError):
     exit_code = Exit.UNREACHABLE
 
 
-async def _fetch(found: service.Service, ids: Sequence[str], search: str | None) -> _Fetched:
+async def _fetch(found: Service, ids: Sequence[str], search: str | None) -> _Fetched:
     reader = found.connect_catalog()
     fetched = _Fetched()
     try:

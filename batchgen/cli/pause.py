@@ -30,7 +30,7 @@ def change(
         UsageError: If it has no such account.
     """
     with (
-        closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database,
+        closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database,
         database.transaction() as tx,
     ):
         known = common.account_of(tx, name)

@@ -10,9 +10,9 @@ import click
 
 from batchgen import planning
 from batchgen.cli.common import looking, plural
-from batchgen.cli.known_models import known_models
 from batchgen.domain.errors import Fault
 from batchgen.domain.jobs import JobSpec, Model
+from batchgen.library.known_models import known_models
 from batchgen.planning import Verdict
 from batchgen.probing import BELIEVED_MS, Finding, Inspection, Said
 from batchgen.runner.clocks import steady_s, wall_ms

@@ -91,7 +91,7 @@ def command(
     if after_restore:
         if any((words, listing, adopt, resubmit, from_rescue, every, batch, where, dry_run)):
             raise UsageError("--after-restore goes with --write-off, --journal and -y only")
-        with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+        with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
             return restored.reconcile(
                 database, journals, write_off=write_off, yes=yes, as_json=as_json
             )
@@ -102,7 +102,7 @@ def command(
     _check(words, modes, adopt=adopt, from_rescue=from_rescue, every=every, where=where)
     if dry_run and not (resubmit or write_off):
         raise UsageError("--dry-run goes with --resubmit and --write-off: the rest asks or looks")
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         if from_rescue:
             _take_in(database, words, as_json=as_json)
             return Exit.SUCCESS

@@ -20,7 +20,7 @@ from batchgen.settings import without_token
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COMMAND = re.compile(
-    r"(\x60batchgen (?!init|models|schema|config|completion|simulate|balance|COMMAND)"
+    r"(\x60batchgen (?!init|models|schema|config|completion|simulate|balance|db copy|COMMAND)"
     r"(?![^\x60]*(?:--db|--simulate|\|))[^`]+)`"
 )
 

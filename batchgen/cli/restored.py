@@ -1,63 +1,22 @@
-"""A job database that was restored from an older copy: noticed before anything is paid."""
+"""A job database that was restored from an older copy: what it forgot is put back."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from batchgen import reconciling
 from batchgen.cli import common
-from batchgen.cli.step_backs import folder_of, missed, witnesses_of
 from batchgen.domain.errors import Exit, UsageError
+from batchgen.library.step_backs import folder_of
 from batchgen.runner import rescue
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import journal, step_back, workers
 from batchgen.store.after_restore import Became, Repair
 from batchgen.store.database import Database
-from batchgen.store.journal import Contents, Entry, Journal
+from batchgen.store.journal import Contents, Entry
 from batchgen.store.step_back import SteppedBack
-
-
-def begin_journal(database: Database, *, say: Callable[[str], None]) -> Journal:
-    """Open this host's journal of a job database; say so once if there can be none."""
-    with database.reading() as tx:
-        identity, newest = step_back.identity(tx), step_back.newest(tx)
-    folder = folder_of(identity)
-    if folder is None:
-        say(f"warning: no folder for {_PURPOSE}: set HOME or XDG_STATE_HOME")
-        return Journal()
-    try:
-        return Journal.begin(folder, after=newest, say=say)
-    except OSError as error:
-        say(f"warning: {folder} cannot be written ({error.strerror}): it is for {_PURPOSE}")
-        return Journal()
-
-
-_PURPOSE = "noticing a job database that was restored from an older copy"
-
-
-def refuse(database: Database, *, declare: bool) -> None:
-    """Refuse to pay from a job database that lacks purchases.
-
-    Args:
-        database: Opened and current.
-        declare: Whether others are to be stopped too.
-
-    Raises:
-        SteppedBack: If it does.
-    """
-    witnesses = witnesses_of(database)
-    with database.reading() as tx:
-        said = missed(tx, witnesses)
-        lost = step_back.missing(tx, witnesses)
-    if said is None:
-        return
-    if lost and declare:
-        with database.transaction() as tx:
-            step_back.declare(tx, lost[-1], now_ms=wall_ms())
-    raise SteppedBack(step_back.explain(said))
-
 
 # -- reconcile --after-restore -------------------------------------------------------------------
 

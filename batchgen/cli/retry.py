@@ -9,12 +9,12 @@ from functools import partial
 import click
 
 from batchgen.cli import common, selection
-from batchgen.cli.known_models import known_models
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.prices import Estimate
 from batchgen.domain.states import LOST, ErrorClass, JobState
+from batchgen.library.known_models import known_models
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
 from batchgen.store.database import Database, chunks
@@ -76,7 +76,7 @@ def command(
     chosen = Selection(jobs, where, batch, [JobState.FAILED] if failed else ())
     if chosen.is_empty:
         raise UsageError("name jobs, or select them: --failed for every failed one, or --where")
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             choice = _choice(tx, chosen, new_seed=new_seed)
         if choice.jobs:

@@ -17,11 +17,9 @@ from batchgen.cli import configured, consent, ending, plans, probed, service
 from batchgen.cli.common import log_to_stderr, looking, plural, print_json
 from batchgen.cli.consent import Look
 from batchgen.cli.flags import Flags, flags
-from batchgen.cli.known_models import known_models
 from batchgen.cli.options import AUTO
 from batchgen.cli.progress import mode_of
 from batchgen.cli.reseed import Reseed
-from batchgen.cli.service import Service
 from batchgen.cli.session import Errand, say, work
 from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, InputUnusable, UsageError
@@ -29,6 +27,8 @@ from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
 from batchgen.inputs.sending import Place, Sender, Wanted
+from batchgen.library.known_models import known_models
+from batchgen.library.service import Service
 from batchgen.manifests import named
 from batchgen.manifests.media import urls_at
 from batchgen.planning import Verdict

@@ -4,11 +4,11 @@ import click
 
 from batchgen.cli import answers
 from batchgen.cli.configured import is_typed
-from batchgen.cli.known_models import known_models
 from batchgen.cli.models import known
 from batchgen.cli.reply import write_json
 from batchgen.domain.errors import UsageError
 from batchgen.domain.spelling import suggestion
+from batchgen.library.known_models import known_models
 from batchgen.manifests import DEFAULT_MODEL
 from batchgen.manifests.manifest_schema import manifest_schema
 

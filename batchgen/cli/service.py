@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -10,12 +9,10 @@ import click
 from batchgen import manifests
 from batchgen.cli import common
 from batchgen.domain.errors import UsageError
-from batchgen.http import origin_of
+from batchgen.library.service import Service, configured
 from batchgen.manifests import model_files
-from batchgen.providers import factory
-from batchgen.providers.interface import CatalogReader, Greeter, Provider
-from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is_loopback_base
-from batchgen.settings import BASE_NAME, Token, api_base, find_token
+from batchgen.providers.runcomfy import DEFAULT_BASE
+from batchgen.settings import find_token
 from batchgen.store import accounts
 from batchgen.store.accounts import Account
 from batchgen.store.transactions import Transaction
@@ -23,54 +20,6 @@ from batchgen.store.transactions import Transaction
 SIMULATED_ORIGIN = "simulator"
 _SIMULATED_QUEUE_S = (0.0, 0.3)
 _SIMULATED_RUN_S = (0.3, 2.0)
-
-
-@dataclass
-class Service:
-    """Where requests go, and what opens it.
-
-    Attributes:
-        base: Of the API.
-        origin: What accounts are bound to.
-        token: None until it is looked for; the stand-in needs none.
-    """
-
-    base: str
-    origin: str
-    token: Token | None = None
-
-    def connect(self) -> Provider:
-        """Return a client; call it inside the event loop and close it there."""
-        token = self.token.text if self.token else "simulated"
-        return factory(RunComfy.name)(base=self.base, token=token)
-
-    def connect_catalog(self) -> CatalogReader:
-        """Return a client of the service's catalog; as `connect`."""
-        token = self.token.text if self.token else "simulated"
-        return RunComfy(base=self.base, token=token)
-
-    def connect_greeter(self, *, within_s: float) -> Greeter:
-        """Return a client that asks once and waits no longer than that; as `connect`."""
-        token = self.token.text if self.token else "none"
-        return RunComfy(base=self.base, token=token, connect_s=within_s / 2, get_s=within_s)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the service is a stand-in on this machine."""
-        return is_loopback_base(self.base)
-
-
-def configured() -> Service:
-    """Return the service that the environment names, without a token yet.
-
-    Raises:
-        UsageError: If no token may go there.
-    """
-    try:
-        base = checked_base(api_base() or DEFAULT_BASE)
-    except UsageError as error:
-        raise UsageError(f"{BASE_NAME}: {error}: correct it, or unset it") from error
-    return Service(base, origin_of(base))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen import planning
 from batchgen.awake import kept_awake
-from batchgen.cli import common, restored
+from batchgen.cli import common
 from batchgen.cli.measuring import measured
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
@@ -21,6 +21,7 @@ from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.inputs.sending import Sender
+from batchgen.library import step_backs
 from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
@@ -120,7 +121,7 @@ async def _work(errand: Errand) -> Outcome:
             fetcher = Fetcher(client=client, allow_private=errand.allow_private)
         root = errand.database.folder
         folders = _clip_folders(errand)
-        journal = restored.begin_journal(errand.database, say=say)
+        journal = step_backs.begin_journal(errand.database, say=say)
         stack.callback(journal.close)
         session = Session(
             database=errand.database,

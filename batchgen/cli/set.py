@@ -29,7 +29,7 @@ def command() -> None:
 
 @contextmanager
 def _changing(db: str | None, *, allow_network_fs: bool) -> Iterator[tuple[Transaction, Database]]:
-    database = common.open_database(db, allow_network_fs=allow_network_fs)
+    database = common.open_to_change(db, allow_network_fs=allow_network_fs)
     with closing(database), database.transaction() as tx:
         yield tx, database
 
@@ -212,7 +212,7 @@ def priority_command(
     if chosen.is_empty:
         raise UsageError("name jobs, or select them with --where")
     moved: dict[int, Moved] = {}
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             found = chosen.briefs(tx)
             live = common.living(tx, database)

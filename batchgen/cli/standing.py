@@ -247,7 +247,12 @@ def _advice(word: str, count: int, name: str) -> _Said:
 
 
 def obstacles(
-    known: Sequence[Account], workers: Sequence[Seen], missed: str | None, now_ms: int
+    known: Sequence[Account],
+    workers: Sequence[Seen],
+    missed: str | None,
+    now_ms: int,
+    *,
+    moved_to: str | None = None,
 ) -> list[Obstacle]:
     """Return what stands in the way of all batches.
 
@@ -256,8 +261,12 @@ def obstacles(
         workers: Those that are not known to be dead.
         missed: What a job database that was restored lacks, None if it lacks nothing.
         now_ms: The job database's clock.
+        moved_to: Where the jobs are now, None if they are here.
     """
     found = []
+    if moved_to is not None:
+        said = f"the jobs have moved to {moved_to}: name that job database with --db"
+        found.append(Obstacle("moved", said))
     for account in known:
         if account.paused:
             option = "" if account.name == "default" else f" --account {shlex.quote(account.name)}"

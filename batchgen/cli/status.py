@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli import common, session_logs, standing, step_backs, tables
+from batchgen.cli import common, session_logs, standing, tables
 from batchgen.cli.logs import session_json
 from batchgen.cli.reply import Reply
 from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
@@ -17,7 +17,8 @@ from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import lasting, usd
-from batchgen.store import accounts, sessions, workers
+from batchgen.library import step_backs
+from batchgen.store import accounts, moving, sessions, workers
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database
 from batchgen.store.sessions import Pace, Session
@@ -52,6 +53,7 @@ class Report:
         pace: How fast those, or that, went.
         hold_ups: What keeps the live sessions from submitting.
         missed: What a restored job database lacks.
+        moved_to: Where the jobs are now, None if they are here.
     """
 
     database: Database
@@ -63,6 +65,7 @@ class Report:
     pace: Pace
     hold_ups: Sequence[str]
     missed: str | None
+    moved_to: str | None
     now_ms: int
 
     @property
@@ -83,10 +86,16 @@ class Report:
         """Whether nobody is at work."""
         return not any(worker.lives for worker in self.workers)
 
+    def general(self) -> list[Obstacle]:
+        """Return what stands in the way of all batches."""
+        return standing.obstacles(
+            self.known, self.workers, self.missed, self.now_ms, moved_to=self.moved_to
+        )
+
     def obstacles(self) -> list[Obstacle]:
         """Return all that stands in the way."""
         found = [Obstacle("held_up", tables.one_line(one)) for one in self.hold_ups]
-        found += standing.obstacles(self.known, self.workers, self.missed, self.now_ms)
+        found += self.general()
         for one in self.standings:
             found += standing.obstacles_of(one, is_worked_on=not self.is_over)
         return found
@@ -150,6 +159,7 @@ def _look(database: Database, batch: str | None, witnesses: Sequence[Witness]) -
             pace=pace,
             hold_ups=[said for session in live for said in _hold_ups(database, session)],
             missed=step_backs.missed(tx, witnesses),
+            moved_to=moving.stand(tx).moved_to,
             now_ms=now_ms,
         )
 
@@ -231,7 +241,7 @@ def _lines_beside(report: Report) -> Iterator[str]:
                 f"account {account.name}: -j auto allows {account.adapted}, never more than "
                 f"{account.auto_max} jobs"
             )
-    for one in standing.obstacles(report.known, report.workers, report.missed, report.now_ms):
+    for one in report.general():
         yield tables.safe(str(one))
 
 

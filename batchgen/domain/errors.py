@@ -11,6 +11,10 @@ BatchgenError                 something we foresaw                              
 │   ├── NoDatabase            there is none
 │   ├── DiskFull              it has no room to grow                            13
 │   └── DatabaseMoved         its file was replaced or removed while in use
+├── InDoubt                   nobody knows whether a request was accepted       10
+├── NotNow                    nothing was sent; it may be tried again later     9
+├── Halted                    nothing was sent; a person must act first         6, 7, 9, 13
+├── NoClip                    the job has come to rest without a clip           3
 ├── OutputError               disk full, or the output folder is unwritable     13
 │   └── BucketError           a bucket refuses, or is not there
 │       └── BucketUnreachable it does not answer for now
@@ -34,6 +38,7 @@ a cause to a class is the provider module's whole job.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -90,6 +95,18 @@ class BatchgenError(Exception):
 
     kind: str = "error"
     exit_code: Exit = Exit.UNEXPECTED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled, whatever its arguments: engines keep what a step has raised."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[BatchgenError], args: tuple[Any, ...], state: dict[str, Any]
+) -> BatchgenError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(BatchgenError):
@@ -203,6 +220,70 @@ class DatabaseMoved(StoreError):
     """The file was replaced or removed while it was in use."""
 
     kind = "database_moved"
+
+
+class InDoubt(BatchgenError):
+    """A paid request was sent and its answer never came: it is not sent again without a person.
+
+    Attributes:
+        attempt_id: The attempt that it was.
+    """
+
+    kind = "in_doubt"
+
+    exit_code = Exit.IN_DOUBT
+
+    def __init__(self, message: str, *, attempt_id: str) -> None:
+        super().__init__(message)
+        self.attempt_id = attempt_id
+
+
+class NotNow(BatchgenError):
+    """A step of a job cannot be taken now; nothing was sent, and it may be tried again.
+
+    Attributes:
+        retry_after_s: When to try again, in seconds from now.
+    """
+
+    kind = "not_now"
+
+    exit_code = Exit.HALTED
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Halted(BatchgenError):
+    """A step of a job cannot be taken until a person has acted; nothing was sent.
+
+    Attributes:
+        exit_code: What `batchgen run` would end with for it.
+    """
+
+    kind = "halted"
+
+    def __init__(self, message: str, *, exit_code: Exit = Exit.HALTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class NoClip(BatchgenError):
+    """The job has come to rest without a clip: failed, cancelled or expired.
+
+    Attributes:
+        state: In which state.
+        error_class: Why it failed, None if it did not.
+    """
+
+    kind = "no_clip"
+
+    exit_code = Exit.SOME_FAILED
+
+    def __init__(self, message: str, *, state: str, error_class: str | None) -> None:
+        super().__init__(message)
+        self.state = state
+        self.error_class = error_class
 
 
 class OutputError(BatchgenError):

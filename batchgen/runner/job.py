@@ -221,6 +221,7 @@ class Carrier:
     sidecars: Sidecars | None = None  # None if none are wanted
     sender: Sender | None = None  # None if no job has an input file that is to be made ready
     unusable: Callable[[Job, InputUnusable], None] = lambda job, error: None
+    download_tries: int = _DOWNLOAD_TRIES
     emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
@@ -270,6 +271,34 @@ class Carrier:
             )
             self.in_flight[job.id] = job
         return await self._wait(job)
+
+    # -- one step, for `runner.steps` ------------------------------------------------------------
+
+    async def submit_only(self, job: Job) -> None:
+        """Send the paid request of a claimed job, and record what came of it."""
+        try:
+            await self._submit(job)
+        finally:
+            self.in_flight.pop(job.id, None)
+
+    async def ask(self, model: str, request_id: str) -> Look:
+        """Ask once how an accepted request stands, in its turn among all looks.
+
+        Raises:
+            ProviderError: If that is not to be learned now.
+        """
+        await self.looks.turn()
+        return await self.provider.poll(model, request_id)
+
+    async def settle(self, job: Job, look: Look) -> None:
+        """Record the end of a generation."""
+        self.stats.ended += 1
+        await self._ended(job, look)
+
+    async def fetch_only(self, job: Job) -> None:
+        """Fetch what was generated, and record it."""
+        if self.fetcher is not None:
+            await self._download(job, self.fetcher)
 
     def polls_answered(self) -> None:
         """Note that the service answers looks."""
@@ -638,11 +667,6 @@ class Carrier:
             if other.model == job.model and (of_model or other.settings == job.settings):
                 watch.wake()
 
-    async def _ask(self, job: Job, request_id: str) -> Look:
-        """Ask how a request stands, in its turn among all looks."""
-        await self.looks.turn()
-        return await self.provider.poll(job.model, request_id)
-
     async def _look(self, watch: "_Watch") -> Look | None:
         job = watch.job
         if job.request_id is None:
@@ -650,7 +674,7 @@ class Carrier:
         failpoint("in-poll")
         tokens = self._tokens
         try:
-            look = await self._ask(job, job.request_id)
+            look = await self.ask(job.model, job.request_id)
         except RequestLost as error:
             if watch.is_lost_for_good():
                 watch.given_up = True
@@ -936,7 +960,7 @@ class Carrier:
 
     async def _fetch_all(self, job: Job, fetcher: Fetcher) -> list[Clip] | None:
         fresh = False
-        for attempt in range(1, _DOWNLOAD_TRIES + 1):
+        for attempt in range(1, self.download_tries + 1):
             try:
                 async with self.downloads:
                     self.stats.downloading += 1
@@ -962,7 +986,7 @@ class Carrier:
                     job, fresh = refreshed, True
                     if at_once:
                         continue
-            if attempt < _DOWNLOAD_TRIES:
+            if attempt < self.download_tries:
                 await self._pause(
                     backoff_s(attempt, first_s=_DOWNLOAD_FIRST_S, longest_s=_DOWNLOAD_LONGEST_S)
                 )
@@ -1008,7 +1032,7 @@ class Carrier:
         if job.request_id is None:
             return None
         try:
-            look = await self._ask(job, job.request_id)
+            look = await self.ask(job.model, job.request_id)
         except ProviderError as error:
             self._problem(job, f"no fresh link: {error}")
             return None
@@ -1031,7 +1055,7 @@ class Carrier:
             return
         self.stats.late_costs += 1
         try:
-            look = await self._ask(job, job.request_id)
+            look = await self.ask(job.model, job.request_id)
         except ProviderError as error:
             logger.debug("the cost of %s could not be read: %s", job.key, error)
             return

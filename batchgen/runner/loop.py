@@ -45,7 +45,17 @@ from batchgen.runner.shutdown import Shutdown
 from batchgen.runner.spacing import Spacer
 from batchgen.runner.takeover import Takeover
 from batchgen.runner.view import View
-from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
+from batchgen.store import (
+    control,
+    costs,
+    extras,
+    jobs,
+    learned,
+    moving,
+    sharing,
+    step_back,
+    workers,
+)
 from batchgen.store.control import Snapshot
 from batchgen.store.database import Database
 from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NearlySpent, NewSeed
@@ -103,6 +113,7 @@ class Session:
         session_id: Its id, which sorts by time.
         emit: Told what happens.
         watch: Told where the batches stand.
+        minds_signals: Leave in good order at Ctrl-C, SIGTERM and SIGHUP; only in a main thread.
     """
 
     database: Database
@@ -125,6 +136,7 @@ class Session:
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
     watch: Watch | None = None
+    minds_signals: bool = True
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
     now_ms: Callable[[], int] = field(default_factory=lambda: carried_on(wall_ms(), steady_s()))
@@ -243,7 +255,8 @@ class Session:
         try:
             self._carrier = self._new_carrier(writer, self._rescue_file)
             writer.start()
-            shutdown.install(loop)
+            if self.minds_signals:
+                shutdown.install(loop)
             keeper = asyncio.create_task(self._keep(writer))
             listener = self._new_listener()
             listener.start()
@@ -259,7 +272,8 @@ class Session:
             return await self._unless_left(self._end(writer, shutdown))
         finally:
             await self._close(writer)
-            shutdown.remove(loop)
+            if self.minds_signals:
+                shutdown.remove(loop)
             self._rescue_file.remove()
             presence.release()
             if self._was_moved is not None:
@@ -320,6 +334,7 @@ class Session:
         )
         asked = self._lease.asked()
         with self.database.transaction() as tx:
+            moving.hold(tx)
             now_ms = tx.now_ms()
             workers.register(tx, info)
             workers.begin_session(tx, self.session_id, self.worker_id, self.command, now_ms=now_ms)
@@ -553,10 +568,10 @@ class Session:
             "which of the two is right, and give that one the name"
         )
 
-    async def _claim(self, writer: Writer, wanted: int) -> Claim | None:
+    async def _claim(self, writer: Writer, wanted: int, scope: Scope | None = None) -> Claim | None:
         if not self._may_pay():
             await self._renew(writer)  # suspended for longer than the lease, and nobody noticed
-        request = self._request(wanted)
+        request = self._request(wanted, scope)
         try:
             claim = await writer.do(self._claim_in_place, request)
         except DatabaseMoved as error:
@@ -680,12 +695,12 @@ class Session:
         """What this worker has in flight, as estimated."""
         return sum(job.est_micros for job in self._held.values())
 
-    def _request(self, wanted: int) -> ClaimRequest:
+    def _request(self, wanted: int, scope: Scope | None = None) -> ClaimRequest:
         now_ms = self.now_ms()
         return ClaimRequest(
             worker_id=self.worker_id,
             account_id=self.account_id,
-            scope=self.scope,
+            scope=scope or self.scope,
             attempt_ids=tuple(new_id("a", now_ms) for _ in range(wanted)),
             held_models=frozenset(self.limits.held_models),
             now_ms=now_ms,

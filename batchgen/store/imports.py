@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from batchgen.domain.errors import StoreError
+from batchgen.store import moving
 from batchgen.store.database import Database
 from batchgen.store.statements import locking, text
 from batchgen.store.transactions import Transaction
@@ -53,7 +54,7 @@ def adding(database: Database, *, sleep: Callable[[float], None] = time.sleep) -
     Others wait here for as long as it takes.
 
     Raises:
-        StoreError: If the job database cannot be used.
+        StoreError: If the job database cannot be used, or its jobs are in another by now.
     """
     told = False
 
@@ -65,6 +66,7 @@ def adding(database: Database, *, sleep: Callable[[float], None] = time.sleep) -
         sleep(_TRY_S)
 
     with database.translated(), database.backend.adding(wait):
+        moving.refuse(database)
         remove_dead(database, sleep=sleep)
         yield
 

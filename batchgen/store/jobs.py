@@ -1238,17 +1238,16 @@ def spend(tx: Transaction, attempt_id: str, worker_id: str, micros: int) -> None
     tx.run(_SPEND, {"attempt_id": attempt_id, "worker_id": worker_id, "micros": micros})
 
 
-_OWNED = locking(
+_FREE = (
     f"SELECT {_COLUMNS}, a.request_id, a.accepted_ms, a.started_ms, a.cost_micros, "
     "a.est_micros AS reserved_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
     "AND j.state IN ('submitting', 'running', 'downloading') "
     "AND j.state <> 'submitting' AND (:downloads = 1 OR j.state = 'running') "
-    "ORDER BY j.id LIMIT :wanted",
-    of="j",
-    skip_locked=True,
 )
+_ORPHANS = locking(_FREE + "ORDER BY j.id LIMIT :wanted", of="j", skip_locked=True)
+_ORPHAN = locking(_FREE + "AND j.id = :job_id", of="j", skip_locked=True)
 _ADOPT = text(
     "UPDATE jobs SET owner = :worker_id, epoch = epoch + 1, updated_ms = :now_ms "
     "WHERE id = :job_id AND owner IS NULL AND epoch = :epoch"
@@ -1265,6 +1264,7 @@ class AdoptRequest:
     downloads: bool
     now_ms: int
     rested: frozenset[int] = frozenset()  # this session has done with them what it can
+    job_id: int | None = None  # only this one
 
 
 def adopt(tx: Transaction, requests: Sequence[AdoptRequest]) -> list[tuple[Job, ...]]:
@@ -1277,11 +1277,12 @@ def _adopt(tx: Transaction, request: AdoptRequest) -> tuple[Job, ...]:
     if tx.row(_ALIVE, {"worker_id": request.worker_id}) is None:
         return ()
     rows = tx.rows(
-        _OWNED,
+        _ORPHANS if request.job_id is None else _ORPHAN,
         {
             "account_id": request.account_id,
             "downloads": int(request.downloads),
             "wanted": request.wanted + len(request.rested),
+            "job_id": request.job_id,
         },
     )
     adopted = []

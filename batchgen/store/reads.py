@@ -274,6 +274,17 @@ _FIND_PREFIX = text(
 _SHORTEST_PREFIX = 6  # characters of a key
 
 
+_OF_ATTEMPT = text(
+    f"SELECT j.id FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id AND {SHOWN}"
+)
+
+
+def job_of_attempt(tx: Transaction, attempt_id: str) -> int | None:
+    """Return the job that a paid request is for, None if there is no such request."""
+    found = tx.value(_OF_ATTEMPT, {"id": attempt_id})
+    return None if found is None else int(found)
+
+
 def _row_ids(said: str) -> list[str]:
     """Return the ids of rows that a word may hold: without a batch, without a variant."""
     ends = [said, *(said[at + 1 :] for at, letter in enumerate(said) if letter == "/")]

@@ -79,6 +79,26 @@ def let_go(tx: Transaction, worker_ids: Sequence[str]) -> list[frozenset[int]]:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A worker has taken a job a step further, and does not hold it any longer."""
+
+    worker_id: str
+    job_id: int
+
+
+_GIVE_BACK = text(
+    "UPDATE jobs SET owner = NULL, epoch = epoch + 1 WHERE id = :job_id AND owner = :worker_id "
+    "AND state IN ('running', 'downloading')"
+)
+
+
+def give_back(tx: Transaction, steps: Sequence[Step]) -> list[None]:
+    """Free paid jobs for whoever takes their next step."""
+    tx.run_many(_GIVE_BACK, [vars(step) for step in steps])
+    return [None] * len(steps)
+
+
+@dataclass(frozen=True)
 class Silence:
     """No sign of life for `for_ms`, as `worker_id` sees it of the others."""
 

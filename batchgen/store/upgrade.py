@@ -7,13 +7,14 @@ migrated by Alembic, which takes about a second to import and is loaded only for
 import secrets
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchgen.domain.errors import NoDatabase, StoreError
 from batchgen.failpoints import failpoint
-from batchgen.store import step_back, workers
+from batchgen.store import moving, step_back, workers
 from batchgen.store.database import Database
 from batchgen.store.imports import SHOWN
 from batchgen.store.revision import REVISION
@@ -37,6 +38,7 @@ _WAIT_LONG = text(
 )
 _WAIT_SHORTLY = text("SET LOCAL lock_timeout = '30s'")
 _VERSION = text("SELECT version_num FROM alembic_version")
+_COPYING = text("SELECT copying FROM job_database")
 _VERSION_TABLE = text(  # as Alembic makes it
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
     "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -50,12 +52,31 @@ def migrations_dir() -> Path:
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
+@dataclass(frozen=True)
+class Schema:
+    """The schema that a job database has.
+
+    Attributes:
+        revision: Alembic's.
+        copying: What a copy to here has yet to bring; None if it is whole.
+    """
+
+    revision: str
+    copying: str | None = None
+
+
 def revision_of(database: Database) -> str | None:
     """Return the schema revision of the file, None if it holds no schema yet.
 
     Raises:
         StoreError: If the file is a database of something else.
     """
+    found = schema_of(database)
+    return None if found is None else found.revision
+
+
+def schema_of(database: Database) -> Schema | None:
+    """Return the schema of the file, None if it holds none yet; as `revision_of`."""
     if not database.exists():
         return None
     with database.reading() as tx:
@@ -67,20 +88,24 @@ def revision_of(database: Database) -> str | None:
                 f"{database.shown}: this database belongs to another program: name another "
                 "one with --db"
             )
-        return str(tx.value(_VERSION))
+        revision = str(tx.value(_VERSION))
+        return Schema(revision, tx.value(_COPYING) if revision == REVISION else None)
 
 
 def open_current(database: Database) -> None:
     """Create the schema or bring it up to date, so that the database can be worked with.
 
     Raises:
-        StoreError: If it is newer than this version, or a worker lives that uses the old schema.
+        StoreError: If it is newer than this version, or a worker lives that uses the old schema;
+            or if a copy has not brought all of it.
     """
-    found = revision_of(database)
-    if found == REVISION:
-        return
-    if found is None:
+    schema = schema_of(database)
+    if schema is None:
         create(database)
+        return
+    found = schema.revision
+    if found == REVISION:
+        moving.refuse_half(database.shown, schema.copying)
         return
     refuse_newer(database, found)
     if database.path is None:
@@ -150,6 +175,24 @@ def upgrade(database: Database, revision: str = "head") -> Path | None:
         command.upgrade(_config(tx.connection), revision)
         failpoint("in-migration")
     return copy
+
+
+def bring_up(database: Database) -> str | None:
+    """Bring the schema to this version because somebody asked for it, on a server too.
+
+    Returns:
+        Which it had before, None if there was none.
+
+    Raises:
+        StoreError: As `open_current`, but for the age of a server's.
+    """
+    before = revision_of(database)
+    if database.path is None and before not in (None, REVISION):
+        refuse_newer(database, str(before))
+        upgrade(database)
+    else:
+        open_current(database)
+    return before
 
 
 def _refuse_living(tx: Transaction, database: Database) -> None:

@@ -12,7 +12,7 @@ from cli.bought import TOKEN, buy, service
 from cli.commands import call, ok, rows, write
 from runs import Done
 
-from batchgen.cli.service import Service
+from batchgen.library.service import Service
 from batchgen.providers.interface import Greeting
 from batchgen.providers.simulator import Fault, Handle, Kind, Settings
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from cli.commands import call, ok
 
-from batchgen.cli.known_models import folders
 from batchgen.cli.service import simulated_catalog
+from batchgen.library.known_models import folders
 from batchgen.manifests import DEFAULT_MODEL, load_models
 from batchgen.providers import simulator
 from batchgen.providers.runcomfy import DEFAULT_BASE

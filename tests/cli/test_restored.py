@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from store.stored_jobs import NOW, Store
 
-from batchgen.cli import restored
+from batchgen.library import step_backs
 from batchgen.store import journal, step_back
 from batchgen.store.step_back import Witness
 
@@ -17,7 +17,7 @@ def test_what_others_buy_while_it_looks_is_not_missed(
     url = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
     store = Store(tmp_path, url=url)
     store.fill(1)
-    other = restored.begin_journal(store.database, say=print)
+    other = step_backs.begin_journal(store.database, say=print)
     read = journal.newest_of
     seen: list[Witness] = []
 
@@ -28,7 +28,7 @@ def test_what_others_buy_while_it_looks_is_not_missed(
 
     monkeypatch.setattr(journal, "newest_of", buy_and_read)
 
-    restored.refuse(store.database, declare=True)
+    step_backs.refuse(store.database, declare=True)
 
     assert len(seen) == 1
     with store.database.reading() as tx:

@@ -161,6 +161,10 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Story:
         story.do("db", "check")
         story.do("db", "rebuild", "all.jsonl", code=2)
         story.do("db", "rebuild", "all.jsonl", "--db", "new.db", "-n", "--json")
+        story.do("db", "copy", os.environ["BATCHGEN_DB"], "moved.db", "--json")
+        story.told[-1] = ("copy", 0, story.told[-1][2])
+        story.do("db", "copy", os.environ["BATCHGEN_DB"], "moved.db", "--undo", "--json")
+        story.told[-1] = ("undone", 0, story.told[-1][2])
         story.told.append(("paid", len(handle.ledger.entries), None))
     story.told.append(("states", 0, states()))
     lines = Path("all.jsonl").read_text(encoding="utf-8").splitlines()
@@ -208,6 +212,7 @@ def test_every_command_answers_alike_on_both_kinds_of_job_database(
         "example.yaml",
         "jobs.csv",
         "morning.html",
+        "moved.db",
         "out.csv",
         "out.xlsx",
         "report.html",

@@ -10,6 +10,7 @@ import click
 from batchgen.cli import common
 from batchgen.domain.errors import NoConsent, NoDatabase, UsageError
 from batchgen.settings import database_url
+from batchgen.store import moving, upgrade
 from batchgen.store.database import Database
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,10 +21,14 @@ def open_existing(db: str | None, *, allow_network_fs: bool) -> Database:
 
     Raises:
         NoDatabase: If there is none.
+        HalfCopied: If a copy to there was not finished.
     """
     database = Database(database_url(db), allow_network_fs=allow_network_fs)
     if not database.exists():
         raise NoDatabase(f"{database.shown}: there is no job database here: --db names another")
+    found = upgrade.schema_of(database)
+    if found is not None:
+        moving.refuse_half(database.shown, found.copying)
     return database
 
 

@@ -43,7 +43,7 @@ def command(
     `batchgen db vacuum` makes the file smaller afterwards.
     """
     before_ms = time.time_ns() // 1_000_000 - round(older_than * 1000)
-    with closing(common.open_database(db, allow_network_fs=allow_network_fs)) as database:
+    with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         found = upkeep.prune(database, before_ms=before_ms, dry_run=True, sleep=time.sleep)
         if not dry_run and found.rows:
             if not as_json:

@@ -16,12 +16,13 @@ import click
 from batchgen import rebuilding
 from batchgen.cli import common, service
 from batchgen.cli.clips import clips_json, show_clips
-from batchgen.cli.known_models import known_models
 from batchgen.cli.restored import entry_json
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
 from batchgen.domain.wording import usd
+from batchgen.library.known_models import known_models
+from batchgen.library.service import configured
 from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
 from batchgen.runner import rescue
@@ -120,7 +121,7 @@ def _terms(target: Database, account: str, output_dir: str | None) -> Terms:
         provider=common.provider(),
         account=account,
         # Bound at once: another service would not know these requests, and give them up as lost.
-        origin=service.SIMULATED_ORIGIN if is_simulated else service.configured().origin,
+        origin=service.SIMULATED_ORIGIN if is_simulated else configured().origin,
         folder=target.folder,
         output_dir=output_dir,
         default_output_dir=SIMULATED_CLIPS if is_simulated else "clips",

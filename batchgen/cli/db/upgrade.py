@@ -20,12 +20,7 @@ def command(*, db: str | None, allow_network_fs: bool, as_json: bool) -> None:
     """
     copy = None
     with closing(open_existing(db, allow_network_fs=allow_network_fs)) as database:
-        before = upgrade.revision_of(database)
-        if database.path is None and before not in (None, REVISION):
-            upgrade.refuse_newer(database, str(before))
-            upgrade.upgrade(database)
-        else:
-            upgrade.open_current(database)
+        before = upgrade.bring_up(database)
         if database.path is not None and before not in (None, REVISION):
             copy = database.path.with_name(f"{database.path.name}.before-{before}")
     if as_json:
