@@ -24,6 +24,7 @@ from batchgen.cli.options import (
 from batchgen.cli.selection import where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.halting import Halting
+from batchgen.library.input_files import LINK_S
 from batchgen.library.known_models import known_models
 from batchgen.manifests.names import ids_with
 from batchgen.runner.job import Settings
@@ -341,7 +342,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--link-lifetime",
         type=Seconds(shortest_s=60, longest_s=LONGEST_SIGNED_S),
-        default=24 * 3600,
+        default=LINK_S,
         show_default=True,
         metavar="TIME",
         help="How long a signed link to an input file opens it (at most 7d).",

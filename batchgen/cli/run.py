@@ -22,15 +22,14 @@ from batchgen.cli.progress import mode_of
 from batchgen.cli.reseed import Reseed
 from batchgen.cli.session import Errand, say, work
 from batchgen.cli.telling import Told, telling
-from batchgen.domain.errors import BatchgenError, Exit, InputUnusable, UsageError
+from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
-from batchgen.inputs.sending import Place, Sender, Wanted
+from batchgen.library.input_files import sender_of
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
 from batchgen.manifests import named
-from batchgen.manifests.media import urls_at
 from batchgen.planning import Verdict
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import steady_s, wall_ms
@@ -286,10 +285,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 session_id=told.session_id,
                 emit=told.emit,
                 sidecar=wanted.sidecar,
-                sender=Sender(
-                    partial(_input_files, reseed),
-                    link_s=int(wanted.link_lifetime),
-                    pretends=wanted.simulate,
+                sender=sender_of(
+                    database, link_s=int(wanted.link_lifetime), pretends=wanted.simulate
                 ),
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
                 metrics=told.metrics,
@@ -354,13 +351,6 @@ def _renewal(token: Token) -> Callable[[Provider], bool]:
 def _repriced(look: Look) -> dict[str, Model]:
     known = priced(known_models(), look.catalog)
     return {name: known[name] for name in look.catalog if name in known}
-
-
-def _input_files(models: Reseed, job: Wanted) -> list[Place]:
-    model = models.model(job.batch_id, job.model)
-    if model is None:  # nobody knows which of its inputs are files
-        raise InputUnusable(f"the model {job.model} is not known any more: fetch it, or add it")
-    return list(urls_at(model, job.inputs))
 
 
 def _kept_schema(database: Database, batch_id: int, model: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from batchgen.domain.errors import NotNow
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
+from batchgen.library.input_files import sender_of
 from batchgen.library.service import Service
 from batchgen.library.step_backs import begin_journal
 from batchgen.runner.job import Settings
@@ -129,6 +130,7 @@ class Stepper:
                 say=self._say,
                 command="library",
                 journal=journal,
+                sender=sender_of(database),
                 minds_signals=False,
             )
             ready = asyncio.create_task(self._tell_ready())

@@ -60,6 +60,7 @@ class Wish:
         max_expand: `--max-expand`.
         allow_private_inputs: `--allow-private-inputs`.
         allow_unknown_inputs: `--allow-unknown-inputs`.
+        folder: Where the files are that it names; None is the manifest's own folder.
         catalog: What the service's catalog states now; None is what it stated last.
         models: The known models; None is those that ship with batchgen.
         defaults: What holds where nothing else is said.
@@ -79,6 +80,7 @@ class Wish:
     max_expand: int = 100_000
     allow_private_inputs: bool = False
     allow_unknown_inputs: bool = False
+    folder: str | None = None
     catalog: Mapping[str, UnitPrice] | None = None
     models: Mapping[str, Model] | None = field(default=None, repr=False)
     defaults: Defaults = Defaults()
@@ -293,7 +295,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
 
 def _files(tx: Transaction | None, wish: Wish, exported: Batch | None) -> LocalFiles:
     """Return the files that a manifest may name: beside it; of an export, as its jobs know them."""
-    here = folder_of(wish.path)
+    here = folder_of(wish.path) if wish.folder is None else Path(wish.folder)
     if exported is None or tx is None:
         return LocalFiles([here], anywhere=wish.allow_private_inputs)
     return LocalFiles(

@@ -170,8 +170,8 @@ class Session:
         self._durations = Durations()
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
-        self._preparing: set[int] = set()  # jobs whose input files are being made ready
-        self._unusable: set[int] = set()  # jobs with one that cannot be
+        self._preparing: dict[int, asyncio.Task[None]] = {}  # jobs whose files are made ready
+        self._unusable: dict[int, InputUnusable] = {}  # jobs with one that cannot be
         self._was_moved: DatabaseMoved | None = None
         self._rescue_file: rescue.RescueFile
         self._takeover = Takeover(
@@ -590,8 +590,7 @@ class Session:
         for job in claim.jobs:
             self._spawn(job)
         for job in claim.unready:
-            self._preparing.add(job.id)
-            self._start(self._prepare(job))
+            self._preparing[job.id] = self._start(self._prepare(job))
         self._follow(request, claim)
         return claim
 
@@ -709,7 +708,7 @@ class Session:
             accepted=self.stats.submitted - self._told[0],
             ended=self.stats.ended - self._told[1],
             is_ready=_always if self.sender is None else self.sender.is_ready,
-            unready=frozenset(self._preparing | self._unusable),
+            unready=frozenset({*self._preparing, *self._unusable}),
         )
 
     async def _prepare(self, job: Job) -> None:
@@ -724,11 +723,11 @@ class Session:
         except BucketError as error:
             self.limits.pause(error.exit_code, f"{error}. {LEFT}")
         finally:
-            self._preparing.discard(job.id)
+            self._preparing.pop(job.id, None)
 
     def _hold(self, job: Job, error: InputUnusable) -> None:
         """Leave a job to wait, whose input file cannot be used."""
-        self._unusable.add(job.id)
+        self._unusable[job.id] = error
         said = f"{job.batch}/{job.label}: {error}"
         if len(self._unusable) <= _TOLD_UNUSABLE:
             self.say(f"{said}; it waits, unpaid")
@@ -801,10 +800,11 @@ class Session:
             self._held[job.id] = job
         self._start(self._carrier.carry(job))
 
-    def _start(self, carrying: Coroutine[Any, Any, None]) -> None:
+    def _start(self, carrying: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(carrying)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
