@@ -194,8 +194,8 @@ class Look(Transaction):
         self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES, *, at_once: int = 500
     ) -> Iterator[Any]:
         """Yield the rows of a query without holding them all."""
-        with closing(self._cursor(statement, values)) as cursor:
-            yield from _named(cursor)
+        # Never closed here: whoever left half of them may have closed the connection before.
+        yield from _named(self._cursor(statement, values))
 
 
 class Looker(Protocol):

@@ -371,7 +371,7 @@ def test_a_closed_handle_holds_nothing_and_opens_itself_again(bought: Handle) ->
     db.close()
 
     with closing(Database("jobs.db")) as database, database.reading() as tx:
-        workers = {(row.state) for row in tx.connection.exec_driver_sql("SELECT * FROM workers")}
+        workers = {row.state for row in tx.rows(text("SELECT state FROM workers"))}
     assert workers == {"dead"}
     assert until_over(db, submitted.attempt).has_clip
     db.close()
