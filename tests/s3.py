@@ -141,7 +141,8 @@ def refusing(server: S3Server) -> Iterator[None]:
 
 def _check_keys(server: S3Server, *, after: str) -> None:
     url = f"{server.url}/moto-api/reset-auth"
-    urlopen(Request(url, data=after.encode(), method="POST")).close()
+    headers = {"content-type": "text/plain"}
+    urlopen(Request(url, data=after.encode(), headers=headers, method="POST")).close()
 
 
 def _serve() -> None:

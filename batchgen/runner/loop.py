@@ -678,7 +678,7 @@ class Session:
             return 0
         wanted = min(self._room() - len(self._preparing), _LARGEST_CLAIM)
         if self._limit_left is not None:
-            wanted = min(wanted, self._limit_left)
+            wanted = min(wanted, self._limit_left - len(self._preparing))
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)

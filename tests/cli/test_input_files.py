@@ -348,4 +348,17 @@ def test_a_simulated_run_uploads_nothing(bucket: TestBucket) -> None:
 
     ok("run", jobs, "--simulate", "--uploads", bucket.url)
 
-    assert bucket.keys() == []
+    assert bucket.contents() == {}
+
+
+def test_with_a_limit_no_more_is_uploaded_than_is_paid_for(
+    bucket: TestBucket, handle: Handle
+) -> None:
+    for number in range(5):
+        picture(f"{number}.png", 1200 + number)
+    jobs = write("jobs.csv", rows(*(f"{number}.png" for number in range(5))))
+
+    run(jobs, "--uploads", bucket.url, "--limit", "2")
+
+    assert handle.counters.accepted == 2
+    assert len(bucket.contents()) == 2

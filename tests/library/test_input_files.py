@@ -40,7 +40,7 @@ def test_a_step_and_a_run_upload_what_they_send(bucket: TestBucket, bought: Hand
         assert {str(one.state) for one in db.results()} == {"succeeded"}
     assert bought.counters.accepted == 2
     digests = {hashlib.sha256(content).hexdigest() for content in (cat, dog)}
-    assert set(bucket.keys()) == {f"{digest}.png" for digest in digests}
+    assert set(bucket.contents()) == {f"{digest}.png" for digest in digests}
     for entry in bought.ledger.entries:
         with urlopen(str(entry.inputs["promptImage"])) as answer:
             assert hashlib.sha256(answer.read()).hexdigest() in digests
