@@ -22,6 +22,7 @@ POINTS = {
     "in-copy": "a part of a job database is committed in another, which is not whole yet",
     "in-start": "a worker shows that it lives; at the next pass it is registered, no more",
     "in-takeover": "a worker is known to be dead; at the next pass its jobs are taken from it",
+    "after-upload": "an input file is in the bucket; its job is not claimed",
     "after-claim-commit": "jobs are claimed, their intents durable",
     "before-post": "a paid request is about to be sent",
     "after-send": "a paid request has left, to its last byte; its answer is not read",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from batchgen.buckets.location import is_location
 from batchgen.domain.fitness import (
     MOODS,
     Facts,
@@ -19,9 +20,11 @@ from batchgen.domain.fitness import (
     judge,
     need_of,
 )
+from batchgen.domain.input_files import parse_input_file
 from batchgen.domain.jobs import Model
 from batchgen.domain.redaction import redact_url
 from batchgen.http import is_genuine, probe_client, resolves
+from batchgen.inputs.objects import look_at
 from batchgen.manifests.media import media_urls, url_problem
 from batchgen.probes.pace import POLITE, Pace, probe_all
 from batchgen.probes.prober import CONNECT_S, PROBE_S, Prober, Target
@@ -143,15 +146,22 @@ class Inspection:
         """
         if cached is not None:
             self._believe(cached)
-        targets = []
+        targets, objects = [], []
         for url, needs in self._wanted.items():
             if url in self._facts:
+                continue
+            if is_location(url):
+                objects.append((url, any(need.needs_pixels for need in needs)))
                 continue
             problem = url_problem(url, allow_private=self._allow_private)
             if problem is not None:  # it was stored when this was allowed
                 self._facts[url] = Facts(Problem.URL, problem)
                 continue
             targets.append(Target(url, any(need.needs_pixels for need in needs)))
+        for number, (url, facts) in enumerate(look_at(objects), 1):
+            self._facts[url] = facts
+            self._fresh.append(url)
+            tell(number, len(objects))
         if targets:
             asyncio.run(self._probe(targets, tell))
             self._doubt_the_network()
@@ -240,6 +250,8 @@ class Inspection:
         if known is None:
             return
         for place, url, kind in media_urls(known, inputs):
+            if parse_input_file(url) is not None:
+                continue  # of this machine: looked at when it is named, and when it is sent
             key = (model, _NUMBER.sub(".", place), kind)
             if key not in self._needs:
                 self._needs[key] = need_of(known, place, kind)

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen.domain.errors import ProviderError, RequestLost, UsageError
 from batchgen.domain.identity import canonical
+from batchgen.domain.input_files import is_link_to
 from batchgen.domain.retry import doubt_slot_ms
 from batchgen.domain.states import JobState
 from batchgen.providers.interface import Look, Provider
@@ -134,6 +135,8 @@ def _about_inputs(row: JobRow, look: Look) -> str:
 
 def _same(sent: Any, echoed: Any) -> bool:
     # The signature of a URL and the type of a number may change on the way, their meaning not.
+    if isinstance(sent, str) and isinstance(echoed, str) and is_link_to(sent, echoed):
+        return True
     one, other = canonical(sent), canonical(echoed)
     return bool(one == other or str(one) == str(other))
 

@@ -35,11 +35,13 @@ class Stored:
         size_bytes: Its size.
         sha256: The hex digest that was stored with it; "" if none was.
         etag: Names this very content, if the service says so.
+        content_type: As it is served; "" if that is not known.
     """
 
     size_bytes: int
     sha256: str = ""
     etag: str = ""
+    content_type: str = ""
 
 
 class Bucket:
@@ -105,7 +107,8 @@ class Bucket:
                 return None
         said = {key.lower(): value for key, value in found.attributes.items()}
         meta = found.meta
-        return Stored(meta["size"], said.get(SHA256, ""), meta["e_tag"] or "")
+        content_type = said.get("content-type", "")
+        return Stored(meta["size"], said.get(SHA256, ""), meta["e_tag"] or "", content_type)
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Yield the content of an object in blocks; nothing at all if it is not there."""

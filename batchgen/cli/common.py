@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen.buckets.bucket import LONGEST_SIGNED_S
+from batchgen.buckets.location import parse_location
 from batchgen.cli import reply
 from batchgen.cli.options import Seconds
 from batchgen.cli.reply import Reply, without_secrets
@@ -243,6 +244,35 @@ def sign_option(command: Command) -> Command:
         type=Seconds(shortest_s=1, longest_s=LONGEST_SIGNED_S),
         metavar="TIME",
         help="Link clips in a bucket so that anybody who has the file can fetch them for so long.",
+    )(command)
+
+
+PRIVATE_INPUTS = (
+    "Input URLs may point to private or loopback addresses, and files lie outside of the "
+    "manifest's folder."
+)
+
+
+class Place(click.ParamType[str]):
+    """A place in object storage: `s3://bucket/prefix`."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is stored."""
+        try:
+            return str(parse_location(str(value)))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def uploads_option(command: Command) -> Command:
+    """Add `--uploads`."""
+    return click.option(
+        "--uploads",
+        type=Place(),
+        help="Upload input files of this machine to this bucket (s3://BUCKET/PREFIX), each once; "
+        "kept per batch.",
     )(command)
 
 

@@ -33,10 +33,18 @@ CONFIGURABLE = frozenset(
         # how manifests are read
         *("allow_private_inputs", "allow_unknown_inputs", "max_expand", "probe"),
         # a batch's own
-        *("budget", "model", "name", "output_dir"),
+        *("budget", "model", "name", "output_dir", "uploads"),
         # how a run works
         *("download", "download_jobs", "download_rate", "halt", "job_timeout", "jobs", "jobs_max"),
-        *("lease", "limit", "max_duration", "max_outage", "min_balance", "new_seed_on_retry"),
+        *(
+            "lease",
+            "limit",
+            "link_lifetime",
+            "max_duration",
+            "max_outage",
+            "min_balance",
+            "new_seed_on_retry",
+        ),
         *("policy_retries", "poll_interval", "poll_rate", "retries", "submit_rate", "until"),
         *("wait_for_balance",),
         # what it tells and writes
@@ -71,6 +79,7 @@ FLAGS_ONLY: Mapping[str, str] = {
 
 USERS_ONLY: Mapping[str, str] = {
     "notify": "it sends what a run does to others",
+    "uploads": "it sends your files to others",
     "metrics": "it lets others on the network ask how a run goes",
     "allow_private_inputs": "it lets a manifest reach into your network",
     "allow_network_fs": "it puts the job database at risk",
@@ -80,7 +89,7 @@ USERS_ONLY: Mapping[str, str] = {
 OF_ONE_COMMAND = frozenset({"columns", "limit", "output", "sort"})
 """What means something else for each command: it stands in a command's table only."""
 
-OF_A_BATCH = frozenset({"budget", "model", "name", "output_dir"})
+OF_A_BATCH = frozenset({"budget", "model", "name", "output_dir", "uploads"})
 """Configured, these are defaults, where neither a manifest nor its batch says otherwise."""
 
 _WITH_MANIFESTS = frozenset({"add", "plan", "run", "validate"})

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchgen import planning
+from batchgen.buckets.bucket import LONGEST_SIGNED_S
 from batchgen.cli import common, configured
 from batchgen.cli.options import (
     OCCASIONS,
@@ -23,6 +24,7 @@ from batchgen.cli.options import (
 from batchgen.cli.selection import where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.halting import Halting
+from batchgen.library.input_files import LINK_S
 from batchgen.library.known_models import known_models
 from batchgen.manifests.names import ids_with
 from batchgen.runner.job import Settings
@@ -60,6 +62,8 @@ class Flags:
     poll_interval: float | None
     poll_rate: float | None
     budget_micros: int | None
+    uploads: str | None
+    link_lifetime: float
     min_balance_micros: int | None
     wait_for_balance: bool
     halt: Halting
@@ -116,6 +120,7 @@ class Flags:
             output_dir=self.output_dir,
             name_template=self.name_template,
             budget_micros=self.budget_micros,
+            uploads=self.uploads,
             replace=self.replace,
             new_batch=self.new_batch,
             max_expand=self.max_expand,
@@ -204,13 +209,14 @@ _OF_A_MANIFEST: tuple[Callable[[Command], Command], ...] = (
         type=Usd(),
         help="Submit nothing that would lift the batch above this, over its life.",
     ),
+    common.uploads_option,
     click.option("--replace", is_flag=True, help="Buy finished clips again whose inputs changed."),
     common.new_batch_option,
     common.max_expand_option,
     click.option(
         "--allow-private-inputs",
         is_flag=True,
-        help="Input URLs may point to private or loopback addresses.",
+        help=common.PRIVATE_INPUTS,
     ),
     common.unknown_inputs_option,
 )
@@ -332,6 +338,14 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     common.sidecar_option,
     click.option(
         "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
+    ),
+    click.option(
+        "--link-lifetime",
+        type=Seconds(shortest_s=60, longest_s=LONGEST_SIGNED_S),
+        default=LINK_S,
+        show_default=True,
+        metavar="TIME",
+        help="How long a signed link to an input file opens it (at most 7d).",
     ),
     where_option,
     common.probe_option("default, but not with --simulate and --dry-run"),

@@ -1,7 +1,7 @@
 """A plan in words and as JSON: what storing a manifest would do, and what a run would cost."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batchgen.cli.common import plural, usd_number
@@ -60,6 +60,7 @@ def notes(plan: Plan) -> list[str]:
             "  note: rows without an `id` are other jobs once they are edited, and their clips are "
             "named by a hash: give them a column `id`, or name clips with --name"
         )
+    lines += _input_files(plan)
     carried = {
         name: None
         for items in (plan.samples.values() if plan.prepared.is_table else ())
@@ -72,6 +73,27 @@ def notes(plan: Plan) -> list[str]:
         more = f" and {len(carried) - SHOWN_COLUMNS} more" if len(carried) > SHOWN_COLUMNS else ""
         lines.append(f"  carried along, not sent: {shown}{more}")
     return lines
+
+
+def _input_files(plan: Plan) -> Iterator[str]:
+    """Yield what becomes of the files of this machine that a manifest names."""
+    files = _files_json(plan)
+    if not files["files"]:
+        return
+    size = f"{max(1, files['bytes'] // 1000):,} kB"
+    what = f"{plural(files['files'], 'input file')} of this machine ({size})"
+    if plan.batch.uploads is not None:
+        yield f"  {what} to upload to {plan.batch.uploads}, each once"
+    else:
+        yield (
+            f"  warning: {what} inside of the requests, which is experimental: --uploads names a "
+            "bucket to put them in"
+        )
+
+
+def _files_json(plan: Plan) -> dict[str, int]:
+    sizes = {seen.file.sha256: seen.size_bytes for seen in plan.prepared.files}
+    return {"files": len(sizes), "bytes": sum(sizes.values())}
 
 
 def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:
@@ -139,6 +161,8 @@ def as_json(plan: Plan, tx: Transaction | None) -> dict[str, Any]:
         "account": wish.account,
         "models": _models(plan),
         "output_dir": batch.output_dir,
+        "uploads": batch.uploads,
+        "input_files": _files_json(plan),
         "budget_usd": usd_number(batch.budget_micros),
         "jobs": plan.prepared.count,
         "counts": {

@@ -26,6 +26,7 @@ from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
 from batchgen.domain.states import JobState
+from batchgen.library.input_files import sender_of
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
 from batchgen.manifests import named
@@ -101,6 +102,7 @@ def _check_flags(wanted: Flags) -> None:
         "--output-dir": wanted.output_dir,
         "--name": wanted.name_template,
         "--budget": wanted.budget_micros,
+        "--uploads": wanted.uploads,
         "--replace": wanted.replace,
         "--new-batch": wanted.new_batch,
     }
@@ -237,6 +239,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
     began_ms = wall_ms()
     estimate_micros = _estimate_micros(look, wanted)
     told.begin()
+    reseed = Reseed(known_models, partial(_kept_schema, database))
     with _results(database, wanted, look):
         upgrade.open_current(database)
         scope = _store(database, wanted, look, began_ms)
@@ -267,7 +270,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 settings=wanted.settings(share),
                 allow_private=found.is_local,
                 renew_token=_renewal(found.token) if found.token else lambda _: False,
-                reseed=Reseed(known_models, partial(_kept_schema, database)),
+                reseed=reseed,
                 total=_unfinished(begun),
                 goal=_unfinished(begun) - _left_by_limit(begun, wanted.limit),
                 progress=mode_of(wanted.progress, is_silent=wanted.quiet or wanted.as_json),
@@ -282,6 +285,9 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 session_id=told.session_id,
                 emit=told.emit,
                 sidecar=wanted.sidecar,
+                sender=sender_of(
+                    database, link_s=int(wanted.link_lifetime), pretends=wanted.simulate
+                ),
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
                 metrics=told.metrics,
             )

@@ -20,6 +20,7 @@ from batchgen.downloads.destination import Destination
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.http import file_client
+from batchgen.inputs.sending import Sender
 from batchgen.library import step_backs
 from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
@@ -60,6 +61,7 @@ class Errand:
         reseed: Gives a job that is bought again another seed; None if its model takes none.
         session_id: Of the session.
         emit: Told what happens.
+        sender: Makes input files ready; None if nothing is bought.
         sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
         metrics: Told how it goes, once a second.
@@ -81,6 +83,7 @@ class Errand:
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
+    sender: Sender | None = None
     sidecar: bool = False
     keep_awake: bool = False
     metrics: Metrics | None = None
@@ -137,6 +140,7 @@ async def _work(errand: Errand) -> Outcome:
             journal=journal,
             total=errand.total,
             reseed=errand.reseed,
+            sender=errand.sender,
             sidecars=Sidecars(errand.database) if errand.sidecar else None,
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,

@@ -32,9 +32,10 @@ _SHOWN = 50  # warnings
 @click.option(
     "--allow-private-inputs",
     is_flag=True,
-    help="Input URLs may point to private or loopback addresses.",
+    help=common.PRIVATE_INPUTS,
 )
 @common.unknown_inputs_option
+@common.uploads_option
 @common.probe_option("default")
 @common.json_option
 @common.db_option

@@ -18,6 +18,7 @@ BatchgenError                 something we foresaw                              
 ├── OutputError               disk full, or the output folder is unwritable     13
 │   └── BucketError           a bucket refuses, or is not there
 │       └── BucketUnreachable it does not answer for now
+├── InputUnusable             an input file is gone or has changed: its job waits   9
 ├── DownloadError             a clip could not be fetched this time
 └── ProviderError             the provider answered with an error
     ├── Unsent                provably not sent: send again later, no attempt spent
@@ -303,6 +304,14 @@ class BucketUnreachable(BucketError):
     """A bucket does not answer, or is busy: it may answer in a minute."""
 
     kind = "bucket_unreachable"
+
+
+class InputUnusable(BatchgenError):
+    """An input file is gone, has changed or cannot be read: what needs it is not paid for."""
+
+    kind = "input_unusable"
+
+    exit_code = Exit.HALTED
 
 
 class DownloadError(BatchgenError):

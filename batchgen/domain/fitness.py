@@ -16,7 +16,12 @@ _MB = 1_000_000
 _MIB = 1024 * 1024
 _RULE = re.compile(r"(width_pixels|height_pixels|width/height|height/width|file_size_mb)([<>]=?)")
 _RECOMMENDED_MB = {"image": 50, "video": 100}  # at most, by RunComfy's documentation
+_INLINE_BYTES = {"image": 6 * _MIB, "video": 32 * _MIB, "audio": 16 * _MIB}  # RunComfy's clients
 _UNTYPED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+
+LARGEST_REQUEST_BYTES = 60 * _MIB
+"""What all files inside of one request may come to: the service takes 64 MiB with all the rest."""
 
 
 class Problem(StrEnum):
@@ -83,12 +88,14 @@ class Fetcher:
         redirects: Whether it follows them.
         needs_length: Whether it refuses a file whose length is not stated.
         asks_head: Whether it sends HEAD first.
+        inline_characters: How long a data URI it takes at most; None is not known.
     """
 
     types: Mapping[str, frozenset[str]]
     redirects: bool = True
     needs_length: bool = False
     asks_head: bool = False
+    inline_characters: int | None = None
 
 
 FETCHERS: Mapping[str, Fetcher] = {
@@ -98,6 +105,7 @@ FETCHERS: Mapping[str, Fetcher] = {
         redirects=False,
         needs_length=True,
         asks_head=True,
+        inline_characters=5_000_000,
     ),
     # Of the others only this is documented: publicly reachable by a plain GET.
     "": Fetcher(types={}),
@@ -172,6 +180,26 @@ def judge(facts: Facts, need: Need) -> Verdict:
         _check_rule(rule, facts, faults, warnings)
     # What may be is not worth a word beside what is.
     return Verdict(tuple(dict.fromkeys(faults)), () if faults else tuple(dict.fromkeys(warnings)))
+
+
+def inline_characters(content_type: str, size_bytes: int) -> int:
+    """Return how long the data URI of a file is."""
+    return len(f"data:{content_type};base64,") + 4 * -(-size_bytes // 3)
+
+
+def inline_problem(facts: Facts, need: Need) -> str | None:
+    """Return why a file cannot be put into the request itself, None if it can."""
+    size_bytes = facts.size_bytes or 0
+    most_bytes = _INLINE_BYTES[need.kind]
+    most_characters = FETCHERS[need.fetcher].inline_characters
+    if most_characters is not None:
+        most_bytes = min(most_bytes, (most_characters - 100) // 4 * 3)
+    if size_bytes <= most_bytes:
+        return None
+    return (
+        f"it has {size_bytes / _MB:,.1f} MB: inside of a request {_a(need.kind)} may have "
+        f"{most_bytes / _MB:,.1f} at most; name a bucket with --uploads, or make it smaller"
+    )
 
 
 def _judge_redirect(facts: Facts, fetcher: Fetcher) -> Verdict:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from batchgen.domain.input_files import START, parse_input_file
+
 _CLOUDFRONT = frozenset({"expires", "signature", "key-pair-id", "policy"})
 _AZURE = frozenset(
     {"sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "sip", "si", "sdd"}
@@ -28,9 +30,10 @@ def job_label(row_id: str, variant: str) -> str:
 def input_hash(model: str, inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return the hex SHA-256 of a model and its inputs in canonical form.
 
-    Left out are values equal to the schema's default and the signature parameters of
-    pre-signed URLs; line ends count as LF. So naming a default, signing a link anew or
-    saving the file on another system never makes a new job.
+    Left out are values equal to the schema's default, the signature parameters of
+    pre-signed URLs and the paths of local files; line ends count as LF. So naming a default,
+    signing a link anew, moving a file or saving the manifest on another system never makes a
+    new job.
     """
     properties = schema.get("properties", {})
     relevant = {
@@ -84,11 +87,9 @@ def is_setting(value: Any, schema: Mapping[str, Any]) -> bool:
 
 
 def canonical(value: Any) -> Any:
-    """Return a value as it is hashed: LF line ends, URLs without signatures, 5.0 as 5."""
+    """Return a value as it is hashed: LF line ends, files by content, unsigned URLs, 5.0 as 5."""
     if isinstance(value, str):
-        if "\r" in value:
-            value = value.replace("\r\n", "\n").replace("\r", "\n")
-        return unsigned_url(value) if "?" in value else value
+        return _canonical_text(value)
     if isinstance(value, Mapping):
         return {name: canonical(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -96,6 +97,14 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _canonical_text(value: str) -> str:
+    if value.startswith(START) and (file := parse_input_file(value)) is not None:
+        return f"sha256:{file.sha256}"
+    if "\r" in value:
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
+    return unsigned_url(value) if "?" in value else value
 
 
 def unsigned_url(value: str) -> str:

@@ -1,7 +1,8 @@
 """What may be shown of a text that holds URLs: a signed one opens a file to whoever reads it."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -16,6 +17,11 @@ _SIGNATURE_IN_TEXT = re.compile(
     r"(?:(?!%26|&)[^\s\"'<>`\\])+",
     re.IGNORECASE,
 )
+_DATA_IN_TEXT = re.compile(  # in JSON, `/` may be escaped
+    r"data:[a-z]+\\?/[a-z0-9.+-]+;base64,[a-z0-9+/=\\]*", re.IGNORECASE
+)
+_MAY_HOLD_SECRETS = re.compile(r"sig|x-|key-pair-id|policy|;base64,", re.IGNORECASE)
+_JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)  # the last may be cut off
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CREDENTIAL = re.compile(
     r"sig|token|key|polic|credential|auth|expire|secret|password|hmac|ticket"
@@ -63,6 +69,42 @@ def redact_url(url: str) -> str:
 def redact_text(text: str) -> str:
     """Return a text with every URL in it redacted, and every signature that stands alone."""
     text = _URL_IN_TEXT.sub(lambda found: redact_url(found.group()), text)
+    text = _DATA_IN_TEXT.sub(f"data:{REDACTED}", text)
+    return _SIGNATURE_IN_TEXT.sub(rf"\g<name>{REDACTED}", text)
+
+
+def unsigned_answer(text: str, keep: Callable[[], Collection[str]]) -> str:
+    """Return what a service answered without signatures and files that it repeats of a request.
+
+    Args:
+        text: The answer: JSON, or anything else.
+        keep: Returns the links in it that must stay: those to what was made.
+    """
+    if not _MAY_HOLD_SECRETS.search(text):
+        return text
+    if not text.lstrip().startswith(("{", "[")):
+        return _unsigned(text)
+    kept: Collection[str] | None = None
+
+    def one(found: re.Match[str]) -> str:
+        nonlocal kept
+        said = found.group()
+        without = _unsigned(said)
+        if without == said:
+            return said
+        if kept is None:
+            kept = keep()
+        try:
+            is_kept = json.loads(said, strict=False).strip() in kept
+        except ValueError:  # of half an answer
+            is_kept = False
+        return said if is_kept else without
+
+    return _JSON_TEXT.sub(one, text)
+
+
+def _unsigned(text: str) -> str:
+    text = _DATA_IN_TEXT.sub(f"data:{REDACTED}", text)
     return _SIGNATURE_IN_TEXT.sub(rf"\g<name>{REDACTED}", text)
 
 

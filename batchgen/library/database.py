@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchgen import planning
+from batchgen.buckets.location import parse_location
 from batchgen.domain.errors import (
     DownloadError,
     InDoubt,
@@ -42,6 +43,7 @@ from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
 from batchgen.library import service, step_backs
+from batchgen.library.input_files import sender_of
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
 from batchgen.library.stepping import SOON_S, Stepper
@@ -136,6 +138,7 @@ class JobDatabase:
         model: str | None = None,
         output_dir: str | PathLike[str] | None = None,
         budget_usd: float | None = None,
+        uploads: str | None = None,
         replace: bool = False,
         new_batch: bool = False,
         max_expand: int = 100_000,
@@ -151,10 +154,13 @@ class JobDatabase:
             model: What makes the clips; else the rows, the manifest or the batch say.
             output_dir: Where clips go; `clips` beside the job database unless said before.
             budget_usd: What the batch may cost over its life.
+            uploads: The bucket that input files of this machine are uploaded to; else the
+                manifest or the batch say. Rows name files from the current folder.
             replace: Buy clips again whose inputs have changed.
             new_batch: The rows are meant as new jobs, whatever they resemble.
             max_expand: Refuse a manifest that expands beyond this.
-            allow_private_inputs: Input URLs may point to private addresses.
+            allow_private_inputs: Input URLs may point to private addresses, and files lie
+                outside of the manifest's folder.
 
         Raises:
             ManifestError: With every fault of every row.
@@ -167,6 +173,7 @@ class JobDatabase:
             batch=batch,
             output_dir=None if output_dir is None else str(output_dir),
             budget_micros=None if budget_usd is None else _micros(budget_usd),
+            uploads=None if uploads is None else str(parse_location(uploads)),
             replace=replace,
             new_batch=new_batch,
             max_expand=max_expand,
@@ -180,7 +187,8 @@ class JobDatabase:
         with tempfile.TemporaryDirectory(prefix="batchgen-") as folder:
             path = Path(folder) / "rows.jsonl"
             _write(path, manifest)
-            return self._add(changed(wish, path=str(path)), source=f"rows of {batch}")
+            wish = changed(wish, path=str(path), folder=str(Path.cwd()))
+            return self._add(wish, source=f"rows of {batch}")
 
     def _add(self, wish: Wish, *, source: str | None = None) -> Added:
         with closing(self._opened()) as database, imports.adding(database):
@@ -282,6 +290,7 @@ class JobDatabase:
                 say=_say,
                 command="library",
                 journal=journal,
+                sender=sender_of(database),
                 total=sum(begun[state] for state in _UNFINISHED),
                 emit=emit,
                 minds_signals=False,

@@ -12,6 +12,7 @@ from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
+from batchgen.library.input_files import sender_of
 from batchgen.library.service import Service
 from batchgen.library.step_backs import begin_journal
 from batchgen.runner.job import Settings
@@ -131,6 +132,7 @@ class Stepper:
                 say=self._say,
                 command="library",
                 journal=journal,
+                sender=sender_of(database),
                 minds_signals=False,
             )
             ready = asyncio.create_task(self._tell_ready())

@@ -23,6 +23,7 @@ from batchgen.domain.identity import input_hash, settings_of
 from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
+from batchgen.inputs.local import LocalFiles
 from batchgen.manifests.binding import META, Binding, Pair, overlap
 from batchgen.manifests.faults import Faults
 from batchgen.manifests.interface import NOTHING, ROW_WORDS, Row, Source
@@ -116,6 +117,8 @@ def check(
     allow_private_inputs: bool = False,
     allow_unknown_inputs: bool = False,
     use_result_keys: bool = True,
+    files: LocalFiles | None = None,
+    has_uploads: bool = False,
 ) -> Checked:
     """Validate every row of a manifest.
 
@@ -131,6 +134,8 @@ def check(
         allow_unknown_inputs: Send what the model's schema does not know: keys of YAML, and
             `input.NAME` columns.
         use_result_keys: Match exported rows by their key; else they are new rows.
+        files: The files of this machine that rows may name; None is none.
+        has_uploads: Whether those are uploaded, and need not fit into a request.
 
     Raises:
         ManifestError: With the first faults of all rows, sorted by line, and their number.
@@ -147,6 +152,8 @@ def check(
         allow_private=allow_private_inputs,
         allow_unknown=allow_unknown_inputs,
         use_keys=use_result_keys and source.has_result_keys,
+        files=files,
+        has_uploads=has_uploads,
     )
     try:
         return checker.run()
@@ -179,7 +186,11 @@ class _Checker:
         allow_private: bool,
         allow_unknown: bool,
         use_keys: bool,
+        files: LocalFiles | None,
+        has_uploads: bool,
     ) -> None:
+        self.files = files
+        self.has_uploads = has_uploads
         self.source = source
         self.spool = spool
         self.models = models
@@ -580,6 +591,8 @@ class _Checker:
                 model,
                 allow_private_inputs=self.allow_private,
                 allow_unknown_inputs=self.allow_unknown,
+                files=self.files,
+                has_uploads=self.has_uploads,
             )
         except ValueError as error:
             reason = str(error).splitlines()[0]

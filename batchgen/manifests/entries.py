@@ -490,7 +490,9 @@ def _texts(node: Node, place: str, line: int) -> Iterator[_Text]:
 
 
 def _urls(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value.startswith(("https://", "http://")):
+    if isinstance(value, str) and value.startswith(
+        ("https://", "http://", "s3://", "gs://", "az://")
+    ):
         yield canonical(value)
     elif isinstance(value, list):
         for part in value:

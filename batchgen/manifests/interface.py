@@ -92,6 +92,7 @@ class Source:
         batch: The name the manifest gives itself.
         model: The model the manifest names.
         budget_micros: The budget the manifest names, in micro-dollars.
+        uploads: Where the manifest wants files of this machine uploaded to.
         has_result_keys: Whether it is an export, with keys to match its rows by.
         key_lines: Lines of the manifest's own keys (`batch`, `model`, …).
         faults: What is wrong with the manifest's own keys; `check` raises them with the rows'.
@@ -109,6 +110,7 @@ class Source:
     batch: str | None = None
     model: str | None = None
     budget_micros: int | None = None
+    uploads: str | None = None
     has_result_keys: bool = False
     key_lines: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()

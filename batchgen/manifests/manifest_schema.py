@@ -114,6 +114,11 @@ def _top(models: Sequence[Model]) -> Schema:
             ],
             "description": "US dollars that the batch may cost over its life.",
         },
+        "uploads": {
+            "type": "string",
+            "pattern": r"^(s3|gs|az)://[^/]+",
+            "description": "A bucket where files of this machine are uploaded to.",
+        },
         "defaults": {
             "type": ["object", "null"],
             "description": "Every job has these keys unless it has them itself.",

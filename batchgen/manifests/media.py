@@ -1,4 +1,4 @@
-"""Which inputs are URLs of images, video or audio, and which URLs a service may fetch from."""
+"""Which inputs are images, video or audio, and which URLs a service may fetch them from."""
 
 import ipaddress
 import re
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from batchgen.buckets.location import is_location, parse_location
+from batchgen.domain.errors import UsageError
 from batchgen.domain.jobs import Model
 from batchgen.manifests import schemas
 from batchgen.manifests.names import quotes_hint
@@ -72,6 +74,8 @@ def url_problem(url: str, *, allow_private: bool) -> str | None:
     """
     if len(url) <= MAX_URL and _PUBLIC.fullmatch(url) and not _is_local_name(url.split("/")[2]):
         return None
+    if is_location(url):
+        return _object_problem(url)
     return _form_problem(url) or _place_problem(url, allow_private=allow_private)
 
 
@@ -99,29 +103,44 @@ class PublicUrls:
         )
 
 
-def _form_problem(url: str) -> str | None:
-    quoted = quotes_hint(url)
+def _object_problem(url: str) -> str | None:
+    try:
+        location = parse_location(url)
+    except UsageError as error:
+        return str(error)
+    return None if location.path else f"{_short(url)} is a whole bucket: name the file in it"
+
+
+def nearly_url(text: str) -> str | None:
+    """Return what is missing in a text that was meant as a URL, None if it was none."""
+    quoted = quotes_hint(text)
     if quoted:
-        return f"{_short(url)} is not a URL: {quoted}"
-    bare = url.removeprefix("//")
+        return f"{_short(text)} is not a URL: {quoted}"
+    bare = text.removeprefix("//")
     if ("/" in bare or bare.startswith("www.")) and _PUBLIC.fullmatch(f"https://{bare}"):
-        return f"{_short(url)} is not a whole URL: add https:// in front of {_short(bare)}"
+        return f"{_short(text)} is not a whole URL: add https:// in front of {_short(bare)}"
+    return None
+
+
+def _form_problem(url: str) -> str | None:
+    nearly = nearly_url(url)
+    if nearly:
+        return nearly
     scheme = _SCHEME.match(url)
     if scheme and scheme[1].lower() == "data":
-        return "data: URLs are not supported: put the file on the web and give its https URL"
+        return "data: URLs are not supported: give the path of the file, or its https URL"
     if len(url) > MAX_URL:
         return f"the URL has {len(url):,} characters, at most {MAX_URL:,} are allowed: shorten it"
     if not scheme or not url[scheme.end() :].startswith("//"):
         if scheme and len(scheme[1]) > 1 and "/" not in url and "\\" not in url:
             return f"{_short(url)} is not an https URL"
-        return (
-            f"{_short(url)} is not a URL: local files are not supported in this version, "
-            "put the file on the web and give its https URL"
-        )
+        return f"{_short(url)} is not a URL: put the file on the web and give its https URL"
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         return "the URL contains a space or a line break: write a space as %20"
     if "\\" in url:
         return "the URL contains a backslash: write /"
+    if scheme[1].lower() == "file":
+        return "file: URLs are not supported: give the path of the file"
     if scheme[1].lower() not in {"http", "https"}:
         return f"{scheme[1]}: URLs are not supported: give an https URL"
     return None

@@ -1,5 +1,6 @@
 """Values: from what the user wrote to what the model's schema wants, and what is wrong with it."""
 
+import copy
 import json
 import math
 import re
@@ -8,8 +9,12 @@ from typing import Any
 
 import jsonschema_rs
 
+from batchgen.buckets.location import is_location
+from batchgen.domain import fitness
+from batchgen.domain.input_files import START, InputFile, parse_input_file
 from batchgen.domain.jobs import Model
 from batchgen.domain.spelling import suggestion
+from batchgen.inputs.local import LocalFiles, is_path
 from batchgen.manifests import media, schemas
 from batchgen.manifests.names import quotes_hint
 from batchgen.manifests.schemas import ANYTHING, HOUSE_TYPES, Path, Schema, Step, types_of
@@ -31,6 +36,7 @@ _NAMES = {
     "object": "a mapping",
     "null": "empty",
 }
+_LINK = "https://files.example.com/file"  # what the rules see in place of a link that comes later
 _SHOWN = 60  # characters of a value in a message
 _PLACE = re.compile(r"0|[1-9][0-9]{0,3}")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
@@ -46,8 +52,17 @@ class Form:
         *,
         allow_private_inputs: bool = False,
         allow_unknown_inputs: bool = False,
+        files: LocalFiles | None = None,
+        has_uploads: bool = False,
     ) -> None:
         """Compile the model's schema.
+
+        Args:
+            model: The model.
+            allow_private_inputs: URLs may point to addresses and local names.
+            allow_unknown_inputs: What the schema does not know is sent.
+            files: The files of this machine that may be named; None is none.
+            has_uploads: Whether they are uploaded, and need not fit into a request.
 
         Raises:
             ValueError: If it is not a JSON Schema.
@@ -57,7 +72,10 @@ class Form:
         self.required: tuple[str, ...] = tuple(model.schema.get("required", ()))
         self.allow_unknown = allow_unknown_inputs
         self.allow_private = allow_private_inputs
-        self._typing = _Typing(model.schema)
+        self._files = files
+        self._has_uploads = has_uploads
+        self._needs: dict[tuple[str, str], fitness.Need] = {}
+        self._typing = _Typing(model.schema, self._media)
         self._converters: dict[Path, Convert] = {}
         self._lengths = [
             (name, schema.get("minLength", 0), schema.get("maxLength", math.inf))
@@ -106,21 +124,75 @@ class Form:
 
         Missing and unknown inputs are not looked for here; unknown keys inside of them are.
         """
+        files = list(media.urls_at(self.model, inputs))
+        linked = _linked(inputs, files)
         try:
-            broken = () if self._validator.is_valid(inputs) else list(self._broken_rules(inputs))
+            broken = () if self._validator.is_valid(linked) else list(self._broken_rules(linked))
         except UnicodeEncodeError:
             yield from _half_characters((), inputs)
             return
         yield from broken
-        yield from self._wrong_lengths(inputs)
-        for path, url, _ in media.urls_at(self.model, inputs):
-            problem = media.url_problem(url, allow_private=self.allow_private)
-            if problem:
-                yield path, problem
+        yield from self._wrong_lengths(linked)
+        yield from self._wrong_files(files)
         if not self.allow_unknown:
             for name, value in inputs.items():
                 if isinstance(value, list | dict) and name in self.properties:
                     yield from self._unknown_keys((name,), value, self.properties[name])
+
+    def _wrong_files(self, files: Sequence[tuple[Path, str, str]]) -> Iterator[tuple[Path, str]]:
+        inside_bytes = 0
+        for path, url, kind in files:
+            file = parse_input_file(url)
+            if file is None:
+                problem = media.url_problem(url, allow_private=self.allow_private)
+                if problem:
+                    yield path, problem
+                continue
+            seen = None if self._files is None else self._files.found.get(url)
+            if seen is None:  # stored earlier: it is looked at when it is sent
+                continue
+            need = self._need(path, kind)
+            problems = list(fitness.judge(seen.facts, need).faults)
+            if not problems and not self._has_uploads:
+                inside_bytes += seen.size_bytes
+                problems = list(self._not_inside(path, file, seen.facts, need))
+            yield from ((path, f"{file.path}: {problem}") for problem in problems)
+        if inside_bytes * 4 // 3 > fitness.LARGEST_REQUEST_BYTES:
+            message = (
+                f"the row's files have {inside_bytes / 1e6:,.0f} MB, which is too much inside of "
+                "one request: name a bucket with --uploads"
+            )
+            yield files[0][0], message
+
+    def _not_inside(
+        self, path: Path, file: InputFile, facts: fitness.Facts, need: fitness.Need
+    ) -> Iterator[str]:
+        """Yield why a file cannot be put into the request itself."""
+        if problem := fitness.inline_problem(facts, need):
+            yield problem
+            return
+        schema = self._at(path)[0] or {}
+        start = f"data:{file.content_type};base64,"
+        length = fitness.inline_characters(file.content_type, facts.size_bytes or 0)
+        pattern = schema.get("pattern")
+        fits_pattern = pattern is None or _matches(pattern, f"{start}AAAA")
+        if length > schema.get("maxLength", math.inf) or not fits_pattern or "enum" in schema:
+            yield f"{self.model.id} takes a URL only: name a bucket with --uploads"
+
+    def _need(self, path: Path, kind: str) -> fitness.Need:
+        key = (".".join("" if isinstance(step, int) else step for step in path), kind)
+        if key not in self._needs:
+            self._needs[key] = fitness.need_of(self.model, dotted(path), kind)
+        return self._needs[key]
+
+    def _media(self, text: str) -> str:
+        """Return a URL as it is; of a file of this machine, what a job keeps of it."""
+        if self._files is None or not is_path(text):
+            return text
+        try:
+            return self._files.kept(text)
+        except ValueError as error:
+            raise ValueError(media.nearly_url(text) or str(error)) from None
 
     def _wrong_lengths(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         for name, least, most in self._lengths:
@@ -247,8 +319,9 @@ class _Typing:
     Not before: a schema may hold itself.
     """
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, media_text: Callable[[str], str]) -> None:
         self._root = root
+        self._media_text = media_text
         self._known: dict[tuple[int, bool], Convert] = {}
 
     def converter(self, schema: Schema, *, is_media: bool) -> Convert:
@@ -262,7 +335,7 @@ class _Typing:
         types = list(dict.fromkeys(name for it in options for name in types_of(it) or ()))
         enum = schema.get("enum") or [choice for it in options for choice in it.get("enum", ())]
         if types == ["string"]:
-            return _to_media if is_media else _text_converter(enum)
+            return self._to_media if is_media else _text_converter(enum)
         if types == ["array"]:
             return self._list_converter(schema, is_media=is_media)
         if types == ["object"]:
@@ -322,9 +395,12 @@ class _Typing:
                 return as_list(value)
             if isinstance(value, dict):
                 return as_mapping(value)
-            return value.strip() if is_media and isinstance(value, str) else value
+            return self._to_media(value) if is_media and isinstance(value, str) else value
 
         return converted
+
+    def _to_media(self, value: Any) -> str:
+        return self._media_text(as_text(value).strip())
 
 
 def unknown_cell(value: Any) -> Any:
@@ -359,6 +435,27 @@ def _guessed(value: str, enum: list[Any], tried: list[Convert]) -> Any:
         except ValueError:
             continue
     return value
+
+
+def _linked(inputs: Mapping[str, Any], files: Sequence[tuple[Path, str, str]]) -> Mapping[str, Any]:
+    """Return inputs as they will look once every file in them has a link."""
+    others = [path for path, url, _ in files if url.startswith(START) or is_location(url)]
+    if not others:
+        return inputs
+    linked: dict[str, Any] = copy.deepcopy(dict(inputs))
+    for path in others:
+        whole: Any = linked
+        for step in path[:-1]:
+            whole = whole[step]
+        whole[path[-1]] = _LINK
+    return linked
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:  # of a dialect that Python does not have
+        return True
 
 
 def _half_characters(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
@@ -438,10 +535,6 @@ def _text_converter(enum: list[Any]) -> Convert:
         return text if text in enum else text.strip()
 
     return choice
-
-
-def _to_media(value: Any) -> str:
-    return as_text(value).strip()
 
 
 def _to_integer(value: Any) -> Any:

@@ -5,7 +5,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from batchgen.domain.errors import Fault, ManifestError
+from batchgen.buckets.location import parse_location
+from batchgen.domain.errors import Fault, ManifestError, UsageError
 from batchgen.domain.spelling import suggestion
 from batchgen.manifests import files
 from batchgen.manifests.entries import Entry, Scope
@@ -15,7 +16,7 @@ from batchgen.manifests.positions import Node, compose
 from batchgen.manifests.templates import Renderer, TemplateFault, pick, variable_problem
 from batchgen.manifests.values import shown
 
-_TOP = ("batch", "model", "budget", "defaults", "vars", "jobs")
+_TOP = ("batch", "model", "budget", "uploads", "defaults", "vars", "jobs")
 _OF_JOBS = frozenset(ENTRY_WORDS) - {"meta"}
 _MOST_USD = Decimal(1_000_000_000)
 
@@ -66,6 +67,7 @@ class _Document:
 
     def source(self) -> Source:
         batch, model, budget = self._batch(), self._text("model"), self._budget()
+        uploads = self._uploads()
         return Source(
             path=self.path,
             stem=Path(self.path).stem,
@@ -74,6 +76,7 @@ class _Document:
             batch=batch,
             model=model,
             budget_micros=budget,
+            uploads=uploads,
             key_lines=self.root.key_lines,
             faults=tuple(self.faults),
             expansions=tuple(entry.expansion for entry in self.entries if entry.expansion),
@@ -171,6 +174,16 @@ class _Document:
             self._fault("batch", f"the name {shown(batch)} {problem}")
             return None
         return batch
+
+    def _uploads(self) -> str | None:
+        text = self._text("uploads")
+        if text is None:
+            return None
+        try:
+            return str(parse_location(text))
+        except UsageError as error:
+            self._fault("uploads", str(error))
+            return None
 
     def _budget(self) -> int | None:
         text = self._text("budget")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
 from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError, UsageError
@@ -13,6 +14,7 @@ from batchgen.domain.jobs import JobSpec, Model, encoded
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
 from batchgen.downloads.destination import usual_form
+from batchgen.inputs.local import LocalFiles, Seen, folder_of
 from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
@@ -30,12 +32,14 @@ class Defaults:
         output_dir: Where clips go.
         name_template: How they are named.
         budget_micros: What it may cost over its life; None is no bound.
+        uploads: Where files of this machine are uploaded to; None is nowhere.
     """
 
     model: str = manifests.DEFAULT_MODEL
     output_dir: str = "clips"
     name_template: str = names.DEFAULT_TEMPLATE
     budget_micros: int | None = None
+    uploads: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,13 @@ class Wish:
         output_dir: `--output-dir`; None keeps the batch's, else the default.
         name_template: `--name`; None keeps the batch's, else the default.
         budget_micros: `--budget`.
+        uploads: `--uploads`; None keeps the batch's.
         replace: Buy clips again whose inputs have changed.
         new_batch: The rows are meant as new jobs, whatever they resemble.
         max_expand: `--max-expand`.
         allow_private_inputs: `--allow-private-inputs`.
         allow_unknown_inputs: `--allow-unknown-inputs`.
+        folder: Where the files are that it names; None is the manifest's own folder.
         catalog: What the service's catalog states now; None is what it stated last.
         models: The known models; None is those that ship with batchgen.
         defaults: What holds where nothing else is said.
@@ -69,11 +75,13 @@ class Wish:
     output_dir: str | None = None
     name_template: str | None = None
     budget_micros: int | None = None
+    uploads: str | None = None
     replace: bool = False
     new_batch: bool = False
     max_expand: int = 100_000
     allow_private_inputs: bool = False
     allow_unknown_inputs: bool = False
+    folder: str | None = None
     catalog: Mapping[str, UnitPrice] | None = None
     models: Mapping[str, Model] | None = field(default=None, repr=False)
     defaults: Defaults = Defaults()
@@ -92,6 +100,7 @@ class Prepared:
         stored_source: The file that the batch's newest manifest came from.
         is_table: Whether it is a table, whose columns may be taken for inputs.
         listed: Their list prices, where they are others than when they were checked.
+        files: The files of this machine that its rows name.
     """
 
     wish: Wish
@@ -102,6 +111,7 @@ class Prepared:
     stored_source: str = ""
     is_table: bool = False
     listed: dict[tuple[str, str], int | None] | None = None
+    files: tuple[Seen, ...] = ()
 
     @property
     def count(self) -> int:
@@ -234,6 +244,9 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
     _check_account(tx, stored, wish)
     begun = siblings.model_of(name) if siblings is not None else None
     fallback = (stored.model if stored else begun) or wish.defaults.model
+    uploads = wish.uploads or source.uploads or (stored.uploads if stored else None)
+    uploads = uploads or wish.defaults.uploads
+    files = _files(tx, wish, stored if is_export else None)
     checked = manifests.check(
         source,
         models=priced(wish.models or manifests.load_models(), _catalog(tx, wish)),
@@ -244,6 +257,8 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         allow_private_inputs=wish.allow_private_inputs,
         allow_unknown_inputs=wish.allow_unknown_inputs,
         use_result_keys=is_export,
+        files=files,
+        has_uploads=uploads is not None,
     )
     template = wish.name_template or (None if stored else wish.defaults.name_template)
     if template is not None:
@@ -267,6 +282,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         budget_micros=budget_micros
         or (stored.budget_micros if stored else None)
         or wish.defaults.budget_micros,
+        uploads=uploads,
     )
     prepared = Prepared(
         wish,
@@ -276,10 +292,23 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         is_export,
         stored.source if stored else "",
         is_table=source.is_table,
+        files=tuple(files.found.values()),
     )
     if siblings is not None:
         siblings.take(prepared)
     return prepared
+
+
+def _files(tx: Transaction | None, wish: Wish, exported: Batch | None) -> LocalFiles:
+    """Return the files that a manifest may name: beside it; of an export, as its jobs know them."""
+    here = folder_of(wish.path) if wish.folder is None else Path(wish.folder)
+    if exported is None or tx is None:
+        return LocalFiles([here], anywhere=wish.allow_private_inputs)
+    return LocalFiles(
+        [here, Path(exported.source).parent],
+        anywhere=wish.allow_private_inputs,
+        earlier=lambda: additions.input_files(tx, exported.id),
+    )
 
 
 def _catalog(tx: Transaction | None, wish: Wish) -> Mapping[str, UnitPrice]:

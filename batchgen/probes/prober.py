@@ -20,7 +20,7 @@ from batchgen.http import (
     no_such_host,
     opened,
 )
-from batchgen.probes.picture import is_text, kind_of, may_tell_more, pixels
+from batchgen.inputs.picture import is_text, kind_of, may_tell_more, pixels
 
 FIRST_BYTES = 64 * 1024
 """Asked for at first: the pixels of nearly every image are there."""

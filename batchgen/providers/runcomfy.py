@@ -33,7 +33,7 @@ from batchgen.domain.errors import (
 )
 from batchgen.domain.models import Entry, read_entry
 from batchgen.domain.prices import PRICE_UNITS, UnitPrice
-from batchgen.domain.redaction import redact_text, redact_url, secret_pattern
+from batchgen.domain.redaction import redact_text, redact_url, secret_pattern, unsigned_answer
 from batchgen.http import (
     CONNECT_S,
     GET_S,
@@ -429,7 +429,9 @@ class RunComfy:
     # -- texts -----------------------------------------------------------------------------------
 
     def _raw(self, answer: Answer) -> str:
-        return self._clean(_text(answer))
+        """Return an answer as it is kept: with links to clips, without those to input files."""
+        text = _text(answer)
+        return self._clean(unsigned_answer(text, lambda: set(_output_urls(_object(text)))))
 
     def _code(self, payload: Mapping[str, Any]) -> str | None:
         code = _code(payload)

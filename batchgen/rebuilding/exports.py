@@ -17,6 +17,7 @@ from batchgen.buckets.location import is_location, parse_location
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec, Model
 from batchgen.downloads import names
+from batchgen.inputs.local import LocalFiles, folder_of
 from batchgen.manifests import Checked, Row, Source
 from batchgen.manifests.files import changed
 from batchgen.rebuilding.journals import Candidate
@@ -81,6 +82,7 @@ class Exports:
         *,
         models: Mapping[str, Model] | None,
         journals: Sequence[Candidate] = (),
+        files_anywhere: bool = False,
     ) -> Self:
         """Read and check exports.
 
@@ -88,6 +90,7 @@ class Exports:
             paths: The files.
             models: The known models; None is those that ship with batchgen.
             journals: Held against every row.
+            files_anywhere: Input files of this machine may lie outside of an export's folder.
 
         Raises:
             ManifestError: With the faults of all of them.
@@ -96,7 +99,9 @@ class Exports:
         try:
             faults = exports._look(journals)
             exports._share_columns()
-            faults += exports._check(models or manifests.load_models())
+            faults += exports._check(
+                models or manifests.load_models(), files_anywhere=files_anywhere
+            )
             _refuse(faults)
         except BaseException:
             exports.close()
@@ -191,16 +196,19 @@ class Exports:
 
     # The second reading.
 
-    def _check(self, models: Mapping[str, Model]) -> list[Fault]:
+    def _check(self, models: Mapping[str, Model], *, files_anywhere: bool) -> list[Fault]:
         faults: list[Fault] = []
         for owner, batch in enumerate(self._batches):
             for number in batch.filled:
                 try:
+                    source = self._sources[number]
                     checked = manifests.check(
                         self._part(number, owner),
                         models=models,
                         allow_private_inputs=True,  # they were sent already
                         allow_unknown_inputs=True,
+                        files=LocalFiles([folder_of(source.path)], anywhere=files_anywhere),
+                        has_uploads=True,
                     )
                 except ManifestError as error:
                     faults += error.faults

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 
 from batchgen.domain.errors import (
     AccountBlocked,
+    BucketError,
     DownloadError,
     Exit,
+    InputUnusable,
     Misrouted,
     ModelBlocked,
     OutcomeUnknown,
@@ -40,7 +42,8 @@ from batchgen.downloads.destination import Destination, clip_path
 from batchgen.downloads.destinations import Destinations
 from batchgen.failpoints import failpoint
 from batchgen.providers.interface import Accepted, Look, Phase, Provider
-from batchgen.runner.limits import NOTHING_LOST, Limits
+from batchgen.runner.beside import beside
+from batchgen.runner.limits import LEFT, NOTHING_LOST, Limits
 from batchgen.runner.polling import FIRST_ENDINGS, Durations, after_trouble_s
 from batchgen.runner.spacing import Spacer
 from batchgen.runner.view import Flight
@@ -77,6 +80,26 @@ class Fetcher(Protocol):
 
     def fetch(self, url: str, *, into: Destination, name: str) -> Awaitable[Clip]:
         """Fetch a URL to a whole file."""
+        ...
+
+
+class Sender(Protocol):
+    """Makes input files ready, and what is sent of them; see `batchgen.inputs.sending`."""
+
+    def is_plain(self, job: Job) -> bool:
+        """Return whether what a job keeps of its inputs is what is sent."""
+        ...
+
+    def is_ready(self, inputs_json: str, uploads: str | None) -> bool:
+        """Return whether all files of a job are where they can be sent from."""
+        ...
+
+    def prepare(self, job: Job) -> None:
+        """See to it that a job is ready; it may take long."""
+        ...
+
+    def sent(self, job: Job) -> Mapping[str, Any]:
+        """Return the inputs that are sent for a job."""
         ...
 
 
@@ -197,6 +220,8 @@ class Carrier:
     in_place: Callable[[], bool] = lambda: True  # whether the job database still has its name
     reseed: Callable[[Job], NewSeed | None] = lambda _: None  # None if the model takes no seed
     sidecars: Sidecars | None = None  # None if none are wanted
+    sender: Sender | None = None  # None if no job has an input file that is to be made ready
+    unusable: Callable[[Job, InputUnusable], None] = lambda job, error: None
     download_tries: int = _DOWNLOAD_TRIES
     emit: Emit = silent
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -327,6 +352,9 @@ class Carrier:
             # Claimed before it was known that nothing more is to be bought.
             await self._return(job, "not sent: the run was stopping")
             return None
+        inputs = await self._inputs(job)
+        if inputs is None:
+            return None
         if not self.may_pay():
             # Suspended, or cut off from the job database: the job may be another worker's by now.
             await self._return(job, "not sent: this worker was silent for longer than its lease")
@@ -335,7 +363,7 @@ class Carrier:
         tokens = self._tokens
         sent_at = self.limits.clock()
         try:
-            accepted = await self.provider.submit(job.model, job.inputs)
+            accepted = await self.provider.submit(job.model, inputs)
         except OutcomeUnknown as error:
             await self._doubt(job, error)
             return None
@@ -352,6 +380,22 @@ class Carrier:
         self.went_well()
         failpoint("after-id-commit")
         return accepted
+
+    async def _inputs(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what is sent for a job; None if it was put back, since that cannot be made."""
+        if self.sender is None or self.sender.is_plain(job):
+            return job.inputs
+        sender = self.sender
+        try:
+            return await beside(lambda: sender.sent(job))
+        except InputUnusable as error:
+            self.unusable(job, error)
+            said = str(error)
+        except BucketError as error:
+            said = str(error)
+            self.limits.pause(error.exit_code, f"{said}. {LEFT}")
+        await self._return(job, f"not sent: {said}")
+        return None
 
     async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:
         fact = jobs.AcceptedFact(job, accepted.request_id, accepted.raw, self.now_ms())

@@ -24,7 +24,7 @@ _LONGEST_RETRY_AFTER_S = 3600.0
 _DOUBTS_BEFORE_ONE_BY_ONE = 3
 
 NOTHING_LOST = "nothing that was paid for is lost"
-_LEFT = f"What was not paid for waits, and {NOTHING_LOST}"
+LEFT = f"What was not paid for waits, and {NOTHING_LOST}"
 
 
 @dataclass
@@ -66,6 +66,9 @@ class Limits:
     _online: asyncio.Event = field(default_factory=asyncio.Event)
     _outage: asyncio.Event = field(default_factory=asyncio.Event)
     _lacks_money: bool = False
+    _waiting: "Held | None" = None  # why jobs wait for their input files
+    _waiting_jobs: int = 0
+    _first: str = ""  # of these reasons
     _wake: Callable[[], None] = lambda: None
     _leave: Callable[[], object] = lambda: None
 
@@ -97,6 +100,20 @@ class Limits:
             self.emit("held", model=model, exit_code=int(Exit.HALTED), message=message)
         self._wake()
 
+    def hold_job(self, model: str, message: str) -> None:
+        """Note a job that waits, unpaid, since an input file of its cannot be used."""
+        self._waiting_jobs += 1
+        self.emit("held", model=model, exit_code=int(Exit.HALTED), message=message)
+        jobs = "1 job waits" if self._waiting_jobs == 1 else f"{self._waiting_jobs} jobs wait"
+        if self._waiting is None:
+            self._waiting = Held(Exit.HALTED, "")
+            self._first = message
+            self.reasons.append(self._waiting)
+        self._waiting.message = (
+            f"{jobs}, unpaid, for an input file: {self._first}; then run again; {NOTHING_LOST}"
+        )
+        self._wake()
+
     @property
     def lacks_money(self) -> bool:
         """Whether this session waits for the account to be topped up."""
@@ -123,7 +140,7 @@ class Limits:
             self.pause(
                 Exit.HALTED,
                 f"halted after {self._streak} failures in a row (--halt), the last: {message}. "
-                f"{_LEFT}: look into it with `batchgen status` and `batchgen ls --state failed`, "
+                f"{LEFT}: look into it with `batchgen status` and `batchgen ls --state failed`, "
                 "then run again",
             )
 
@@ -134,7 +151,7 @@ class Limits:
             self.pause(
                 Exit.HALTED,
                 f"halted after moderation refused {self._moderated} jobs (--halt), the last: "
-                f"{message}. Repeats can get the account suspended. {_LEFT}: see with `batchgen "
+                f"{message}. Repeats can get the account suspended. {LEFT}: see with `batchgen "
                 "ls --state failed` what was refused, change or cancel those jobs, then run again",
             )
 
@@ -150,7 +167,7 @@ class Limits:
             self.pause(
                 Exit.HALTED,
                 f"halted after {jobs} failed, expired or came in doubt (--halt{of_all}), the last: "
-                f"{message}. {_LEFT}: look into it with `batchgen status`, then run again",
+                f"{message}. {LEFT}: look into it with `batchgen status`, then run again",
             )
             if leaves:
                 self._leave()

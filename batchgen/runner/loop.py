@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from batchgen import __version__
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import (
+    BucketError,
     BucketUnreachable,
     DatabaseMoved,
     Exit,
+    InputUnusable,
     OutputError,
     ProviderError,
     StoreError,
@@ -33,11 +35,12 @@ from batchgen.failpoints import failpoint
 from batchgen.http import POST_S
 from batchgen.providers.interface import Provider
 from batchgen.runner import rescue
+from batchgen.runner.beside import beside
 from batchgen.runner.clocks import carried_on, new_id, steady_s, wall_ms
 from batchgen.runner.deadline import Deadline
-from batchgen.runner.job import Carrier, Fetcher, Settings, Sidecars, Stats, names_of
+from batchgen.runner.job import Carrier, Fetcher, Sender, Settings, Sidecars, Stats, names_of
 from batchgen.runner.lease import Lease
-from batchgen.runner.limits import LONGEST_PROBE_S, NOTHING_LOST, Held, Limits, Reason
+from batchgen.runner.limits import LEFT, LONGEST_PROBE_S, NOTHING_LOST, Held, Limits, Reason
 from batchgen.runner.listener import Listener, Watch, changes
 from batchgen.runner.polling import Durations
 from batchgen.runner.purse import Purse
@@ -76,6 +79,7 @@ _BETWEEN_BALANCES_S = 2.0
 _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
 _LARGEST_CLAIM = 64
+_TOLD_UNUSABLE = 10  # jobs that wait for an input file, each told of by name
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 
 
@@ -107,6 +111,7 @@ class Session:
         purse: What the account holds, and what must be left of it.
         total: How many jobs of the scope were not at rest when it began.
         reseed: Gives a job that is bought again another seed; None if its model takes none.
+        sender: Makes input files ready before their job is claimed; None if none has to be.
         sidecars: Writes what clips were made of beside them; None if nobody wants that.
         renew_token: Looks for a newer token after a refusal; returns whether there was one.
         session_id: Its id, which sorts by time.
@@ -129,6 +134,7 @@ class Session:
     purse: Purse = field(default_factory=lambda: Purse(steady_s))
     total: int = 0
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
+    sender: Sender | None = None
     sidecars: Sidecars | None = None
     renew_token: Callable[[], bool] = lambda: False
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
@@ -168,6 +174,8 @@ class Session:
         self._durations = Durations()
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
+        self._preparing: dict[int, asyncio.Task[None]] = {}  # jobs whose files are made ready
+        self._unusable: dict[int, InputUnusable] = {}  # jobs with one that cannot be
         self._was_moved: DatabaseMoved | None = None
         self._rescue_file: rescue.RescueFile
         self._takeover = Takeover(
@@ -421,6 +429,8 @@ class Session:
             in_place=self._in_place,
             reseed=self.reseed,
             sidecars=self.sidecars,
+            sender=self.sender,
+            unusable=self._hold,
             journal=self.journal,
             prices=self._prices,
             lacks_money=self._lacks_money,
@@ -583,6 +593,8 @@ class Session:
         self._new_payments += len(claim.jobs)
         for job in claim.jobs:
             self._spawn(job)
+        for job in claim.unready:
+            self._preparing[job.id] = self._start(self._prepare(job))
         self._follow(request, claim)
         return claim
 
@@ -668,9 +680,9 @@ class Session:
             return 0
         if self.limits.lacks_money:
             return 0
-        wanted = min(self._room(), _LARGEST_CLAIM)
+        wanted = min(self._room() - len(self._preparing), _LARGEST_CLAIM)
         if self._limit_left is not None:
-            wanted = min(wanted, self._limit_left)
+            wanted = min(wanted, self._limit_left - len(self._preparing))
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)
@@ -699,7 +711,31 @@ class Session:
             prices=self._prices,
             accepted=self.stats.submitted - self._told[0],
             ended=self.stats.ended - self._told[1],
+            is_ready=_always if self.sender is None else self.sender.is_ready,
+            unready=frozenset({*self._preparing, *self._unusable}),
         )
+
+    async def _prepare(self, job: Job) -> None:
+        """Have the input files of a job made ready; it is claimed by the next claim."""
+        sender = self.sender
+        if sender is None:
+            raise ValueError("who has no sender finds every job ready")
+        try:
+            await beside(lambda: sender.prepare(job))
+        except InputUnusable as error:
+            self._hold(job, error)
+        except BucketError as error:
+            self.limits.pause(error.exit_code, f"{error}. {LEFT}")
+        finally:
+            self._preparing.pop(job.id, None)
+
+    def _hold(self, job: Job, error: InputUnusable) -> None:
+        """Leave a job to wait, whose input file cannot be used."""
+        self._unusable[job.id] = error
+        said = f"{job.batch}/{job.label}: {error}"
+        if len(self._unusable) <= _TOLD_UNUSABLE:
+            self.say(f"{said}; it waits, unpaid")
+        self.limits.hold_job(job.model, said)
 
     async def _take_up_extras(self, writer: Writer) -> None:
         """Poll what was bought once too often; no slot and no scope is asked for that."""
@@ -780,10 +816,11 @@ class Session:
             self._held[job.id] = job
         self._start(self._carrier.carry(job))
 
-    def _start(self, carrying: Coroutine[Any, Any, None]) -> None:
+    def _start(self, carrying: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(carrying)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -1061,6 +1098,10 @@ class Session:
             ),
         )
         return Outcome(reasons, self.stats, self._adapted)
+
+
+def _always(inputs_json: str, uploads: str | None) -> bool:
+    return True
 
 
 def _has_claimable(tx: Transaction, requests: Sequence[ClaimRequest]) -> list[bool]:

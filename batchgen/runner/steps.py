@@ -62,8 +62,10 @@ class Steps(Session):
             NotNow: If nothing may be submitted for the moment.
             Halted: If a person must act first.
             SteppedBack: If the job database lacks purchases.
+            InputUnusable: If an input file of it is gone or has changed.
         """
         self._check()
+        self._unusable.pop(job_id, None)  # it may have been put right
         free = self.free_bytes()
         if free < KEPT_FREE_BYTES:
             raise Halted(
@@ -73,12 +75,22 @@ class Steps(Session):
             )
         only = Scope(None, job_id, only=frozenset({job_id}))
         claim = await self._claim(self._writer, 1, only)
+        if job_id in self._preparing:
+            await self._preparing[job_id]
+            self._check_inputs(job_id)
+            claim = await self._claim(self._writer, 1, only)
         self._check()
         if claim is None or not claim.jobs:
             self._explain(claim, job_id)
             return
         await self._carrier.submit_only(claim.jobs[0])
         await self._give_back(job_id)
+        self._check_inputs(job_id)
+
+    def _check_inputs(self, job_id: int) -> None:
+        error = self._unusable.pop(job_id, None)
+        if error is not None:
+            raise error
 
     async def check(self) -> None:
         """Check that something may be submitted, of every model.

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from batchgen.domain.identity import job_label
+from batchgen.domain.input_files import START, parse_input_file
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import JobState
 from batchgen.failpoints import failpoint
@@ -38,6 +39,7 @@ class Batch:
     output_dir: str
     name_template: str
     budget_micros: int | None
+    uploads: str | None = None
 
 
 class Known(NamedTuple):
@@ -107,6 +109,9 @@ _PENDING = text(
     f"SELECT j.id, j.input_hash FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id "
     "AND j.state = 'pending' ORDER BY j.position, j.id"
 )
+_WITH_FILES = text(
+    f"SELECT j.inputs FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id AND j.inputs LIKE :mark"
+)
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
 _NAMES = among(
@@ -116,15 +121,16 @@ _NAMES = among(
 _KEYS = among("SELECT key FROM job_keys WHERE key IN :values")
 _ADD_BATCH = text(
     "INSERT INTO batches (name, account_id, model, source, columns, schemas, output_dir, "
-    "name_template, budget_micros, created_ms, updated_ms) VALUES (:name, :account_id, :model, "
-    ":source, :columns, :schemas, :output_dir, :name_template, :budget_micros, :now_ms, :now_ms)"
+    "name_template, budget_micros, uploads, created_ms, updated_ms) VALUES (:name, :account_id, "
+    ":model, :source, :columns, :schemas, :output_dir, :name_template, :budget_micros, :uploads, "
+    ":now_ms, :now_ms)"
 )
 _BATCH_ID = text("SELECT id FROM batches WHERE name = :name")
 _RENEW_BATCH = text(
     "UPDATE batches SET model = :model, source = :source, columns = :columns, "
     "schemas = :schemas, output_dir = :output_dir, name_template = :name_template, "
-    "budget_micros = coalesce(:budget_micros, budget_micros), updated_ms = :now_ms "
-    "WHERE id = :id"
+    "budget_micros = coalesce(:budget_micros, budget_micros), uploads = :uploads, "
+    "updated_ms = :now_ms WHERE id = :id"
 )
 _JOB_COLUMNS = (
     "batch_id, key, row_id, has_id, variant_kind, variant, position, model, inputs, input_hash, "
@@ -189,6 +195,7 @@ def _batch(row: Any) -> Batch:
         output_dir=row.output_dir,
         name_template=row.name_template,
         budget_micros=row.budget_micros,
+        uploads=row.uploads,
     )
 
 
@@ -284,6 +291,21 @@ def taken_keys(tx: Transaction, keys: Iterable[str]) -> set[str]:
     }
 
 
+def input_files(tx: Transaction, batch_id: int) -> Iterator[str]:
+    """Yield what the jobs of a batch keep of input files of a machine."""
+    for row in tx.rows(_WITH_FILES, {"batch_id": batch_id, "mark": f'%"{START}%'}):
+        yield from _files_in(json.loads(row.inputs))
+
+
+def _files_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if parse_input_file(value) is not None:
+            yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _files_in(part)
+
+
 def _in_chunks(tx: Transaction, query: Any, values: Iterable[str], **key: Any) -> list[Known]:
     return [
         _known(row)
@@ -305,6 +327,7 @@ def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:
         "output_dir": batch.output_dir,
         "name_template": batch.name_template,
         "budget_micros": batch.budget_micros,
+        "uploads": batch.uploads,
         "now_ms": now_ms,
     }
     if batch.id:

@@ -7,7 +7,7 @@ epoch under which the worker holds it, and change nothing once another worker ha
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -56,6 +56,7 @@ class Job:
     remote_state: str | None = None
     is_adopted: bool = False  # taken over: nobody may have looked for long
     is_costed: bool = False  # the service has stated what it cost
+    uploads: str | None = None  # where its batch has files of this machine uploaded to
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class ClaimRequest:
         attempt_ids: One a wanted job, made by the caller so that they sort by time.
         accepted: Submits of this worker that were accepted since its last claim that counted.
         ended: Generations of its that came to an end since then.
+        is_ready: Told the inputs of a job as JSON and where its files are uploaded to; whether
+            these files are in place, so that the job may be paid for.
+        unready: Jobs that are left out, since their files are not.
     """
 
     worker_id: str
@@ -78,6 +82,8 @@ class ClaimRequest:
     prices: Prices = field(default_factory=Prices)  # what the worker has learned
     accepted: int = 0
     ended: int = 0
+    is_ready: Callable[[str, str | None], bool] = lambda inputs, uploads: True
+    unready: frozenset[int] = frozenset()
 
 
 _LOCKED_LOOK_MS = 1_000
@@ -119,6 +125,7 @@ class Claim:
         counted: What the worker said of its progress has been taken into account.
         may_rise: `-j auto` would raise the cap for a submit that is accepted now.
         state: What `-j auto` has learned; None if the cap is fixed, or nothing was asked.
+        unready: Jobs that would have been claimed, but their files are not in place.
     """
 
     jobs: tuple[Job, ...]
@@ -133,6 +140,7 @@ class Claim:
     counted: bool = True
     may_rise: bool = False
     state: State | None = None
+    unready: tuple[Job, ...] = ()
 
 
 _GATE = locking(
@@ -157,7 +165,7 @@ _BUDGETS = text(
 _COLUMNS = (
     "j.id, j.key, j.batch_id, b.name AS batch, j.row_id, j.variant, j.model, j.inputs, j.name, "
     "b.output_dir, j.version, j.state, j.epoch, j.attempt_id, j.retries_used, j.est_micros, "
-    "j.input_hash, j.urls, j.remote_state, j.settings, j.policy_retries_used"
+    "j.input_hash, j.urls, j.remote_state, j.settings, j.policy_retries_used, b.uploads"
 )
 _LISTED = {
     "sqlite": "(SELECT value FROM json_each(:listed))",
@@ -289,17 +297,27 @@ def _claim_within(tx: Transaction, request: ClaimRequest, gate: Gate) -> Claim:
     room = gate.room(wanted)
     if room <= 0:
         return Claim((), gate.live, gate.cap, gate.next_ms(wanted, 0))
-    taken, budgets = _affordable(tx, request, room)
+    taken, unready, budgets = _affordable(tx, request, room)
     over_budget, nearly_spent = budgets.exceeded, budgets.nearly_spent
     if not taken:
-        next_due_ms = _next_due(tx, request, over_budget)
-        return Claim((), gate.live, gate.cap, next_due_ms, over_budget, nearly_spent=nearly_spent)
+        next_due_ms = 0 if unready else _next_due(tx, request, over_budget)
+        return Claim(
+            (),
+            gate.live,
+            gate.cap,
+            next_due_ms,
+            over_budget,
+            nearly_spent=nearly_spent,
+            unready=unready,
+        )
     jobs = _intend(tx, request, taken)
     spend_tokens(tx, gate, len(jobs))
     # Cut by the rate, and not by what there is: the rest may go at the next token.
     next_ms = gate.next_ms(wanted, len(jobs)) if len(jobs) == room else 0
     live = gate.live + len(jobs)
-    return Claim(jobs, live, gate.cap, next_ms, over_budget, nearly_spent=nearly_spent)
+    return Claim(
+        jobs, live, gate.cap, next_ms, over_budget, nearly_spent=nearly_spent, unready=unready
+    )
 
 
 class _Budgets:
@@ -351,16 +369,23 @@ class _Taken:
     est_micros: int
 
 
-def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list[_Taken], _Budgets]:
+def _affordable(
+    tx: Transaction, request: ClaimRequest, room: int
+) -> tuple[list[_Taken], tuple[Job, ...], _Budgets]:
+    """Return the next jobs that fit, and those among them whose files are not in place yet."""
     budgets = _Budgets(tx.rows(_BUDGETS, {"account_id": request.account_id}))
     taken: list[_Taken] = []
+    unready: dict[int, Job] = {}
     values = _scope_values(request)
     while len(taken) < room:
         blocked = len(budgets.exceeded)
         seen = {one.row.id for one in taken}
         wanted = {**values, "wanted": room, "skipped": list(budgets.exceeded)}
         for row in tx.rows(_CANDIDATES.of(request.scope), wanted):
-            if row.id in seen or len(taken) == room:
+            if row.id in seen or row.id in unready or len(taken) == room:
+                continue
+            if not request.is_ready(row.inputs, row.uploads):
+                unready[row.id] = _job(row)
                 continue
             # A budget without a known price is refused when it is set.
             est_micros = request.prices.of_request(row.model, row.settings, row.est_micros) or 0
@@ -368,7 +393,7 @@ def _affordable(tx: Transaction, request: ClaimRequest, room: int) -> tuple[list
                 taken.append(_Taken(row, est_micros))
         if len(budgets.exceeded) == blocked:
             break
-    return taken, budgets
+    return taken, tuple(unready.values()), budgets
 
 
 def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int]) -> int:
@@ -382,12 +407,15 @@ def _next_due(tx: Transaction, request: ClaimRequest, over_budget: frozenset[int
 
 def _scope_values(request: ClaimRequest) -> dict[str, Any]:
     scope = request.scope
+    listed = scope.excluded if scope.only is None else scope.only
+    if request.unready:
+        listed = listed | request.unready if scope.only is None else listed - request.unready
     return {
         "account_id": request.account_id,
         "now_ms": request.now_ms,
         "max_job_id": scope.max_job_id,
         "held": list(request.held_models),
-        "listed": json.dumps(list(scope.excluded if scope.only is None else scope.only)),
+        "listed": json.dumps(list(listed)),
         "all_batches": int(scope.batch_ids is None),
         "batch_ids": list(scope.batch_ids or ()),
     }
@@ -453,6 +481,7 @@ def _job(row: Any, **changes: Any) -> Job:
         "policy_retries_used": row.policy_retries_used,
         "urls": tuple(json.loads(row.urls)) if row.urls else (),
         "remote_state": row.remote_state,
+        "uploads": row.uploads,
     }
     values.update(changes)
     return Job(**values)

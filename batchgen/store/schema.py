@@ -207,7 +207,7 @@ attempts = Table(
     Column("batch_id", ForeignKey("batches.id"), nullable=False),
     Column("worker_id", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("inputs", Text, nullable=False),  # JSON, exactly what was sent
+    Column("inputs", Text, nullable=False),  # JSON, what was sent; of files what jobs keep
     Column("input_hash", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("extra", Boolean, nullable=False, server_default=text("false")),

@@ -30,7 +30,7 @@ def test_what_is_written_is_read_and_never_overwritten_unasked(bucket: TestBucke
     assert bucket.contents() == {"night/a/x.mp4": b"one"}
     found = place.head("a/x.mp4")
     assert found is not None
-    assert found == Stored(3, digest, found.etag)
+    assert found == Stored(3, digest, found.etag, "video/mp4")
     assert b"".join(place.blocks("a/x.mp4")) == b"one"
     with pytest.raises(BucketError, match="larger than 2"):
         place.read("a/x.mp4", most_bytes=2)

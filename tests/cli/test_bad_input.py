@@ -220,8 +220,8 @@ VALUES: dict[str, tuple[str, str, Sequence[str]]] = {
 IMAGES: dict[str, tuple[str, Sequence[str]]] = {
     "http": ("http://images.example.com/a.jpg?sig=s3", ["http://images.example.com/a.jpg must"]),
     "ftp": ("ftp://images.example.com/a.jpg", ["ftp: URLs are not supported", "an https URL"]),
-    "file": ("file:///etc/passwd", ["file: URLs are not supported", "give an https URL"]),
-    "relative": ("pics/a.jpg", ["pics/a.jpg is not a URL", "put the file on the web"]),
+    "file": ("file:///etc/passwd", ["file: URLs are not supported", "give the path of the file"]),
+    "relative": ("pics/a.jpg", ["pics/a.jpg: no such file", "looked for in"]),
     "localhost": ("https://localhost/a.jpg", ["localhost is a local name", "--allow-private"]),
     "address": ("https://10.0.0.1/a.jpg", ["10.0.0.1 is an IP address", "--allow-private-inputs"]),
     "address-6": ('"https://[::1]/a.jpg"', ["::1 is an IP address", "--allow-private-inputs"]),

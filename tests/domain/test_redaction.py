@@ -1,6 +1,14 @@
+import json
+
 import pytest
 
-from batchgen.domain.redaction import public_url, redact_all, redact_text, redact_url
+from batchgen.domain.redaction import (
+    public_url,
+    redact_all,
+    redact_text,
+    redact_url,
+    unsigned_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,36 @@ def test_every_text_of_a_payload_is_redacted() -> None:
 )
 def test_a_url_for_a_table_keeps_what_is_no_credential(url: str, shown: str) -> None:
     assert public_url(url) == shown
+
+
+LINK = "https://b.s3.example/in/a.png?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=5ec2e7"
+CLIP = "https://clips.example.com/a.mp4?X-Amz-Signature=c11b"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps({"input": {"image": LINK}, "output": {"video": CLIP}}),
+        json.dumps({"input": {"image": LINK}, "output": {"video": CLIP}}).replace("/", "\\/"),
+        json.dumps({"input": {"image": LINK}, "output": {"video": CLIP}}).replace("&", "\\u0026"),
+        json.dumps({"error": f"cannot fetch <{LINK}>", "output": {"video": CLIP}}),
+        json.dumps({"input": ["data:image/png;base64,5ec2e7=="], "output": {"video": CLIP}}),
+        f"<html>cannot fetch {LINK}</html>",
+        json.dumps({"input": {"image": LINK}})[:-3],
+    ],
+    ids=["plain", "escaped-slash", "escaped-and", "quoted", "data", "page", "half"],
+)
+def test_an_answer_is_kept_without_what_it_repeats_of_a_request(answer: str) -> None:
+    kept = unsigned_answer(answer, lambda: {CLIP})
+
+    assert "5ec2e7" not in kept
+    assert "AKIA" not in kept
+    assert ("c11b" in kept) == ("c11b" in answer)
+    if kept.startswith("{") and kept.endswith("}"):
+        assert json.loads(kept).keys() == json.loads(answer).keys()
+
+
+def test_an_answer_without_a_secret_is_kept_as_it_is() -> None:
+    answer = json.dumps({"input": {"image": "https://a.example/a.png?w=1"}, "signal": "sigma"})
+
+    assert unsigned_answer(answer, lambda: set()) == answer

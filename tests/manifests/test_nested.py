@@ -222,14 +222,13 @@ ADVICE = "(--allow-unknown-inputs sends it as it is)"
         ),
         pytest.param(
             {"elements": json.dumps([{"image": IMAGE, "parts": [{"image": "a.jpg"}]}])},
-            "2: elements: [0].parts[0].image: a.jpg is not a URL: local files are not supported in "
-            "this version, put the file on the web and give its https URL",
+            "2: elements: [0].parts[0].image: a.jpg is not a URL: put the file on the web and give "
+            "its https URL",
             id="url-in-json",
         ),
         pytest.param(
             {"images": json.dumps([IMAGE, "a.jpg"])},
-            "2: images: [1]: a.jpg is not a URL: local files are not supported in this version, "
-            "put the file on the web and give its https URL",
+            "2: images: [1]: a.jpg is not a URL: put the file on the web and give its https URL",
             id="url-in-list",
         ),
         pytest.param(

@@ -42,6 +42,11 @@ from batchgen.verifying import Verdict, Verified, verify
 @click.option(
     "--output-dir", metavar="DIR", help="Where the clips lie now; else where the export says."
 )
+@click.option(
+    "--allow-private-inputs",
+    is_flag=True,
+    help="Input files of this machine may lie outside of the folder of their export.",
+)
 @common.account_option
 @click.option(
     "--journal",
@@ -63,6 +68,7 @@ def command(
     *,
     files: tuple[str, ...],
     output_dir: str | None,
+    allow_private_inputs: bool,
     account: str,
     named: tuple[Path, ...],
     no_journal: bool,
@@ -84,7 +90,12 @@ def command(
     with closing(target):
         _check_new(target)
         journals = _journals(target, named)
-        with Exports.read(files, models=known_models(), journals=journals) as exports:
+        with Exports.read(
+            files,
+            models=known_models(),
+            journals=journals,
+            files_anywhere=allow_private_inputs,
+        ) as exports:
             taken = _taken(journals, no_journal=no_journal)
             with _made(target, dry_run=dry_run) as made:
                 done = rebuilding.rebuild(made, exports, taken, terms)
