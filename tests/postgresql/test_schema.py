@@ -30,7 +30,7 @@ from batchgen.store import reads, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
-from batchgen.store.statements import text
+from batchgen.store.statements import Statement, text
 
 OLD = Path(__file__).parents[1] / "old_databases"
 WITHOUT_DATABASE = {"init", "validate", "plan", "models", "schema", "balance", "simulate"}
@@ -111,10 +111,10 @@ def fill_old(database: Database, revision: str) -> None:
 
 
 @contextmanager
-def held(url: str, lock: Any) -> Iterator[psycopg.Connection[Any]]:
+def held(url: str, lock: Statement) -> Iterator[psycopg.Connection[Any]]:
     """Hold an advisory lock until the block ends."""
     with closing(psycopg.connect(url)) as connection:
-        connection.execute(str(lock).encode())
+        connection.execute(lock.postgresql.encode())
         yield connection
         connection.rollback()
 
