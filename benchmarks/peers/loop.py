@@ -1,6 +1,6 @@
 """A hand-written asyncio loop without any state: kill it, and everything is lost or paid twice.
 
-    python benchmarks/peers/loop.py aiohttp|httpx BASE JOBS CAP
+python benchmarks/peers/loop.py aiohttp|httpx BASE JOBS CAP
 """
 
 import asyncio

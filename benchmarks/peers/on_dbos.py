@@ -1,6 +1,6 @@
 """The same jobs as workflows of DBOS, on SQLite: a step for the paid request, one for the result.
 
-    python benchmarks/peers/on_dbos.py BASE JOBS CAP FILE
+python benchmarks/peers/on_dbos.py BASE JOBS CAP FILE
 """
 
 import asyncio

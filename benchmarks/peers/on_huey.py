@@ -1,6 +1,6 @@
 """The same jobs as tasks of huey, on SQLite with its queue synced, a thread a job in flight.
 
-    python benchmarks/peers/on_huey.py BASE JOBS CAP FILE
+python benchmarks/peers/on_huey.py BASE JOBS CAP FILE
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The same jobs as tasks of procrastinate, on PostgreSQL, with httpx on aiohttp.
 
-    python benchmarks/peers/on_procrastinate.py BASE JOBS CAP DATABASE-URL
+python benchmarks/peers/on_procrastinate.py BASE JOBS CAP DATABASE-URL
 """
 
 import asyncio
