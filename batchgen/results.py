@@ -1,5 +1,6 @@
 """The result table: from the job database to an export, one line a job."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -191,11 +192,18 @@ def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:
     if not clip:
         return None
-    path = root / Path(row.output_dir).expanduser() / clip["path"]
+    return _below(root, row.output_dir) + str(clip["path"])
+
+
+@functools.lru_cache(maxsize=64)  # a few folders, a million clips
+def _below(root: Path, output_dir: str) -> str:
+    """Return what stands before the names of clips of an output folder."""
+    path = root / Path(output_dir).expanduser() / "."
     try:
-        return str(path.relative_to(root))
+        shown = str(path.relative_to(root))
     except ValueError:
-        return str(path)
+        shown = str(path)
+    return "" if shown == "." else shown.rstrip("/") + "/"
 
 
 def _usd(micros: int | None) -> float | None:
