@@ -23,8 +23,9 @@ from batchgen.domain.errors import PRECEDENCE, BatchgenError, Exit, OutputError,
 from batchgen.domain.states import JobState
 from batchgen.downloads.folder import KEPT_FREE_BYTES, free_bytes, in_mib
 from batchgen.store import accounts, health, reads, sqlite, upgrade, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
+from batchgen.store.transactions import Transaction
 
 WAITED_S = 10.0
 """How long all checks together are waited for."""

@@ -13,9 +13,10 @@ from batchgen.domain.states import JobState
 from batchgen.providers.interface import Look, Provider
 from batchgen.store import after_restore, by_hand, reads, step_back
 from batchgen.store.after_restore import Repair
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.journal import Contents
 from batchgen.store.reads import JobRow
+from batchgen.store.transactions import Transaction
 
 EARLIER = timedelta(seconds=60)
 """How much earlier than the intent a request may seem to be: clocks differ."""

@@ -16,8 +16,9 @@ from batchgen.domain.where import Where
 from batchgen.exporters.interface import Record
 from batchgen.manifests.xlsx_format import MOST_CELLS, MOST_ROWS
 from batchgen.store import reads
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.reads import JobRow
+from batchgen.store.transactions import Transaction
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ class Telling:
         self._events: list[Stream] = []
         self._records: list[Stream] = []
         self._handler: logging.Handler | None = None
-        self._heard: Callable[[str, Mapping[str, Any]], None] = lambda kind, fields: None
+        self._listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
 
     def emit(self, kind: str, /, **fields: Any) -> None:
         """Tell that something happened; see `domain.telling.Emit`."""
@@ -266,11 +266,12 @@ class Telling:
             line = {"seq": self._seq, "at": at, "session": self.session_id, "kind": kind, **fields}
             for stream in self._events:
                 stream.put(line)
-        self._heard(kind, fields)
+        for heard in self._listeners:
+            heard(kind, fields)
 
     def listen(self, heard: Callable[[str, Mapping[str, Any]], None]) -> None:
         """Call this with each event too, in the thread in which it happens."""
-        self._heard = heard
+        self._listeners.append(heard)
 
     def write_events(self, fd: int, shown: str) -> None:
         """Write each event to an open file."""

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import jsonschema_rs
 import psycopg
 from psycopg.rows import dict_row
@@ -81,19 +82,27 @@ class Done:
         return dict(envelope)
 
 
+def _process(
+    command: Sequence[str], env: dict[str, str], folder: Path
+) -> subprocess.Popen[str] | forked.Piped:
+    if tuple(command[: len(BATCHGEN)]) == BATCHGEN and forked.can_start(env):
+        return forked.Piped(command[len(BATCHGEN) :], env, folder)
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Started:
     """A run that is under way."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
-        self._process = subprocess.Popen(
-            command,
-            env=env,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = _process(command, env, folder)
         self._said = ""
         self.pid = self._process.pid
 
@@ -104,7 +113,9 @@ class Started:
     def wait(self) -> Done:
         """Wait for the end."""
         out, err = self._process.communicate(timeout=DEADLINE_S)
-        return Done(self._process.returncode, out, self._said + err)
+        code = self._process.poll()
+        assert code is not None
+        return Done(code, out, self._said + err)
 
     def wait_stopped(self) -> None:
         """Wait until it has been stopped, as by SIGSTOP."""
@@ -118,14 +129,14 @@ class Started:
             self._process.kill()
             self._process.communicate()
 
-    def wait_said(self, text: str) -> None:
-        """Wait until a line on stderr holds a text."""
+    def wait_said(self, text: str) -> str:
+        """Wait until a line on stderr holds a text; return the line."""
         stderr = self._process.stderr
         assert stderr is not None
         while line := stderr.readline():
             self._said += line
             if text in line:
-                return
+                return line
         raise AssertionError(f"it never said {text!r}: {self._said}")
 
 

@@ -12,7 +12,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
 from store.stored_jobs import NOW, accepted, check
 
 from batchgen.domain.errors import Exit, StoreError
@@ -21,6 +20,8 @@ from batchgen.store import by_hand, jobs, reads, sqlite, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
 
 OLD = Path(__file__).parent / "old_databases"
 
@@ -96,7 +97,7 @@ def test_migrating_an_empty_file_gives_the_schema_of_a_new_one(
 def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
     migrated(database)
 
-    with database.reading() as tx:
+    with database.transaction() as tx:
         context = MigrationContext.configure(tx.connection)
         assert compare_metadata(context, metadata) == []
 
@@ -197,7 +198,7 @@ def test_an_old_database_opens_and_works(database: Database, name: str) -> None:
             tx, [jobs.AdoptRequest("w9", account_id, 9, downloads=True, now_ms=NOW)]
         )
         assert [job.label for job in adopted[0]] == ["running", "downloading"]
-        scope = jobs.Scope(None, 10**9)
+        scope = Scope(None, 10**9)
         request = jobs.ClaimRequest("w9", account_id, scope, ("n1",), frozenset(), NOW)
         claim = jobs.claim(tx, [request])[0]
         assert [job.label for job in claim.jobs] == ["pending"]

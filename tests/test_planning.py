@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
 from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import accounts, additions, imports, jobs, reads, upgrade, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 IMAGE = "https://images.example.com/{}.jpg"
 
@@ -92,7 +94,7 @@ class Desk:
         accounts.set_cap(tx, account, 1000)
         workers.register(tx, worker)
         wanted = tuple(f"a{number}-{n}" for n in range(100))
-        scope = jobs.Scope(None, 10**9)
+        scope = Scope(None, 10**9)
         request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)
         [claim] = jobs.claim(tx, [request])
         for job in claim.jobs:

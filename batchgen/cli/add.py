@@ -15,7 +15,8 @@ from batchgen.planning import Plan, Wish
 from batchgen.runner.clocks import wall_ms
 from batchgen.settings import database_url
 from batchgen.store import by_hand, imports, reads, upgrade
-from batchgen.store.database import Database, Transaction, chunks
+from batchgen.store.database import Database, chunks
+from batchgen.store.transactions import Transaction
 
 _GARBAGE = 500_000
 _PRUNED = 1_000  # jobs that are cancelled in one transaction

@@ -6,6 +6,7 @@ import click
 
 from batchgen.cli import common, service
 from batchgen.domain.errors import BatchgenError, Exit, ProviderError
+from batchgen.domain.wording import usd
 
 
 @click.command("balance")
@@ -21,7 +22,7 @@ def command(*, as_json: bool) -> None:
     if as_json:
         common.print_json({"balance_usd": common.usd_number(micros), "origin": found.origin})
     else:
-        click.echo(common.usd(micros))
+        click.echo(usd(micros))
 
 
 class Unreadable(BatchgenError):

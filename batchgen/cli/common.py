@@ -23,7 +23,8 @@ from batchgen.domain.redaction import printable
 from batchgen.settings import SIMULATED_DATABASE, database_url
 from batchgen.store import accounts, additions, reads, upgrade, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 faults_json = reply.faults_json
 json_option = reply.json_option
@@ -374,17 +375,6 @@ def _from_stdin() -> list[str]:
     except UnicodeError:
         raise UsageError("standard input is not UTF-8: name one job a line") from None
     return words
-
-
-def usd(micros: int | None, *, is_estimate: bool = False) -> str:
-    """Return money for people: `$1.25`, to the cent unless that hides something.
-
-    `~$1.25` is booked money that is an estimate at least in part: the service did not state it.
-    """
-    if micros is None:
-        return "unknown"
-    digits = 2 if micros % 10_000 == 0 else 4
-    return f"{'~' if is_estimate else ''}${micros / 1_000_000:,.{digits}f}"
 
 
 def usd_number(micros: int | None) -> float | None:

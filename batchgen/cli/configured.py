@@ -40,8 +40,8 @@ CONFIGURABLE = frozenset(
         *("policy_retries", "poll_interval", "poll_rate", "retries", "submit_rate", "until"),
         *("wait_for_balance",),
         # what it tells and writes
-        *("bom", "columns", "events", "excel_safe", "format", "no_inhibit", "no_log", "notify"),
-        *("notify_on", "output", "posters", "progress", "sidecar", "sort"),
+        *("bom", "columns", "events", "excel_safe", "format", "metrics", "no_inhibit", "no_log"),
+        *("notify", "notify_on", "output", "posters", "progress", "sidecar", "sort"),
         # the stand-in of `simulate`
         *("charge_failed", "clip_bytes", "echo_inputs", "fail_rate", "fault", "host"),
         *("link_life_s", "max_in_flight", "outputs", "port", "price", "queue_s", "run_s", "seed"),
@@ -70,6 +70,7 @@ FLAGS_ONLY: Mapping[str, str] = {
 
 USERS_ONLY: Mapping[str, str] = {
     "notify": "it sends what a run does to others",
+    "metrics": "it lets others on the network ask how a run goes",
     "allow_private_inputs": "it lets a manifest reach into your network",
     "allow_network_fs": "it puts the job database at risk",
 }

@@ -19,7 +19,6 @@ from batchgen.cli.common import (
     is_database_named,
     looking,
     plural,
-    usd,
 )
 from batchgen.cli.flags import Flags
 from batchgen.cli.known_models import known_models
@@ -33,12 +32,14 @@ from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Estimate, Prices, UnitPrice, priced, whole_cents
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.downloads.folder import KEPT_FREE_BYTES, check_writable, free_bytes, in_mib
 from batchgen.runner.deadline import in_words
 from batchgen.store import accounts, costs, probes, reads, upgrade
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.reads import JobRow, Kind
+from batchgen.store.transactions import Transaction
 
 logger = logging.getLogger(__name__)
 

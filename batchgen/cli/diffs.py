@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from batchgen.cli.common import usd, usd_number
+from batchgen.cli.common import usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
-from batchgen.domain.states import JobState
+from batchgen.domain.states import LOST, JobState
+from batchgen.domain.wording import usd
 from batchgen.planning import Item, Plan, Verdict
 from batchgen.store.additions import Known
 
@@ -101,7 +102,7 @@ def why(plan: Plan, item: Item) -> str:
 def _standing(known: Known) -> str:
     if known.state is JobState.PENDING:
         return "waits, not paid for yet"
-    if known.state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+    if known.state in LOST:
         return f"{known.state}: stays so, `batchgen retry` buys it again"
     return str(known.state)
 

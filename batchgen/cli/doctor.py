@@ -18,6 +18,7 @@ from batchgen.cli import common, step_backs
 from batchgen.diagnosing import Check, Finding, Level, ok, problem, skipped, warning
 from batchgen.domain.errors import Exit, ProviderError, StoreError, UsageError
 from batchgen.domain.redaction import printable, redact_text
+from batchgen.domain.wording import usd
 from batchgen.runner import rescue
 from batchgen.settings import (
     TOKEN_NAMES,
@@ -186,12 +187,12 @@ def _told(found: "Service", greeting: "Greeting", took_s: float) -> Iterator[Fin
     elif (greeting.balance_micros or 0) <= 0:
         yield problem(
             "balance",
-            f"{common.usd(greeting.balance_micros)}: nothing can be paid for",
+            f"{usd(greeting.balance_micros)}: nothing can be paid for",
             "top the account up at RunComfy",
             Exit.NO_BALANCE,
         )
     else:
-        yield ok("balance", common.usd(greeting.balance_micros))
+        yield ok("balance", usd(greeting.balance_micros))
 
 
 async def _greet(found: "Service") -> "Greeting":

@@ -28,9 +28,10 @@ from batchgen.runner.loop import Outcome
 from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction, chunks
-from batchgen.store.jobs import Scope
+from batchgen.store.database import Database, chunks
 from batchgen.store.reads import JobRow
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 from batchgen.verifying import Verdict, Verified, verify
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import planning
-from batchgen.cli.common import adapted_json, plural, print_json, usd, usd_number
+from batchgen.cli.common import adapted_json, plural, print_json, usd_number
 from batchgen.cli.configured import is_typed
 from batchgen.cli.figures import rate, span
 from batchgen.cli.flags import Flags
@@ -18,6 +18,7 @@ from batchgen.domain.errors import PRECEDENCE, Exit
 from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.wording import usd
 from batchgen.runner.job import Stats
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from batchgen.cli.common import usd, usd_number
+from batchgen.cli.common import usd_number
 from batchgen.cli.numbers import Numbers
-from batchgen.cli.tables import lasting
+from batchgen.domain.wording import lasting, usd
 
 _MIB = 1024**2
 _GIB = 1024**3

@@ -83,6 +83,7 @@ class Flags:
     notify: tuple[str, ...]
     notify_on: frozenset[str] | None
     events: str | None
+    metrics: str | None
     no_log: bool
     no_inhibit: bool
     dry_run: bool
@@ -356,6 +357,11 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
         "--events",
         metavar="FILE",
         help="Append what happens as JSON lines; - for stdout.",
+    ),
+    click.option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Serve /metrics for Prometheus, and /health; without a host to this machine only.",
     ),
     click.option("--no-log", is_flag=True, help="Keep no log of the session."),
     click.option(

@@ -14,9 +14,11 @@ from batchgen.cli.session_logs import Line
 from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.redaction import redact_all
+from batchgen.domain.wording import lasting
 from batchgen.store import reads, sessions
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.sessions import Session
+from batchgen.store.transactions import Transaction
 from batchgen.telling import KEPT_LOGS
 
 SHORT_ID = 12
@@ -209,7 +211,7 @@ def _cells(database: Database, session: Session, now_ms: int) -> tuple[str, ...]
     return (
         session.id[:SHORT_ID],
         tables.local(session.started_ms, seconds=False),
-        tables.lasting(session.lasted_ms(now_ms) / 1000),
+        lasting(session.lasted_ms(now_ms) / 1000),
         tables.one_line(session.command),
         how_it_ended(session),
         "" if log is None else "yes",

@@ -14,9 +14,10 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import redact_all
 from batchgen.domain.states import JobState
 from batchgen.domain.where import COLUMN, FIELDS, Kind, Name, Where
+from batchgen.domain.wording import lasting, usd
 from batchgen.store import reads
-from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
+from batchgen.store.transactions import Transaction
 
 DEFAULT_LIMIT = 100
 """How many jobs are listed if nothing else is asked for."""
@@ -264,7 +265,7 @@ def _cells(row: JobRow, now_ms: int) -> tuple[str, ...]:
 def _cost(row: JobRow) -> str:
     if row.charged_micros is None:
         return ""
-    return common.usd(row.charged_micros, is_estimate=row.cost_is_estimate)
+    return usd(row.charged_micros, is_estimate=row.cost_is_estimate)
 
 
 # -- fields ----------------------------------------------------------------------------------------
@@ -339,9 +340,9 @@ def _text(row: JobRow, name: Name) -> str:
     if kind is Kind.TIME:
         return tables.local(value)
     if kind is Kind.SECONDS:
-        return tables.lasting(value)
+        return lasting(value)
     if name == Name("", "estimate"):
-        return common.usd(row.est_micros)
+        return usd(row.est_micros)
     return tables.one_line(common.in_words(value))
 
 

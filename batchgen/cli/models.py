@@ -25,6 +25,7 @@ from batchgen.domain.errors import (
 from batchgen.domain.jobs import Model
 from batchgen.domain.models import Entry
 from batchgen.domain.spelling import fold
+from batchgen.domain.wording import usd
 from batchgen.manifests import Catalog
 from batchgen.manifests.catalog import Origin, Place
 from batchgen.manifests.describing import Described, inputs_of
@@ -151,7 +152,7 @@ def _age(seconds: float) -> str:
 def _price(model: Model) -> str:
     if model.price_micros is None:
         return "unknown"
-    price = f"{common.usd(model.price_micros)} {'a' if model.price_unit == 'second' else 'an'} "
+    price = f"{usd(model.price_micros)} {'a' if model.price_unit == 'second' else 'an'} "
     basis = f" ({model.price_basis})" if model.price_basis else ""
     return f"{price}{model.price_unit}{basis}"
 

@@ -9,16 +9,18 @@ import click
 
 from batchgen import planning
 from batchgen.cli import common, diffs, plans
-from batchgen.cli.common import plural, usd
+from batchgen.cli.common import plural
 from batchgen.cli.flags import manifest_flags, wishes
 from batchgen.cli.probed import Candidate, Probed, planned, probe_jobs
 from batchgen.domain.prices import Estimate, whole_cents
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.manifests import named
 from batchgen.planning import Item, Plan, Verdict
 from batchgen.settings import database_url
 from batchgen.store import additions, upgrade
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 _GONE = 500  # jobs that are read together
 

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from batchgen.cli.common import plural, usd, usd_number
+from batchgen.cli.common import plural, usd_number
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import whole_cents
+from batchgen.domain.wording import usd
 from batchgen.manifests import ROW_WORDS, named
 from batchgen.planning import Item, Plan, Verdict
 from batchgen.store import additions
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 SHOWN_JOBS = 20
 SHOWN_COLUMNS = 12

@@ -18,10 +18,11 @@ from batchgen.probing import BELIEVED_MS, Finding, Inspection, Said
 from batchgen.runner.clocks import steady_s, wall_ms
 from batchgen.runner.deadline import in_words
 from batchgen.store import probes
-from batchgen.store.database import Database, Transaction, chunks
-from batchgen.store.jobs import Scope
+from batchgen.store.database import Database, chunks
 from batchgen.store.probes import Seen, Waiting
 from batchgen.store.reads import Kind
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 
 SHOWN = 10
 """Jobs that are named for each sort of trouble."""

@@ -14,13 +14,15 @@ from batchgen.cli.selection import Selection, dry_run_option, name_of, where_opt
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.reconciling import Adoption
 from batchgen.runner import rescue
 from batchgen.runner.clocks import wall_ms
 from batchgen.settings import TokenMissing
 from batchgen.store import reads
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.reads import JobRow
+from batchgen.store.transactions import Transaction
 
 _HEADER = ("JOB", "KEY", "SENT", "PRICE", "WHY")
 
@@ -221,7 +223,7 @@ def _list(rows: Sequence[JobRow], *, as_json: bool) -> None:
             f"{row.batch}/{row.label}",
             row.key,
             common.iso(row.intent_ms) or "",
-            common.usd(row.est_micros),
+            usd(row.est_micros),
             printable(redact_text(row.error or "")),
         )
         for row in rows

@@ -14,12 +14,13 @@ from batchgen.cli.reseed import Reseed
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.prices import Estimate
-from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.states import LOST, ErrorClass, JobState
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import by_hand, reads
-from batchgen.store.database import Database, Transaction, chunks
+from batchgen.store.database import Database, chunks
 from batchgen.store.jobs import NewSeed
 from batchgen.store.reads import Brief
+from batchgen.store.transactions import Transaction
 
 _NO_SEED = "its model takes no other seed: leave --new-seed out"
 
@@ -92,7 +93,7 @@ def command(
 def _choice(tx: Transaction, chosen: Selection, *, new_seed: bool) -> _Choice:
     choice = _Choice()
     for job in chosen.briefs(tx):
-        if job.state in by_hand.RETRIED:
+        if job.state in LOST:
             choice.jobs.append(job)
         else:
             choice.left.append((job, _why(job.state)))

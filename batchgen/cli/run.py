@@ -36,9 +36,10 @@ from batchgen.runner.purse import Purse
 from batchgen.settings import Token, database_url, find_token
 from batchgen.store import accounts, by_hand, costs, imports, reads, upgrade, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import Scope
+from batchgen.store.database import Database
 from batchgen.store.reads import BatchSummary
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 
 _JOBS_MAX = 32
 _UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
@@ -282,6 +283,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
                 emit=told.emit,
                 sidecar=wanted.sidecar,
                 keep_awake=not (wanted.no_inhibit or wanted.simulate),
+                metrics=told.metrics,
             )
         )
     with database.reading() as tx:

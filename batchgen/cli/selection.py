@@ -18,9 +18,10 @@ from batchgen.domain.prices import Estimate, whole_cents
 from batchgen.domain.redaction import printable, redact_text
 from batchgen.domain.states import JobState
 from batchgen.domain.where import Name, Where
+from batchgen.domain.wording import usd
 from batchgen.store import costs, reads
-from batchgen.store.database import Transaction
 from batchgen.store.reads import Brief, JobRow
+from batchgen.store.transactions import Transaction
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -187,5 +188,5 @@ def estimate_of(tx: Transaction, jobs: Iterable[Brief]) -> Estimate:
 
 def price(estimate: Estimate) -> str:
     """Return an estimate in words: `about $1.25`."""
-    said = f"about {common.usd(whole_cents(estimate.micros))}"
+    said = f"about {usd(whole_cents(estimate.micros))}"
     return said + (f" and {estimate.unpriced:,} of unknown price" if estimate.unpriced else "")

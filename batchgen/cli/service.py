@@ -18,7 +18,7 @@ from batchgen.providers.runcomfy import DEFAULT_BASE, RunComfy, checked_base, is
 from batchgen.settings import BASE_NAME, Token, api_base, find_token
 from batchgen.store import accounts
 from batchgen.store.accounts import Account
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 SIMULATED_ORIGIN = "simulator"
 _SIMULATED_QUEUE_S = (0.0, 0.3)

@@ -10,6 +10,7 @@ from pathlib import Path
 from batchgen import planning
 from batchgen.awake import kept_awake
 from batchgen.cli import common, restored
+from batchgen.cli.measuring import measured
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
 from batchgen.domain.errors import OutputError
@@ -19,6 +20,7 @@ from batchgen.domain.telling import Emit, silent
 from batchgen.downloads.fetch import Fetcher
 from batchgen.downloads.folder import free_bytes
 from batchgen.http import file_client
+from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
 from batchgen.runner.job import Settings
@@ -28,7 +30,8 @@ from batchgen.runner.purse import Purse
 from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
-from batchgen.store.jobs import Job, NewSeed, Scope
+from batchgen.store.jobs import Job, NewSeed
+from batchgen.store.scope import Scope
 
 _UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 
@@ -57,6 +60,7 @@ class Errand:
         emit: Told what happens.
         sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
+        metrics: Told how it goes, once a second.
     """
 
     database: Database
@@ -77,6 +81,7 @@ class Errand:
     emit: Emit = silent
     sidecar: bool = False
     keep_awake: bool = False
+    metrics: Metrics | None = None
 
     @property
     def buys(self) -> bool:
@@ -135,9 +140,13 @@ async def _work(errand: Errand) -> Outcome:
             emit=errand.emit,
         )
         stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
-        if errand.progress is not Mode.NONE:
+        if errand.progress is not Mode.NONE or errand.metrics is not None:
             meter = _meter(errand, session, fetcher)
             await stack.enter_async_context(shown(meter, errand.progress))
+            if errand.metrics is not None:
+                await stack.enter_async_context(
+                    measured(meter, lambda: session.view(0), errand.metrics)
+                )
         return await session.run()
 
 

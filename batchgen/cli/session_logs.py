@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from batchgen import settings
 from batchgen.cli import common, tables
+from batchgen.domain.wording import lasting, usd
 from batchgen.store.database import Database
 
 LONGEST_LINE = 1 << 20
@@ -182,9 +183,9 @@ def _detail(name: str, value: Any, said: Mapping[str, Any]) -> str:
     if is_number and name.endswith("_usd"):
         stem = name.removesuffix("_usd")
         is_estimate = bool(said.get(f"{stem}_is_estimate"))
-        return f"{stem} {common.usd(round(value * 1_000_000), is_estimate=is_estimate)}"
+        return f"{stem} {usd(round(value * 1_000_000), is_estimate=is_estimate)}"
     if is_number and name.endswith("_s"):
-        return f"{name.removesuffix('_s')} {tables.lasting(value)}"
+        return f"{name.removesuffix('_s')} {lasting(value)}"
     if isinstance(value, list):
         return ", ".join(common.in_words(part) for part in value)
     if isinstance(value, dict):

@@ -10,11 +10,13 @@ from batchgen.cli import common, selection
 from batchgen.cli.options import OrElse, PerSecond, Usd
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
+from batchgen.domain.wording import usd
 from batchgen.runner.clocks import wall_ms
 from batchgen.store import accounts, control, reads
 from batchgen.store.control import HIGHEST_PRIORITY, Budget, Moved
-from batchgen.store.database import Database, Transaction, chunks
+from batchgen.store.database import Database, chunks
 from batchgen.store.reads import Brief
+from batchgen.store.transactions import Transaction
 
 _MOST_JOBS = 10**9
 _AUTO_MAX = 32
@@ -172,9 +174,9 @@ def _batch(tx: Transaction, name: str | None) -> int:
 
 
 def _budget(was: Budget, micros: int | None, live: int) -> str:
-    old, new = ("none" if one is None else common.usd(one) for one in (was.micros, micros))
+    old, new = ("none" if one is None else usd(one) for one in (was.micros, micros))
     said = f"budget of batch {was.batch}: {old} → {new}"
-    used = f"{common.usd(was.spent_micros)} spent, {common.usd(was.reserved_micros)} reserved"
+    used = f"{usd(was.spent_micros)} spent, {usd(was.reserved_micros)} reserved"
     if micros is not None and micros <= was.spent_micros + was.reserved_micros:
         said += f" ({used}): nothing more of it is submitted"
         return said + common.follow(live, "follows", "follow")

@@ -15,9 +15,10 @@ from batchgen.cli.ls import STATE_COLOURS
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import redact_all
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.wording import lasting, usd
 from batchgen.store import reads
-from batchgen.store.database import Transaction
 from batchgen.store.reads import JobRow
+from batchgen.store.transactions import Transaction
 
 _RAW = ("submit_raw", "status_raw", "result_raw")
 _RAW_CHARACTERS = 300  # of an answer, unless it is asked for whole
@@ -180,9 +181,9 @@ def _facts(row: JobRow) -> Iterator[str]:
         if value is not None:
             yield f"  {name}: {common.in_words(value)}"
     if row.charged_micros is not None:
-        yield f"  cost: {common.usd(row.charged_micros, is_estimate=row.cost_is_estimate)}"
+        yield f"  cost: {usd(row.charged_micros, is_estimate=row.cost_is_estimate)}"
     elif row.est_micros is not None:
-        yield f"  estimate: {common.usd(row.est_micros)}"
+        yield f"  estimate: {usd(row.est_micros)}"
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
@@ -218,9 +219,7 @@ def _timeline(job: _Job) -> Iterator[str]:
     yield "what happened"
     before_ms = found[0].at_ms
     for moment in found:
-        since = (
-            "" if moment is found[0] else f"+{tables.lasting((moment.at_ms - before_ms) / 1000)}"
-        )
+        since = "" if moment is found[0] else f"+{lasting((moment.at_ms - before_ms) / 1000)}"
         yield f"  {tables.local(moment.at_ms)}  {since:>12}  {moment.words}"
         before_ms = moment.at_ms
 
@@ -233,11 +232,9 @@ def _attempt_lines(attempt: Mapping[str, Any], *, raw: bool) -> Iterator[str]:
             yield f"  {name.replace('_', ' ')}: {attempt[name]}"
     if attempt["charged_micros"] is not None:
         is_estimate = attempt["charged_micros"] not in (0, attempt["cost_micros"])
-        yield f"  charged: {common.usd(attempt['charged_micros'], is_estimate=is_estimate)}"
+        yield f"  charged: {usd(attempt['charged_micros'], is_estimate=is_estimate)}"
         if is_estimate:
-            stated = (
-                "nothing" if attempt["cost_micros"] is None else common.usd(attempt["cost_micros"])
-            )
+            stated = "nothing" if attempt["cost_micros"] is None else usd(attempt["cost_micros"])
             yield f"  the service states: {stated}"
     for name in _RAW:
         if attempt[name] is not None:

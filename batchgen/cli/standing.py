@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.cli import common
-from batchgen.cli.tables import lasting, local
+from batchgen.cli.tables import local
 from batchgen.domain.prices import Estimate, Prices, whole_cents
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.domain.wording import lasting, usd
 from batchgen.store import accounts, costs, reads, step_back
 from batchgen.store.accounts import Account
-from batchgen.store.database import Transaction
 from batchgen.store.reads import BatchSummary
 from batchgen.store.sessions import Session
+from batchgen.store.transactions import Transaction
 from batchgen.store.workers import Seen
 
 SILENT_MS = 5 * 60_000
@@ -114,18 +115,18 @@ def counts_in_words(counts: Mapping[JobState, int]) -> str:
 def money_in_words(standing: Standing) -> str:
     """Return what a batch spent and may spend."""
     summary = standing.summary
-    money = f"{common.usd(summary.spent_micros, is_estimate=standing.spent_is_estimate)} spent"
+    money = f"{usd(summary.spent_micros, is_estimate=standing.spent_is_estimate)} spent"
     if summary.reserved_micros:
-        money += f", {common.usd(summary.reserved_micros)} reserved"
+        money += f", {usd(summary.reserved_micros)} reserved"
     if summary.budget_micros is not None:
-        money += f", budget {common.usd(summary.budget_micros)}"
+        money += f", budget {usd(summary.budget_micros)}"
     return money
 
 
 def price_in_words(standing: Standing) -> str:
     """Return what the jobs that wait will probably cost, and by what that is told."""
     waiting = standing.waiting
-    price = f"about {common.usd(whole_cents(waiting.micros))}"
+    price = f"about {usd(whole_cents(waiting.micros))}"
     if waiting.unpriced:
         price += f" and {waiting.unpriced:,} of unknown price"
     if standing.is_sampled:
@@ -193,7 +194,7 @@ def _budget(standing: Standing, name: str) -> list[_Said]:
         return []
     needed = summary.spent_micros + summary.reserved_micros + waiting.micros
     command = f"batchgen set budget {-(-needed // 1_000_000)} --batch {name}"
-    budget = common.usd(summary.budget_micros)
+    budget = usd(summary.budget_micros)
     if standing.cheapest_micros is not None and room < standing.cheapest_micros:
         return [("out_of_budget", f"the budget of {budget} leaves no room for the next", command)]
     enough = room * (waiting.jobs - waiting.unpriced) // max(1, waiting.micros)

@@ -16,11 +16,13 @@ from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
 from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import lasting, usd
 from batchgen.store import accounts, sessions, workers
 from batchgen.store.accounts import Account
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.sessions import Pace, Session
 from batchgen.store.step_back import Witness
+from batchgen.store.transactions import Transaction
 from batchgen.store.workers import Seen
 
 __all__ = ["command", "lines_of", "standings"]
@@ -195,8 +197,8 @@ def _overview(report: Report) -> Iterator[str]:
             tables.one_line(one.summary.name),
             f"{(jobs := sum(one.summary.counts.values())):,}",
             f"{one.summary.counts.get(JobState.SUCCEEDED, 0) * 100 // max(1, jobs)} %",
-            common.usd(one.summary.spent_micros, is_estimate=one.spent_is_estimate),
-            "" if one.summary.budget_micros is None else common.usd(one.summary.budget_micros),
+            usd(one.summary.spent_micros, is_estimate=one.spent_is_estimate),
+            "" if one.summary.budget_micros is None else usd(one.summary.budget_micros),
             standing.counts_in_words(one.summary.counts),
         )
         for one in report.standings
@@ -209,12 +211,12 @@ def _left_in_words(report: Report) -> str | None:
     left_s, jobs = report.left_s, common.plural(report.open_jobs, "open job")
     if left_s is None:
         return None
-    took = f"{report.pace.ended:,} ended in {tables.lasting(report.pace.over_ms / 1000)}"
+    took = f"{report.pace.ended:,} ended in {lasting(report.pace.over_ms / 1000)}"
     if report.live:
-        return f"about {tables.lasting(left_s)} left for {jobs}: {took}"
+        return f"about {lasting(left_s)} left for {jobs}: {took}"
     return (
         f"no run is at work; as fast as the last one, the {jobs} would take about "
-        f"{tables.lasting(left_s)}: {took}"
+        f"{lasting(left_s)}: {took}"
     )
 
 
@@ -319,7 +321,7 @@ def _watch_live(
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for report in _reports(database, batch, witnesses, every_s):
-            at = f"{tables.local(report.now_ms)}, every {tables.lasting(every_s)}, Ctrl-C ends"
+            at = f"{tables.local(report.now_ms)}, every {lasting(every_s)}, Ctrl-C ends"
             live.update(Text("\n".join([*_block(report, batch), at])), refresh=True)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from batchgen.settings import state_folder
 from batchgen.store import journal, step_back
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.step_back import Identity, Witness
+from batchgen.store.transactions import Transaction
 
 
 def folder_of(identity: Identity) -> Path | None:

@@ -208,30 +208,6 @@ def local(ms: int | None, *, seconds: bool = True) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
-def lasting(seconds: float) -> str:
-    """Return a length of time in two units at most: `850 ms`, `4.2 s`, `2 h 10 min`."""
-    if seconds < 0:
-        return f"-{lasting(-seconds)}"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return _two(whole, 60, "min", 1, "s")
-    if whole < 86_400:
-        return _two(whole, 3600, "h", 60, "min")
-    return _two(whole, 86_400, "d", 3600, "h")
-
-
-def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
-    first, rest = divmod(seconds, large)
-    second = rest // small
-    return f"{first} {large_name} {second} {small_name}" if second else f"{first} {large_name}"
-
-
 def ago(ms: int | None, now_ms: int) -> str:
     """Return how long a moment is over: `3 min ago`, in one unit; "" if there is none."""
     if ms is None:

@@ -2,11 +2,12 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchgen import settings
+from batchgen import __version__, settings
 from batchgen.cli.common import is_terminal, usd_number
 from batchgen.cli.flags import Flags
 from batchgen.cli.notices import Notices
@@ -20,6 +21,7 @@ from batchgen.domain.errors import (
     UsageError,
 )
 from batchgen.domain.telling import Emit
+from batchgen.metrics import Metrics
 from batchgen.runner.clocks import new_id, wall_ms
 from batchgen.runner.limits import Reason
 from batchgen.store import sessions
@@ -36,6 +38,7 @@ class Told:
         session_id: Of the session that it will be.
         emit: Takes events.
         log: The file of the session's log, None if there is none.
+        metrics: Told how it goes too, None if nobody may ask.
     """
 
     def __init__(self, database: Database, flags: Flags) -> None:
@@ -50,6 +53,14 @@ class Told:
         self._has_begun = False
         self._notices.begin(self._not_notified)
         self._telling.listen(self._notices.heard)
+        self.metrics = self._metrics()
+
+    def _metrics(self) -> Metrics | None:
+        if self._flags.metrics is None:
+            return None
+        metrics = Metrics(self._flags.metrics, version=__version__, clock_s=time.time)
+        self._telling.listen(metrics.heard)
+        return metrics
 
     def _check(self) -> None:
         events = self._flags.events
@@ -75,7 +86,7 @@ class Told:
         """Open the files: from here on something may be stored and spent.
 
         Raises:
-            OutputError: If events cannot be written.
+            OutputError: If events cannot be written, or metrics not be served.
         """
         events = self._flags.events
         if events is not None:
@@ -83,6 +94,10 @@ class Told:
             self._telling.write_events(fd, "stdout" if events == STDOUT else events)
         if not self._flags.no_log:
             self._open_log()
+        if self.metrics is not None:
+            self.metrics.serve()
+            if not self._flags.quiet:
+                say(f"metrics: {self.metrics.url}/metrics and /health")
         self._has_begun = True
 
     def works_on(self, batch_ids: Sequence[int] | None) -> None:
@@ -180,6 +195,8 @@ class Told:
         """Write what is left."""
         self._notices.close()
         self._telling.close()
+        if self.metrics is not None:
+            self.metrics.close()
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.cli import common
-from batchgen.cli.tables import lasting
 from batchgen.domain.states import AttemptState, JobState
+from batchgen.domain.wording import lasting, usd
 from batchgen.store.reads import JobRow
 
 Record = Mapping[str, Any]
@@ -48,7 +48,7 @@ _ENDS = frozenset({"failed", "cancelled", "succeeded"})
 
 def _of_attempt(attempt: Record) -> Iterator[Moment]:
     which = f"attempt {attempt['no']}"
-    reserved = common.usd(attempt["est_micros"])
+    reserved = usd(attempt["est_micros"])
     yield Moment(attempt["intent_ms"], f"{which} is sent, with {reserved} reserved for it")
     accepted_ms, started_ms = attempt["accepted_ms"], attempt["started_ms"]
     if accepted_ms is not None:
@@ -79,7 +79,7 @@ def charged_in_words(attempt: Record) -> str:
     if not charged:
         return "nothing charged"
     by = "as the service states" if charged == stated else "an estimate: the service states no cost"
-    return f"{common.usd(charged, is_estimate=charged != stated)} charged, {by}"
+    return f"{usd(charged, is_estimate=charged != stated)} charged, {by}"
 
 
 def _failed(attempt: Record) -> str:

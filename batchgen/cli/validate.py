@@ -16,7 +16,8 @@ from batchgen.manifests import named
 from batchgen.planning import Plan, Wish
 from batchgen.settings import database_url
 from batchgen.store import upgrade
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 _SHOWN = 50  # warnings
 

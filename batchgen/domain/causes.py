@@ -10,10 +10,23 @@ UNFIT = "unfit"
 """The kind of a job that failed unpaid since a probe found that an input file cannot be used."""
 
 _MOST = 1_000  # causes that are told apart
-_LONGEST = 200  # of a message, to tell causes apart
-_OF_ONE_JOB = re.compile(
-    r"<[^>]*>|\w+://\S+|[0-9a-f]{8}-[0-9a-f-]{20,}|\b(?=\w*\d)\w+\b|\"[^\"]*\"|'[^']*'"
+_MESSAGE_CHARACTERS = 300
+_DIFFERS = re.compile(
+    r"[a-z][a-z0-9+.-]*://\S+"  # URLs
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+    r"|\b(?=[a-z-]*[0-9])[0-9a-z]+(?:-[0-9a-z]+)+\b"  # ids such as req-12-ab
+    r"|(?<![\w.])(?<!HTTP )(?<!code )(?=[a-z]*[0-9])[0-9a-z]+(?:\.[0-9]+)?(?![\w.])"
+    r"|\"[^\"]{1,200}\"|'[^']{1,200}'",
+    re.IGNORECASE,
 )
+
+
+def normalised(message: str) -> str:
+    """Return what a message says whatever the job: ids, numbers, URLs and quotes as `…`."""
+    said = _DIFFERS.sub("…", " ".join(message.split()))
+    if len(said) > _MESSAGE_CHARACTERS:
+        return said[:_MESSAGE_CHARACTERS] + "…"
+    return said
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ def causes(lost: Iterable[Lost]) -> list[Cause]:
     """
     found: dict[tuple[str, str], Cause] = {}
     for one in lost:
-        key = one.kind, _OF_ONE_JOB.sub("", one.error[:_LONGEST])
+        key = one.kind, normalised(one.error)
         if key not in found and len(found) >= _MOST:
             key = one.kind, ""
         cause = found.setdefault(key, Cause(one.kind, one.error, one.job))

@@ -82,6 +82,9 @@ FINAL = frozenset(
 )
 """States in which the runner leaves a job at rest."""
 
+LOST = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+"""States of a job at rest without a clip; `batchgen retry` begins it again."""
+
 PAID = frozenset(
     {
         JobState.SUBMITTING,

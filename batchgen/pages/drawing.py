@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchgen.domain.wording import usd
 from batchgen.pages import words
 from batchgen.pages.interface import Point, Stretch, Timeline
 
@@ -143,7 +144,7 @@ def draw(timeline: Timeline) -> Drawing:
                         point.in_flight,
                         point.succeeded,
                         point.failed,
-                        words.usd(point.spent_micros),
+                        usd(point.spent_micros),
                     ]
                     for point in stretch.points
                 ],

@@ -17,6 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.pages import words
 from batchgen.pages.drawing import draw
 from batchgen.pages.interface import Card, Report
@@ -150,7 +151,7 @@ def _cards(cards: Iterable[Card], batches: list[str], models: list[str]) -> Iter
             "seed": None if card.seed is None else str(card.seed),
             "cost": None
             if card.cost is None
-            else words.usd(card.cost.micros, is_estimate=card.cost.is_estimate),
+            else usd(card.cost.micros, is_estimate=card.cost.is_estimate),
             "micros": 0 if card.cost is None else card.cost.micros,
             "queued": card.queued_s,
             "run": card.run_s,

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batchgen.domain.states import ErrorClass
+from batchgen.domain.wording import lasting, usd
 from batchgen.pages.interface import Amount, BatchMoney
 
 _CENT_MICROS = 10_000
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 _CLASSES = {
     ErrorClass.MODERATION: "Refused by moderation",
     ErrorClass.INVALID_INPUT: "Input not accepted",
@@ -53,12 +53,6 @@ def totals(money: Sequence[BatchMoney]) -> Totals:
     )
 
 
-def usd(micros: int, *, is_estimate: bool = False) -> str:
-    """Return money: `$1.25`, to the cent unless that hides something; `~` marks an estimate."""
-    digits = 2 if micros % _CENT_MICROS == 0 else 4
-    return f"{'~' if is_estimate else ''}${micros / 1_000_000:,.{digits}f}"
-
-
 def amount(value: Amount) -> str:
     """Return money that may be an estimate."""
     return usd(value.micros, is_estimate=value.is_estimate)
@@ -86,18 +80,7 @@ def plural(number: int, noun: str) -> str:
 
 def span(ms: int) -> str:
     """Return a length of time in its two largest units: `7 h 12 min`."""
-    if ms < 1000:
-        return f"{ms} ms"
-    if ms < 10_000:
-        return f"{ms / 1000:.1f} s"
-    left, parts = ms, []
-    for unit_ms, name in _UNITS:
-        if number := left // unit_ms:
-            parts.append(f"{number} {name}")
-        left %= unit_ms
-        if len(parts) == 2:
-            break
-    return " ".join(parts)
+    return lasting(ms / 1000)
 
 
 def iso(ms: int) -> str:

@@ -10,15 +10,14 @@ from itertools import count, islice
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.prices import Prices
-from batchgen.domain.states import JobState
+from batchgen.domain.states import LOST, JobState
 from batchgen.manifests import named
 from batchgen.planning.plan import CHUNK, SAMPLES, Ids, Item, Plan, Verdict
 from batchgen.planning.wishes import Draft, Prepared, Wish, prepare
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Known
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
-_REOPENED = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 _NOT_YET = 255  # a verdict that is still to be found
 
 
@@ -207,10 +206,10 @@ class _Matching:
                 return Verdict.UNCHANGED
             # The old link may be why a probe found the job unfit.
             return Verdict.CHANGED if waits else Verdict.REOPENED
-        if known.state is JobState.PENDING or known.state in _REOPENED:
+        if known.state is JobState.PENDING or known.state in LOST:
             if self._is_paid_before(spec, known):
                 return Verdict.HELD
-            return Verdict.REOPENED if known.state in _REOPENED else Verdict.CHANGED
+            return Verdict.REOPENED if known.state in LOST else Verdict.CHANGED
         if known.state is not JobState.SUCCEEDED:
             return Verdict.BUSY
         return Verdict.REPLACED if self.prepared.wish.replace else Verdict.LEFT

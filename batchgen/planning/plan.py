@@ -15,8 +15,8 @@ from batchgen.domain.states import JobState
 from batchgen.planning.wishes import Prepared
 from batchgen.store import additions
 from batchgen.store.additions import Batch, Known
-from batchgen.store.database import Transaction
 from batchgen.store.reads import Kind
+from batchgen.store.transactions import Transaction
 
 CHUNK = 2_000
 """Jobs of a manifest that are looked at together."""

@@ -19,7 +19,8 @@ from batchgen.planning.naming import Named, Naming
 from batchgen.planning.plan import Choice, Item, Plan, Verdict
 from batchgen.store import accounts, additions, imports, workers
 from batchgen.store.additions import Batch, Change, Known, NewJob
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 Draw = Callable[[int, int], int]
 Step = Callable[[Transaction], None]

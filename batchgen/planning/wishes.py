@@ -15,7 +15,7 @@ from batchgen.downloads import names
 from batchgen.planning import naming
 from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Batch, Known
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 _KEYS = 2_000  # keys that are looked up together
 

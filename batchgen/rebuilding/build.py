@@ -21,10 +21,11 @@ from batchgen.rebuilding.told import Told
 from batchgen.store import accounts, additions, after_restore, rebuilt, step_back
 from batchgen.store.additions import Batch, NewJob
 from batchgen.store.after_restore import Repair
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.events import note
 from batchgen.store.journal import Entry
 from batchgen.store.rebuilt import PastJob
+from batchgen.store.transactions import Transaction
 
 _CHUNK = 500
 _MOST_SEEDS = 100_000

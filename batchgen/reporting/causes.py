@@ -1,9 +1,9 @@
 """Failures by what caused them: those that say the same, but for ids and numbers, are one."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from batchgen.domain.causes import normalised
 from batchgen.pages.interface import Cause, Mention
 from batchgen.reporting.advice import MOST_KEYS, Typist, advice, commands
 from batchgen.store.nights import Failure
@@ -11,24 +11,6 @@ from batchgen.store.nights import Failure
 _MOST_KINDS = 300  # that are told apart; bounds memory
 _MOST_SHOWN = 30
 _EXAMPLES = 3
-_MESSAGE_CHARACTERS = 300
-_DIFFERS = re.compile(
-    r"[a-z][a-z0-9+.-]*://\S+"  # URLs
-    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
-    r"|\b(?=[a-z-]*[0-9])[0-9a-z]+(?:-[0-9a-z]+)+\b"  # ids such as req-12-ab
-    r"|\b(?=[a-f]*[0-9])[0-9a-f]{8,}\b"
-    r"|(?<![\w.])(?<!HTTP )(?<!code )[0-9]+(?:\.[0-9]+)?(?![\w.])"
-    r"|\"[^\"]{1,200}\"|'[^']{1,200}'",
-    re.IGNORECASE,
-)
-
-
-def normalised(message: str) -> str:
-    """Return what a message says whatever the job: ids, numbers, URLs and quotes as `…`."""
-    said = _DIFFERS.sub("…", " ".join(message.split()))
-    if len(said) > _MESSAGE_CHARACTERS:
-        return said[:_MESSAGE_CHARACTERS] + "…"
-    return said
 
 
 @dataclass

@@ -31,9 +31,10 @@ from batchgen.reporting import causes, nights
 from batchgen.reporting.advice import MOST_KEYS, Typist
 from batchgen.store import accounts, costs, reads, workers
 from batchgen.store import nights as stored_nights
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.nights import Choice, Paid
 from batchgen.store.reads import BatchSummary, JobRow
+from batchgen.store.transactions import Transaction
 
 SIMULATED = "simulator"
 """The provider of accounts whose jobs cost nothing."""

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from batchgen.pages.interface import Point, Stretch, Timeline
 from batchgen.store import nights
-from batchgen.store.database import Transaction
 from batchgen.store.nights import Choice, Moment
+from batchgen.store.transactions import Transaction
 
 _POINTS = 160  # about so many are drawn
 _LOOKED_AT = 4096  # slots in which idle times are looked for

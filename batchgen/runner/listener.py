@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from batchgen.domain.errors import StoreError
 from batchgen.store import control
 from batchgen.store.control import Snapshot, Standing
-from batchgen.store.database import Database, Transaction, Watcher
+from batchgen.store.database import Database, Watcher
+from batchgen.store.transactions import Transaction
 
 logger = logging.getLogger(__name__)
 

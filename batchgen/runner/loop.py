@@ -38,17 +38,11 @@ from batchgen.runner.takeover import Takeover
 from batchgen.runner.view import View
 from batchgen.store import control, costs, extras, jobs, learned, sharing, step_back, workers
 from batchgen.store.control import Snapshot
-from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import (
-    AdoptRequest,
-    Claim,
-    ClaimRequest,
-    Job,
-    NearlySpent,
-    NewSeed,
-    Scope,
-)
+from batchgen.store.database import Database
+from batchgen.store.jobs import AdoptRequest, Claim, ClaimRequest, Job, NearlySpent, NewSeed
 from batchgen.store.journal import Journal
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Writer
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from batchgen.domain.errors import UsageError
 from batchgen.downloads.folder import sync_folder
 from batchgen.store import jobs, sqlite, workers
 from batchgen.store.backend import Backend
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 
 _SIZE_BYTES = 64 * 1024
 _LARGEST_BYTES = 16 * _SIZE_BYTES  # of a file that may be one of ours

@@ -14,7 +14,7 @@ from batchgen.failpoints import failpoint
 from batchgen.runner import rescue
 from batchgen.store import sharing, workers
 from batchgen.store.backend import Backend
-from batchgen.store.database import Transaction
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Writer
 
 _SILENT_MS = 5 * 60_000  # then its paid jobs may go on elsewhere, although it lives

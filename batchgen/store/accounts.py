@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain import adapting
 from batchgen.domain.errors import UsageError
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 
 @dataclass(frozen=True)

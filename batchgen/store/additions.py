@@ -10,16 +10,16 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, TextClause, text
-
 from batchgen.domain.identity import job_label
 from batchgen.domain.jobs import JobSpec
 from batchgen.domain.states import JobState
 from batchgen.failpoints import failpoint
-from batchgen.store.database import Transaction, among, chunks
+from batchgen.store.database import chunks
 from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.predicates import IS_PAID
+from batchgen.store.statements import Statement, among, text
+from batchgen.store.transactions import Transaction
 
 _CHUNK = 500
 
@@ -257,10 +257,8 @@ def ids_of_batch(tx: Transaction, batch_id: int) -> Iterator[int]:
         yield row.id
 
 
-def _streamed(tx: Transaction, query: TextClause, batch_id: int) -> Iterator[Row[Any]]:
-    options = {"yield_per": 10_000}
-    with tx.connection.execute(query, {"batch_id": batch_id}, execution_options=options) as rows:
-        yield from rows
+def _streamed(tx: Transaction, query: Statement, batch_id: int) -> Iterator[Any]:
+    return tx.stream(query, {"batch_id": batch_id}, at_once=10_000)
 
 
 def has_names(tx: Transaction, output_dir: str) -> bool:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Text, bindparam, text
-
 from batchgen.domain.states import JobState
 from batchgen.store import jobs, step_back
-from batchgen.store.database import Transaction, chunks, locking
+from batchgen.store.database import chunks
 from batchgen.store.events import note
 from batchgen.store.imports import SHOWN
 from batchgen.store.journal import Entry
+from batchgen.store.statements import locking, text
 from batchgen.store.step_back import Witness
+from batchgen.store.transactions import Transaction
 
 _CHUNK = 500
 _WORKER = "journal"  # who made the purchases that only a journal knows
@@ -62,9 +62,9 @@ class Repair:
     unplaced: list[Unplaced] = field(default_factory=list)
 
 
-_ATTEMPTS = text(
-    "SELECT id, state, request_id FROM attempts WHERE id IN :ids ORDER BY id"
-).bindparams(bindparam("ids", expanding=True, type_=Text()))
+_ATTEMPTS = text("SELECT id, state, request_id FROM attempts WHERE id IN :ids ORDER BY id").listing(
+    ids=str
+)
 _JOB = (
     "SELECT j.id, j.batch_id, j.state, j.attempt_id, j.input_hash, j.inputs, j.version, "
     "b.account_id, a.state AS attempt_state, a.est_micros FROM jobs j "
@@ -175,11 +175,9 @@ def _never_bought(
     """Return the pending jobs without any attempt, by account and inputs, the newest first."""
     found: dict[tuple[int, str], list[int]] = defaultdict(list)
     if wanted:
-        options = {"yield_per": 10_000}
-        with tx.connection.execute(_NEVER_BOUGHT, execution_options=options) as rows:
-            for row in rows:
-                if (row.account_id, row.input_hash) in wanted:
-                    found[row.account_id, row.input_hash].append(row.id)
+        for row in tx.stream(_NEVER_BOUGHT, at_once=10_000):
+            if (row.account_id, row.input_hash) in wanted:
+                found[row.account_id, row.input_hash].append(row.id)
     return found
 
 

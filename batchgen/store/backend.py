@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
-
-from sqlalchemy import Connection, Engine
+from typing import TYPE_CHECKING, Protocol
 
 from batchgen.domain.errors import StoreError
+from batchgen.store.transactions import Looker
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 UNREADABLE = (
     "the PostgreSQL URL cannot be read (it is not repeated here, for it may hold a "
@@ -58,8 +60,11 @@ class Backend(Protocol):
             StoreError: If not.
         """
 
-    def engine(self, *, read_only: bool) -> Engine:
-        """Return an engine whose transactions take their lock, or their snapshot, at once."""
+    def engine(self) -> "Engine":
+        """Return an engine whose transactions may write, and take their lock at once."""
+
+    def looker(self) -> Looker:
+        """Return a connection whose transactions only look, and never wait for a writer."""
 
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
@@ -67,10 +72,10 @@ class Backend(Protocol):
     def is_passing(self, error: BaseException) -> bool:
         """Return whether a failed transaction may succeed later."""
 
-    def cut(self, connection: Connection) -> None:
+    def cut(self, connection: "Connection") -> None:
         """End a connection under the thread that waits for its answer."""
 
-    def bulk(self, engine: Engine) -> AbstractContextManager[None]:
+    def bulk(self, engine: "Engine") -> AbstractContextManager[None]:
         """Let many large transactions of a writing engine follow each other."""
 
     def adding(self, wait: Callable[[], None]) -> AbstractContextManager[None]:

@@ -5,17 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.errors import UsageError
-from batchgen.domain.states import USER_MOVES, JobState
+from batchgen.domain.states import LOST, USER_MOVES, JobState
 from batchgen.store import jobs
 from batchgen.store.control import FIRST
-from batchgen.store.database import Transaction, among, locking
 from batchgen.store.events import note
-
-RETRIED = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
-"""States from which `retry` leads to `pending`."""
+from batchgen.store.predicates import IS_LOST
+from batchgen.store.statements import among, locking, text
+from batchgen.store.transactions import Transaction
 
 _LOCK = locking("SELECT 1 FROM jobs WHERE id = :job_id")
 _JOB = text(
@@ -23,30 +20,29 @@ _JOB = text(
     "a.worker_id, a.est_micros, a.charged_micros FROM jobs j "
     "LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.id = :job_id"
 )
-_RETRIED = "('failed', 'cancelled', 'expired')"  # a clip that is there is replaced by `run`
 _LOCK_EACH = among("SELECT id FROM jobs WHERE id IN :values ORDER BY id", locks=True)
 _STATES = among("SELECT id, batch_id, state FROM jobs WHERE id IN :values")
 _NOTE_EACH = (
     "INSERT INTO events (job_id, at_ms, kind, data) "
-    "SELECT id, CAST(:now_ms AS bigint), {what} FROM jobs WHERE id IN :values AND state {which}"
+    "SELECT id, CAST(:now_ms AS bigint), {what} FROM jobs WHERE id IN :values AND {which}"
 )
 _NOTE_RETRIED = among(
     _NOTE_EACH.format(
         what="""'retried', '{"was": "' || state || '"}'""",
-        which=f"IN {_RETRIED}",
+        which=IS_LOST,
     )
 )
 _RETRY = among(
     "UPDATE jobs SET state = 'pending', retries_used = 0, policy_retries_used = 0, "
     "not_before_ms = 0, attempt_id = NULL, unfit = false, "
     "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
-    f"WHERE id IN :values AND state IN {_RETRIED}"
+    f"WHERE id IN :values AND {IS_LOST}"
 )
 # The input hash stays: it is of what the user asked for.
 _RESEED = text(
     "UPDATE jobs SET inputs = :inputs, seed = :seed WHERE id = :job_id AND state = 'pending'"
 )
-_NOTE_CANCELLED = among(_NOTE_EACH.format(what="'cancelled', NULL", which="= 'pending'"))
+_NOTE_CANCELLED = among(_NOTE_EACH.format(what="'cancelled', NULL", which="state = 'pending'"))
 _CANCEL = among(
     "UPDATE jobs SET state = 'cancelled', finished_ms = :now_ms, updated_ms = :now_ms "
     "WHERE id IN :values AND state = 'pending'"
@@ -136,8 +132,7 @@ def retry_each(
     """
     found = _states_of(tx, job_ids)
     outcomes = {
-        row.id: Outcome(JobState(row.state) in RETRIED, JobState(row.state))
-        for row in found.values()
+        row.id: Outcome(JobState(row.state) in LOST, JobState(row.state)) for row in found.values()
     }
     reseeded = {job: seed for job, seed in (seeds or {}).items() if outcomes[job].done}
     plain = [job for job in outcomes if job not in reseeded]

@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
-from batchgen.store.database import ByDialect, Transaction
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
+from batchgen.store.statements import Statement, text
+from batchgen.store.transactions import Transaction
 
 _BATCHES = text(f"SELECT b.id, b.name FROM batches b WHERE {BATCH_SHOWN} ORDER BY b.id")
 _BEYOND = "\U0010ffff"
 _JOB = "SELECT j.row_id, j.variant, j.state, b.name AS batch FROM jobs j "
 _OF_BATCH = f"{_JOB}JOIN batches b ON b.id = j.batch_id WHERE b.id = :batch_id AND {SHOWN} AND "
-_NAMED = ByDialect(
+_NAMED = Statement(
     # A range, since LIKE would use no index.
-    text(f"{_OF_BATCH}j.row_id >= :said AND j.row_id < :beyond ORDER BY j.row_id LIMIT :most"),
-    text(f"{_OF_BATCH}starts_with(j.row_id, :said) LIMIT :most"),
+    f"{_OF_BATCH}j.row_id >= :said AND j.row_id < :beyond ORDER BY j.row_id LIMIT :most",
+    f"{_OF_BATCH}starts_with(j.row_id, :said) LIMIT :most",
 )
 _IN_DOUBT = text(
     f"{_JOB}JOIN batches b ON b.id = j.batch_id WHERE j.state = 'in_doubt' AND {SHOWN} "

@@ -6,11 +6,10 @@ Prices, order and numbers only: what happens to a job by hand is in `by_hand`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import TextClause, bindparam, text
-
 from batchgen.domain.states import JobState
-from batchgen.store.database import Transaction, among, locking
 from batchgen.store.imports import SHOWN_ID
+from batchgen.store.statements import Statement, among, locking, text
+from batchgen.store.transactions import Transaction
 
 FIRST = -1001
 """`jobs.priority` of what a person has resubmitted: before all that `set_priority` can give."""
@@ -112,8 +111,8 @@ class Standing:
 _MINE = "b.account_id = :account_id AND (:all_batches = 1 OR b.id IN :batch_ids)"
 
 
-def _of_mine(query: str) -> TextClause:
-    return text(query).bindparams(bindparam("batch_ids", expanding=True))
+def _of_mine(query: str) -> Statement:
+    return text(query).listing(batch_ids=int)
 
 
 _MY_COUNTS = _of_mine(

@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import Prices, UnitPrice
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _NEWEST = 1000  # of each model: prices change
 

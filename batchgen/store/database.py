@@ -1,146 +1,30 @@
-"""Open a job database: engines, transactions, and what SQL says differently on each kind.
+"""Open a job database: to change it, or only to look at it.
 
-There are two engines. The writer's transactions take the write lock at once on SQLite; the
-reader's see one snapshot and cannot write, so that looking never queues behind a writer.
+The writer's transactions take the write lock at once on SQLite; the reader's see one snapshot and
+cannot write, so that looking never queues behind a writer.
 """
 
 import contextlib
-import json
 import re
 import sqlite3
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-from sqlalchemy import BindParameter, Connection, Engine, Row, TextClause, text
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING, Any, cast
 
 from batchgen.domain.errors import DatabaseMoved, StoreError
 from batchgen.store import sqlite
 from batchgen.store.backend import UNREADABLE, Backend
+from batchgen.store.statements import text
+from batchgen.store.transactions import Connected, Looker, Transaction
 
-_UPSERT_COUNTER = text(
-    "INSERT INTO counters (batch_id, state, jobs) VALUES (:batch_id, :state, :delta) "
-    "ON CONFLICT (batch_id, state) DO UPDATE SET jobs = counters.jobs + excluded.jobs"
-)
-
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 # Not a file's name, and repeating it might show a password.
 _NEARLY_POSTGRES = re.compile(
     r"^postgres[\w+]*:|(?:^|\s)(?:host|hostaddr|user|password|dbname|service)\s*=", re.IGNORECASE
 )
-_POSTGRES_NOW = text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-
-
-@dataclass(frozen=True)
-class ByDialect:
-    """One statement in both kinds of SQL."""
-
-    sqlite: TextClause
-    postgresql: TextClause
-
-    def bindparams(self, *parameters: BindParameter[Any]) -> "ByDialect":
-        """Return the statement with declared parameters."""
-        return ByDialect(
-            self.sqlite.bindparams(*parameters), self.postgresql.bindparams(*parameters)
-        )
-
-
-Statement = TextClause | ByDialect
-
-
-_LOCK = " FOR NO KEY UPDATE"  # rows that refer to it may be stored meanwhile
-
-
-def locking(query: str, *, of: str = "", skip_locked: bool = False) -> ByDialect:
-    """Return a query that locks what it finds; on SQLite the transaction holds the one lock."""
-    lock = _LOCK + (f" OF {of}" if of else "") + (" SKIP LOCKED" if skip_locked else "")
-    return ByDialect(text(query), text(query + lock))
-
-
-def among(query: str, *, locks: bool = False) -> ByDialect:
-    """Return a query with `IN :values`, whose values come as one parameter: `Transaction.listed`.
-
-    One parameter each would have a statement compiled anew for every number of them.
-
-    Args:
-        query: The query.
-        locks: Lock what it finds; on SQLite the transaction holds the one lock.
-    """
-    return ByDialect(
-        text(query.replace("IN :values", "IN (SELECT value FROM json_each(:values))")),
-        text(query.replace("IN :values", "= ANY(:values)") + _LOCK * locks),
-    )
-
-
-class Transaction:
-    """One open transaction, and the counters that its commit will move."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.is_postgresql = connection.dialect.name == "postgresql"
-        self._moved: Counter[tuple[int, str]] = Counter()
-
-    def now_ms(self) -> int:
-        """Return the job database's clock: one for all workers, in epoch milliseconds."""
-        if self.is_postgresql:
-            return int(self.value(_POSTGRES_NOW))
-        return time.time_ns() // 1_000_000
-
-    def said(self, statement: Statement) -> TextClause:
-        """Return a statement in the SQL of this job database."""
-        if isinstance(statement, ByDialect):
-            return statement.postgresql if self.is_postgresql else statement.sqlite
-        return statement
-
-    def listed(self, values: Iterable[int] | Iterable[str]) -> Any:
-        """Return values as the parameter of a query that `among` made."""
-        found = list(values)
-        return found if self.is_postgresql else json.dumps(found, ensure_ascii=False)
-
-    def run(self, statement: Statement, values: Mapping[str, Any] | None = None) -> int:
-        """Execute one statement; return how many rows it changed."""
-        return self.connection.execute(self.said(statement), values or {}).rowcount
-
-    def run_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
-        """Execute a statement for each set of values; return how many rows changed in all."""
-        if not values:
-            return 0
-        return self.connection.execute(self.said(statement), values).rowcount
-
-    def rows(
-        self, statement: Statement, values: Mapping[str, Any] | None = None
-    ) -> Sequence[Row[Any]]:
-        """Return every row of a query."""
-        return self.connection.execute(self.said(statement), values or {}).fetchall()
-
-    def row(self, statement: Statement, values: Mapping[str, Any] | None = None) -> Row[Any] | None:
-        """Return the first row of a query, or None."""
-        return self.connection.execute(self.said(statement), values or {}).first()
-
-    def value(self, statement: Statement, values: Mapping[str, Any] | None = None) -> Any:
-        """Return the first column of the first row, or None."""
-        return self.connection.execute(self.said(statement), values or {}).scalar()
-
-    def moved(self, batch_id: int, old: str | None, new: str | None, jobs: int = 1) -> None:
-        """Note that jobs of a batch went from one state to another, for the counters."""
-        if old is not None:
-            self._moved[batch_id, old] -= jobs
-        if new is not None:
-            self._moved[batch_id, new] += jobs
-
-    def flush(self) -> None:
-        """Write the counters; called once, just before the commit."""
-        deltas = [
-            {"batch_id": batch_id, "state": state, "delta": delta}
-            for (batch_id, state), delta in sorted(self._moved.items())
-            if delta
-        ]
-        self.run_many(_UPSERT_COUNTER, deltas)
-        self._moved.clear()
 
 
 class Database:
@@ -163,7 +47,6 @@ class Database:
             url, allow_network_fs=allow_network_fs, busy_timeout_ms=busy_timeout_ms
         )
         self._writer: Engine | None = None
-        self._reader: Engine | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
     @property
@@ -197,10 +80,10 @@ class Database:
         """
         self.backend.check_place()
 
-    def connect_writer(self) -> Connection:
+    def connect_writer(self) -> "Connection":
         """Return a connection whose transactions may write."""
         if self._writer is None:
-            self._writer = self.backend.engine(read_only=False)
+            self._writer = self.backend.engine()
         with self.translated():
             connection = self._writer.connect()
         if self._opened is None and self.path is not None:
@@ -240,7 +123,7 @@ class Database:
     def transaction(self) -> Iterator[Transaction]:
         """Open a short writing transaction of its own; commit at the end, roll back on error."""
         with self.translated(), self.connect_writer() as connection, connection.begin():
-            tx = Transaction(connection)
+            tx = Connected(connection)
             yield tx
             tx.flush()
 
@@ -258,7 +141,7 @@ class Database:
             )  # else a dropped table takes others' rows along
             try:
                 with connection.begin():
-                    tx = Transaction(connection)
+                    tx = Connected(connection)
                     yield tx
                     tx.flush()
                     if tx.rows(text("PRAGMA foreign_key_check")):
@@ -273,40 +156,38 @@ class Database:
         """Let many large transactions follow each other: more memory, fewer checkpoints."""
         with self.translated():
             if self._writer is None:
-                self._writer = self.backend.engine(read_only=False)
+                self._writer = self.backend.engine()
             with self.backend.bulk(self._writer):
                 yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a read-only transaction: one snapshot, never in a writer's way."""
-        with self.translated(), self.connect_reader() as connection, connection.begin():
-            yield Transaction(connection)
-
-    def connect_reader(self) -> Connection:
-        """Return a connection whose transactions only look."""
-        if self._reader is None:
-            self._reader = self.backend.engine(read_only=True)
-        with self.translated():
-            return self._reader.connect()
+        with (
+            self.translated(),
+            contextlib.closing(self.backend.looker()) as looker,
+            looker.looking() as tx,
+        ):
+            yield tx
 
     def let_go(self) -> None:
         """Leave the writing connection to the thread that is stuck in it; `close` spares it."""
         self._writer = None
 
     def close(self) -> None:
-        """Close every connection."""
-        for engine in (self._writer, self._reader):
-            if engine is not None:
-                engine.dispose()
-        self._writer = self._reader = None
+        """Close the writing connection."""
+        if self._writer is not None:
+            self._writer.dispose()
+        self._writer = None
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
         """Let what a driver raises come out as what it means to a person."""
         try:
             yield
-        except (DBAPIError, sqlite3.Error) as error:
+        except Exception as error:
+            if not _is_of_driver(error):
+                raise
             raise self.backend.explain(error) from error
 
 
@@ -315,7 +196,7 @@ class Watcher:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: Connection | None = None
+        self._looker: Looker | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -324,22 +205,31 @@ class Watcher:
         Raises:
             StoreError: If it cannot be read, or another file has its name by now.
         """
-        if self._connection is None:
+        if self._looker is None:
             self._database.check_in_place()
-            self._connection = self._database.connect_reader()
+            with self._database.translated():
+                self._looker = self._database.backend.looker()
         try:
-            with self._database.translated(), self._connection.begin():
-                yield Transaction(self._connection)
+            with self._database.translated(), self._looker.looking() as tx:
+                yield tx
         except StoreError:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        looker, self._looker = self._looker, None
+        if looker is not None:
             with self._database.translated():
-                connection.close()
+                looker.close()
+
+
+def _is_of_driver(error: Exception) -> bool:
+    """Return whether an error is a driver's, also as SQLAlchemy passes it on."""
+    if isinstance(error, sqlite3.Error):
+        return True
+    passed_on = sys.modules.get("sqlalchemy.exc")  # none of its errors before it is loaded
+    return passed_on is not None and isinstance(error, passed_on.DBAPIError)
 
 
 def _backend(url: str, *, allow_network_fs: bool, busy_timeout_ms: int) -> Backend:

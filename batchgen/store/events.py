@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from sqlalchemy import text
-
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _EVENT = text(
     "INSERT INTO events (job_id, attempt_id, at_ms, kind, data) "

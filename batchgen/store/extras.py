@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import JobState
 from batchgen.store import jobs
-from batchgen.store.database import Transaction
 from batchgen.store.events import note
 from batchgen.store.jobs import Generated, Job
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _OPEN = text(
     "SELECT a.id AS attempt_id, a.no, a.request_id, a.accepted_ms, a.started_ms, a.model, "

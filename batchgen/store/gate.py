@@ -8,11 +8,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain import adapting
 from batchgen.domain.adapting import Limit
-from batchgen.store.database import Transaction, locking
+from batchgen.store.statements import locking, text
+from batchgen.store.transactions import Transaction
 
 _BURST_MS = 200  # more at once would exceed a service's own second by as much
 

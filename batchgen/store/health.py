@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
-from sqlalchemy import text
-
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Look, Transaction
 
 FIXED_SQLITE = (3, 51, 3)
 """From here on two writers cannot damage a WAL file between them (sqlite.org/wal.html)."""
@@ -82,11 +81,11 @@ def journal_mode(tx: Transaction) -> str:
 
 def quick_check(tx: Transaction, *, within_s: float) -> list[str] | None:
     """Return what SQLite finds wrong with its file, None if that takes longer than it may."""
-    connection = cast(sqlite3.Connection, tx.connection.connection.dbapi_connection)
+    connection = cast(Look, tx).file
     ends = time.monotonic() + within_s
     connection.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
     try:
-        said = [str(row[0]) for row in connection.execute(str(_QUICK_CHECK))]
+        said = [str(row[0]) for row in connection.execute(_QUICK_CHECK.sqlite)]
     except sqlite3.OperationalError:
         if time.monotonic() <= ends:
             raise

@@ -10,10 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import text
-
 from batchgen.domain.errors import StoreError
-from batchgen.store.database import Database, Transaction, locking
+from batchgen.store.database import Database
+from batchgen.store.statements import locking, text
+from batchgen.store.transactions import Transaction
 
 SHOWN = "j.id <= (SELECT coalesce(min(after_job_id), 9223372036854775807) FROM imports)"
 """Of jobs `j`: not hidden by an import."""

@@ -12,41 +12,17 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, Text, bindparam, text
-
 from batchgen.domain.adapting import State
 from batchgen.domain.identity import job_label
 from batchgen.domain.prices import Prices, is_nearly_spent
 from batchgen.domain.states import ErrorClass, JobState
 from batchgen.store import step_back
-from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.events import note
 from batchgen.store.gate import Gate, grown, lock_adapting, refused, save
 from batchgen.store.gate import spend as spend_tokens
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which pending jobs a session may pay for; fixed when the user consents.
-
-    Attributes:
-        batch_ids: The batches, None for all of the account.
-        max_job_id: Jobs stored later are not in it.
-        excluded: Pending jobs of those batches that are not: gone from the manifest.
-        outside: All jobs of those batches that the session is not judged by.
-        only: All jobs that it is about, where they were selected; else None. Nothing is
-            excluded or outside beside it.
-    """
-
-    batch_ids: tuple[int, ...] | None
-    max_job_id: int
-    excluded: frozenset[int] = frozenset()
-    outside: frozenset[int] = frozenset()
-    only: frozenset[int] | None = None
-
-    def judges(self, job_id: int) -> bool:
-        """Return whether the session is judged by a job of its batches."""
-        return job_id not in self.outside if self.only is None else job_id in self.only
+from batchgen.store.scope import Scope
+from batchgen.store.statements import Statement, locking, text
+from batchgen.store.transactions import Transaction
 
 
 @dataclass(frozen=True)
@@ -194,10 +170,6 @@ _IN_SCOPE = (
     "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id {which} {listed} "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 )
-_SCOPE_LISTS = (
-    bindparam("held", expanding=True, type_=Text()),
-    bindparam("batch_ids", expanding=True, type_=BigInteger()),
-)
 
 
 @dataclass(frozen=True)
@@ -207,25 +179,25 @@ class _Scoped:
     The ids of a scope are listed in one parameter: those that it excludes, or all there are.
     """
 
-    excluding: ByDialect
-    only: ByDialect
+    excluding: Statement
+    only: Statement
 
-    def of(self, scope: Scope) -> ByDialect:
+    def of(self, scope: Scope) -> Statement:
         return self.excluding if scope.only is None else self.only
 
-    def bindparams(self, parameter: BindParameter[Any]) -> "_Scoped":
-        return _Scoped(self.excluding.bindparams(parameter), self.only.bindparams(parameter))
+    def listing(self, **lists: type[int] | type[str]) -> "_Scoped":
+        return _Scoped(self.excluding.listing(**lists), self.only.listing(**lists))
 
 
 def _scoped(query: str, *, lock: str = "") -> _Scoped:
     """Return a query whose `{scope}` is the pending jobs that a request may pay for."""
 
-    def made(which: str) -> ByDialect:
+    def made(which: str) -> Statement:
         on_file, on_server = (
             query.format(scope=_IN_SCOPE.format(which=which, listed=_LISTED[kind]))
             for kind in ("sqlite", "postgresql")
         )
-        return ByDialect(text(on_file), text(on_server + lock)).bindparams(*_SCOPE_LISTS)
+        return Statement(on_file, on_server + lock, {"held": str, "batch_ids": int})
 
     return _Scoped(made("NOT IN"), made("IN"))
 
@@ -236,11 +208,11 @@ _CANDIDATES = _scoped(
     "{scope} AND j.not_before_ms <= :now_ms AND j.batch_id NOT IN :skipped "
     "ORDER BY j.priority, j.not_before_ms, j.id LIMIT :wanted",
     lock=" FOR NO KEY UPDATE OF j SKIP LOCKED",  # somebody is cancelling it just now
-).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
+).listing(skipped=int)
 _NEXT_DUE = _scoped("SELECT min(j.not_before_ms) {scope} AND j.not_before_ms > :now_ms")
 _DUE = _scoped(
     "SELECT 1 {scope} AND j.not_before_ms <= :now_ms AND j.batch_id NOT IN :skipped LIMIT 1"
-).bindparams(bindparam("skipped", expanding=True, type_=BigInteger()))
+).listing(skipped=int)
 _CLAIMABLE = _scoped("SELECT 1 {scope} LIMIT 1")
 _TAKE = text(
     "UPDATE jobs SET state = 'submitting', owner = :worker_id, epoch = epoch + 1, "

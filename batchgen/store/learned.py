@@ -3,9 +3,8 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _MOST_MODELS = 100
 _MOST_LOOKED_THROUGH = 1_000  # attempts of a model, so that a start is quick whatever is stored

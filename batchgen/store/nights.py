@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import TextClause, text
-
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import AttemptState, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import reads, selecting
-from batchgen.store.database import Transaction, among
 from batchgen.store.imports import SHOWN
 from batchgen.store.reads import JobRow
+from batchgen.store.statements import Statement, among, text
+from batchgen.store.transactions import Transaction
 
 _JOBS = (
     "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
@@ -86,7 +85,7 @@ class Choice:
     batch_id: int | None = None
     where: Where | None = None
 
-    def of_jobs(self, tx: Transaction, query: str) -> tuple[TextClause, dict[str, Any]]:
+    def of_jobs(self, tx: Transaction, query: str) -> tuple[Statement, dict[str, Any]]:
         """Return a query of jobs `j` for these, and its values."""
         parts, values = [SHOWN], dict[str, Any]()
         if self.batch_id is not None:
@@ -98,7 +97,7 @@ class Choice:
             values |= condition.values
         return text(query.format(chosen=" AND ".join(parts))), values
 
-    def of_attempts(self, tx: Transaction, query: str) -> tuple[TextClause, dict[str, Any]]:
+    def of_attempts(self, tx: Transaction, query: str) -> tuple[Statement, dict[str, Any]]:
         """Return a query of attempts `t` for these, and its values."""
         if self.where is None:
             # All of them have a job: there is no need to look.
@@ -107,7 +106,7 @@ class Choice:
             chosen = query.format(chosen="t.batch_id = :batch_id")
             return text(chosen), {"batch_id": self.batch_id}
         jobs, values = self.of_jobs(tx, f"SELECT j.id {_JOBS} WHERE {{chosen}}")
-        return text(query.format(chosen=f"t.job_id IN ({jobs.text})")), values
+        return text(query.format(chosen=f"t.job_id IN ({jobs.sqlite})")), values
 
 
 @dataclass(frozen=True)
@@ -288,18 +287,17 @@ def took_ms(tx: Transaction, choice: Choice, shares: Sequence[float]) -> list[in
 def failures(tx: Transaction, choice: Choice) -> Generator[Failure]:
     """Yield every failed job in manifest order, without holding them all."""
     query, values = choice.of_jobs(tx, _FAILED)
-    with tx.connection.execute(query, values, execution_options={"yield_per": 500}) as result:
-        for row in result:
-            yield Failure(
-                key=row.key,
-                label=job_label(row.row_id, row.variant),
-                batch=row.batch,
-                source=row.source,
-                error_class=row.error_class or "unknown",
-                error_code=row.error_code,
-                error=row.error or "",
-                is_unfit=bool(row.unfit),
-            )
+    for row in tx.stream(query, values):
+        yield Failure(
+            key=row.key,
+            label=job_label(row.row_id, row.variant),
+            batch=row.batch,
+            source=row.source,
+            error_class=row.error_class or "unknown",
+            error_code=row.error_code,
+            error=row.error or "",
+            is_unfit=bool(row.unfit),
+        )
 
 
 def sessions(tx: Transaction, within: Span) -> int:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
 from batchgen.store.backend import UNREADABLE
+from batchgen.store.transactions import ServerLooker
 
 if TYPE_CHECKING:
     import psycopg
@@ -75,6 +76,7 @@ class PostgresServer:
     def __init__(self, url: str) -> None:
         self._psycopg = _psycopg()
         self._url = url
+        self._reader: Engine | None = None
         try:
             self._said = self._psycopg.conninfo.conninfo_to_dict(url)
         except self._psycopg.ProgrammingError:
@@ -144,8 +146,17 @@ class PostgresServer:
                 f"schema {row[0]}, or name another job database with --db"
             )
 
-    def engine(self, *, read_only: bool) -> Engine:
-        """Return an engine; a reader sees one snapshot, a writer's commits are durable."""
+    def engine(self) -> Engine:
+        """Return an engine whose commits are durable."""
+        return self._engine(_BEGIN)
+
+    def looker(self) -> ServerLooker:
+        """Return a connection whose transactions see one snapshot."""
+        if self._reader is None:
+            self._reader = self._engine(_BEGIN_READING)
+        return ServerLooker(self._reader.connect())
+
+    def _engine(self, begin: str) -> Engine:
         engine = create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -155,7 +166,7 @@ class PostgresServer:
         )
 
         def on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(_BEGIN_READING if read_only else _BEGIN)
+            connection.exec_driver_sql(begin)
 
         event.listen(engine, "begin", on_begin)
         return engine

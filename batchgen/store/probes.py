@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import bindparam, text
-
 from batchgen.domain.fitness import Facts
 from batchgen.domain.identity import job_label, unsigned_url
 from batchgen.domain.redaction import public_url
 from batchgen.domain.states import JobState
-from batchgen.store.database import Transaction, chunks
+from batchgen.store.database import chunks
 from batchgen.store.events import note
 from batchgen.store.imports import SHOWN
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _CHUNK = 500
 
 _SEEN = text(
     "SELECT * FROM probes WHERE url_hash IN :hashes AND problem IS NULL AND seen_ms >= :since_ms"
-).bindparams(bindparam("hashes", expanding=True))
+).listing(hashes=str)
 _KEEP = text(
     "INSERT INTO probes (url_hash, seen_ms, problem, said, http_status, content_type, size_bytes, "
     "width, height) VALUES (:url_hash, :seen_ms, :problem, :said, :http_status, :content_type, "
@@ -37,7 +37,7 @@ _WAITING = text(
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (j.state = 'pending' OR (j.state = 'failed' AND j.unfit)) "
     "ORDER BY j.batch_id, j.position, j.id"
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 _FAIL = text(
     "UPDATE jobs SET state = 'failed', error_class = 'invalid_input', error = :error, "
     "unfit = true, finished_ms = :now_ms, updated_ms = :now_ms "
@@ -146,23 +146,21 @@ def waiting(
         "all_batches": int(batch_ids is None),
         "batch_ids": list(batch_ids or ()),
     }
-    options = {"yield_per": 500}
-    with tx.connection.execute(_WAITING, values, execution_options=options) as result:
-        for row in result:
-            yield Waiting(
-                id=row.id,
-                batch_id=row.batch_id,
-                batch=row.batch,
-                label=job_label(row.row_id, row.variant),
-                state=JobState(row.state),
-                model=row.model,
-                inputs=json.loads(row.inputs),
-                settings=row.settings,
-                est_micros=row.est_micros,
-                is_unfit=bool(row.unfit),
-                error=row.error,
-                columns=tuple(json.loads(row.cells)),
-            )
+    for row in tx.stream(_WAITING, values):
+        yield Waiting(
+            id=row.id,
+            batch_id=row.batch_id,
+            batch=row.batch,
+            label=job_label(row.row_id, row.variant),
+            state=JobState(row.state),
+            model=row.model,
+            inputs=json.loads(row.inputs),
+            settings=row.settings,
+            est_micros=row.est_micros,
+            is_unfit=bool(row.unfit),
+            error=row.error,
+            columns=tuple(json.loads(row.cells)),
+        )
 
 
 def fail(tx: Transaction, job: Waiting, reason: str, *, now_ms: int) -> bool:

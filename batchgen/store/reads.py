@@ -6,16 +6,17 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import bindparam, text
-
 from batchgen.domain.causes import Lost
 from batchgen.domain.identity import job_label
-from batchgen.domain.states import OWNED, JobState
+from batchgen.domain.states import LOST, OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
-from batchgen.store.database import Transaction, among, chunks
+from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
-from batchgen.store.jobs import Scope
+from batchgen.store.predicates import IS_LOST
+from batchgen.store.scope import Scope
+from batchgen.store.statements import among, text
+from batchgen.store.transactions import Transaction
 
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
@@ -103,9 +104,9 @@ _BY_NAME = {str(state): state for state in JobState}
 _parsed = json.JSONDecoder().raw_decode  # of what was stored as one value, without a space before
 
 
-def _job_row(row: Any, names: Sequence[str] | None = None) -> JobRow:
-    # A million rows pass here: names are asked for once, texts are parsed without a look around.
-    values: dict[str, Any] = dict(zip(names or row._fields, row))  # noqa: B905
+def _job_row(row: Any) -> JobRow:
+    # A million rows pass here: texts are parsed without a look around them.
+    values: dict[str, Any] = dict(zip(row._fields, row))  # noqa: B905 - as below
     del values["position"]
     values["state"] = _BY_NAME[values["state"]]
     values["inputs"] = _parsed(values["inputs"])[0]
@@ -134,13 +135,7 @@ def job_rows(
         where: Only those it is true of.
     """
     query, values = _chosen(tx, _ROW, batch_id=batch_id, states=states, where=where)
-    # Of this statement alone: as an option of the connection it would make each later one, also
-    # an UPDATE, declare a cursor on PostgreSQL.
-    options = {"yield_per": _AT_ONCE}
-    with tx.connection.execute(text(query + _ORDER), values, execution_options=options) as result:
-        names = list(result.keys())
-        for row in result:
-            yield _job_row(row, names)
+    yield from map(_job_row, tx.stream(text(query + _ORDER), values, at_once=_AT_ONCE))
 
 
 def job_ids(
@@ -172,6 +167,7 @@ def job_ids(
     if wanted is not None and counted is not None and counted <= _FEW:
         # Few among very many: SQLite would go through all of them in the order that is asked for.
         query = query.replace("j.batch_id = :batch_id", "+j.batch_id = :batch_id")
+        query = query.replace(SHOWN, f"+{SHOWN}")
         query += "".join(f" AND {sql}" for some, sql in _INDEXED.items() if wanted <= some)
         ordered_sql = ordered_sql if order else f"+{ordered_sql}"
     query += f" ORDER BY {ordered_sql}"
@@ -187,6 +183,7 @@ _INDEXED = {  # in the words of partial indexes
     frozenset({JobState.PENDING}): "j.state = 'pending'",
     frozenset({JobState.IN_DOUBT}): "j.state = 'in_doubt'",
     OWNED: "j.state IN ('submitting', 'running', 'downloading')",
+    LOST: f"j.{IS_LOST}",
 }
 _COUNTED = text("SELECT state, sum(jobs) AS jobs FROM counters GROUP BY state")
 
@@ -492,7 +489,7 @@ _TALLY = text(
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms "
     "OR j.state = 'in_doubt')"
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 
 
 def kept_schema(tx: Transaction, batch_id: int, model: str) -> dict[str, Any] | None:
@@ -519,7 +516,7 @@ def tally(
         since_ms: Leave out what had come to rest before; 0 counts everything. Jobs in doubt
             always count.
     """
-    rows = tx.connection.execute(
+    rows = tx.stream(
         _TALLY,
         {
             "account_id": account_id,
@@ -528,7 +525,7 @@ def tally(
             "batch_ids": list(scope.batch_ids or ()),
             "since_ms": since_ms,
         },
-        execution_options={"yield_per": 1000},
+        at_once=1000,
     )
     return Counter(JobState(row.state) for row in rows if scope.judges(row.id))
 
@@ -572,7 +569,7 @@ def waiting(
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
     query = text(_PENDING_KINDS.format(where=condition.sql))
     rows = tx.rows(
-        query.bindparams(bindparam("batch_ids", expanding=True)),
+        query.listing(batch_ids=int),
         {
             "account_id": account_id,
             "all_batches": int(batch_ids is None),
@@ -588,10 +585,10 @@ _LOST = text(
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    "AND j.state IN ('failed', 'expired', 'cancelled') "
+    f"AND j.{IS_LOST} "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
     "ORDER BY j.batch_id, j.position, j.id"
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 
 
 def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -> Generator[Lost]:
@@ -603,20 +600,17 @@ def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -
         "batch_ids": list(scope.batch_ids or ()),
         "since_ms": since_ms,
     }
-    options = {"yield_per": 500}
-    with tx.connection.execute(_LOST, values, execution_options=options) as result:
-        for row in result:
-            if scope.judges(row.id):
-                job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
-                state = JobState(row.state)
-                yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
+    for row in tx.stream(_LOST, values):
+        if scope.judges(row.id):
+            job = f"{row.batch}/{job_label(row.row_id, row.variant)}"
+            state = JobState(row.state)
+            yield Lost(job, state, row.error_class, row.error or "", bool(row.unfit))
 
 
-_MOST_EVENTS = 10_000  # and as many requests
 _SAMPLED = 2000  # rows of a manifest
 _FEW_PENDING = text(
     _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
-).bindparams(bindparam("batch_ids", expanding=True))
+).listing(batch_ids=int)
 _LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
 _SAMPLE = among(
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
@@ -658,27 +652,13 @@ def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
 
 _CLASSES = text(
     "SELECT error_class, count(*) AS jobs FROM jobs "
-    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
-)
-_NEWEST_CLASSES = text(
-    "SELECT j.error_class, count(*) AS jobs FROM jobs j WHERE j.id IN ("
-    "SELECT e.job_id FROM (SELECT job_id FROM events ORDER BY id DESC LIMIT :most) e "
-    "WHERE e.job_id IS NOT NULL UNION "
-    "SELECT t.job_id FROM (SELECT job_id FROM attempts ORDER BY id DESC LIMIT :most) t) "
-    "AND +j.batch_id = :batch_id AND j.state = 'failed' GROUP BY j.error_class"
+    f"WHERE batch_id = :batch_id AND state = 'failed' AND {IS_LOST} GROUP BY error_class"
 )
 
 
 def failed_classes(tx: Transaction, batch: BatchSummary) -> Counter[str]:
-    """Return how many jobs of a batch failed, by class.
-
-    Of a very large batch only those are looked at that something happened to lately, which may
-    leave some out.
-    """
+    """Return how many jobs of a batch failed, by class."""
     if not batch.counts.get(JobState.FAILED):
         return Counter()
-    if sum(batch.counts.values()) <= _MOST_LOOKED_THROUGH:
-        rows = tx.rows(_CLASSES, {"batch_id": batch.id})
-    else:
-        rows = tx.rows(_NEWEST_CLASSES, {"batch_id": batch.id, "most": _MOST_EVENTS})
+    rows = tx.rows(_CLASSES, {"batch_id": batch.id})
     return Counter({row.error_class or "unknown": row.jobs for row in rows})

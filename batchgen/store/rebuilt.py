@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.states import AttemptState, JobState
 from batchgen.store import additions
 from batchgen.store.additions import Batch, NewJob
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _WORKER = "rebuilt"  # who made the purchases that an export tells of
 _ANYTHING = text(

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from batchgen.domain.states import AttemptState, JobState
-from batchgen.store.predicates import IS_PAID
+from batchgen.store.predicates import IS_LOST, IS_PAID
 
 metadata = MetaData(
     naming_convention={
@@ -50,6 +50,8 @@ job_database = Table(  # one row: the facts of the job database itself
     Column("stamp", Text, nullable=False, server_default=""),  # of the server; SQLite has none
     Column("new_stamp", Text),  # seen instead of it
     Column("quiet_until_ms", BigInteger),  # nobody submits before, because of `new_stamp`
+    Column("moved_to", Text),  # where the jobs are now; while it is set, nothing is bought here
+    Column("copying", Text),  # JSON: what a copy to here has yet to bring; NULL: it is whole
 )
 
 accounts = Table(
@@ -85,6 +87,7 @@ batches = Table(
     Column("budget_micros", BigInteger),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    Column("uploads", Text),  # where local input files are uploaded to; NULL: nowhere
 )
 
 workers = Table(
@@ -168,6 +171,14 @@ jobs = Table(
         "input_hash",
         sqlite_where=text(IS_PAID),
         postgresql_where=text(IS_PAID),
+    ),
+    Index(
+        "ix_jobs_lost",
+        "batch_id",
+        "state",
+        "error_class",
+        sqlite_where=text(IS_LOST),
+        postgresql_where=text(IS_LOST),
     ),
     Index("ix_jobs_position", "batch_id", "position"),
     Index("ix_jobs_name", "name_folded"),

@@ -5,10 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.store.backend import Backend
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _NEWEST_ATTEMPTS = 2000  # enough to tell a rate, and read at once
 

@@ -8,12 +8,11 @@ former owner's decisions void, and what it learns is recorded all the same.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, bindparam, text
-
 from batchgen.store import workers
-from batchgen.store.database import Transaction
 from batchgen.store.events import note
-from batchgen.store.jobs import Scope
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 # "state IN (three) AND state <> 'submitting'" lets the planner use the index of held jobs.
 _PAID = "state IN ('submitting', 'running', 'downloading') AND state <> 'submitting'"
@@ -24,7 +23,7 @@ _ELSEWHERE = text(
     "AND b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:downloads = 1 OR j.state <> 'downloading') "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
-).bindparams(bindparam("batch_ids", expanding=True, type_=BigInteger()))
+).listing(batch_ids=int)
 _OWN = text(f"SELECT id FROM jobs WHERE owner = :worker_id AND {_PAID}")
 _SILENT = text(
     "SELECT id FROM workers WHERE state = 'live' AND seen_ms < :before_ms AND id <> :worker_id "

@@ -9,13 +9,14 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.pool import NullPool, StaticPool
+from typing import TYPE_CHECKING
 
 from batchgen.domain.errors import DiskFull, NoDatabase, StoreError
 from batchgen.store import selecting
+from batchgen.store.transactions import FileLooker
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "drvfs", "ceph"}
@@ -212,7 +213,7 @@ def _lock_path(database: Path, worker_id: str) -> Path:
     return database.with_name(database.name + "-workers") / f"{worker_id}.lock"
 
 
-def _tune(engine: Engine, *, cache_kib: int, log_pages: int, sync: str) -> None:
+def _tune(engine: "Engine", *, cache_kib: int, log_pages: int, sync: str) -> None:
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
@@ -221,6 +222,11 @@ def _tune(engine: Engine, *, cache_kib: int, log_pages: int, sync: str) -> None:
         cursor.execute(f"PRAGMA synchronous = {sync}")
     finally:
         connection.close()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what sqlite3 said, where SQLAlchemy passes it on."""
+    return getattr(error, "orig", None) or error
 
 
 class SqliteFile:
@@ -289,35 +295,40 @@ class SqliteFile:
                 "another job database with --db"
             )
 
-    def engine(self, *, read_only: bool) -> Engine:
-        """Return an engine; a writer's transactions begin with `BEGIN IMMEDIATE`."""
-        if not read_only:
-            check_place(self.path, allow_network_fs=self._allow_network_fs)
-            self._check_folder()
+    def engine(self) -> "Engine":
+        """Return an engine whose transactions begin with `BEGIN IMMEDIATE`."""
+        from sqlalchemy import create_engine, event  # who only looks needs none of it
+        from sqlalchemy.pool import StaticPool
+
+        check_place(self.path, allow_network_fs=self._allow_network_fs)
+        self._check_folder()
 
         def open_file() -> sqlite3.Connection:
-            return connect(self.path, read_only=read_only, busy_timeout_ms=self._busy_timeout_ms)
+            return connect(self.path, read_only=False, busy_timeout_ms=self._busy_timeout_ms)
 
         # The writer's one connection is handed from the command's thread to the store
         # thread and never used by two at once.
         engine = create_engine(
             "sqlite://",
             creator=open_file,
-            poolclass=NullPool if read_only else StaticPool,
+            poolclass=StaticPool,
             hide_parameters=True,  # inputs hold signed URLs, and an error shows its parameters
         )
-        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
-        def on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+        def on_begin(connection: "Connection") -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         event.listen(engine, "begin", on_begin)
         return engine
 
+    def looker(self) -> FileLooker:
+        """Return a connection whose transactions see one snapshot."""
+        return FileLooker(connect(self.path, read_only=True, busy_timeout_ms=self._busy_timeout_ms))
+
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
         path = self.path
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        cause = _cause(error)
         said = str(cause)
         if "locked" in said or "busy" in said:
             return StoreError(
@@ -339,12 +350,13 @@ class SqliteFile:
 
     def is_passing(self, error: BaseException) -> bool:
         """Return whether a failed commit may succeed later: no space, or a lock."""
-        if not isinstance(error, OperationalError):
+        cause = _cause(error)
+        if not isinstance(cause, sqlite3.OperationalError):
             return False
-        said = str(error.orig)
+        said = str(cause)
         return any(word in said for word in ("locked", "busy", "full", "disk I/O"))
 
-    def cut(self, connection: Connection) -> None:
+    def cut(self, connection: "Connection") -> None:
         """Do nothing: a file always answers."""
 
     @property
@@ -357,7 +369,7 @@ class SqliteFile:
         return WorkerLock(self.path, worker_id)
 
     @contextlib.contextmanager
-    def bulk(self, engine: Engine) -> Iterator[None]:
+    def bulk(self, engine: "Engine") -> Iterator[None]:
         """Keep what is written over and over in memory, check out the log less often.
 
         Commits are not synced: the next one that is, after it, makes all of them durable.

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Text, bindparam, text
-
 from batchgen.domain.errors import StoreError
-from batchgen.store.database import Transaction, chunks
+from batchgen.store.database import chunks
 from batchgen.store.events import note
 from batchgen.store.stamp import stamp_of
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 _CHUNK = 500
 _LEASES_OF_QUIET = 2  # in one, every live worker has looked at its journal
@@ -92,9 +92,7 @@ _GUARD = text(
     "SELECT d.stepped_back, d.stamp, a.id AS known, a.request_id "
     "FROM job_database d LEFT JOIN attempts a ON a.id = :attempt_id"
 )
-_ATTEMPTS = text("SELECT id, request_id FROM attempts WHERE id IN :ids").bindparams(
-    bindparam("ids", expanding=True, type_=Text())
-)
+_ATTEMPTS = text("SELECT id, request_id FROM attempts WHERE id IN :ids").listing(ids=str)
 _GONE = text(
     "SELECT 1 FROM events WHERE (job_id = :job_id OR job_id IS NULL) "
     f"AND attempt_id = :attempt_id AND kind IN ('{PUT_BACK}', '{SETTLED}')"

@@ -11,21 +11,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, text
-
 from batchgen.domain.errors import NoDatabase, StoreError
 from batchgen.failpoints import failpoint
 from batchgen.store import step_back, workers
-from batchgen.store.database import ByDialect, Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.imports import SHOWN
 from batchgen.store.revision import REVISION
+from batchgen.store.statements import Statement, text
+from batchgen.store.transactions import Transaction
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Connection
 
-_TABLES = ByDialect(
-    text("SELECT name FROM sqlite_master WHERE type = 'table'"),
-    text("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"),
+_TABLES = Statement(
+    "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()",
 )
 # All of batchgen's changes of the schema, on all hosts, one after the other.
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(7238461203)")
@@ -173,7 +174,7 @@ def back_up(source: Path, target: Path) -> None:
         raise StoreError(f"{source}: cannot be copied to {target}: {error}") from error
 
 
-def _config(connection: Connection) -> "Config":
+def _config(connection: "Connection") -> "Config":
     from alembic.config import Config
 
     config = Config()

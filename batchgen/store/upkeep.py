@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
-
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
 from batchgen.domain.states import FINAL, JobState
 from batchgen.store import step_back, workers
-from batchgen.store.database import ByDialect, Database, Statement, Transaction
+from batchgen.store.database import Database
 from batchgen.store.imports import PAUSE_S
+from batchgen.store.statements import Statement, text
+from batchgen.store.transactions import Transaction
 
 _COUNTED = ("batches", "jobs", "attempts", "events")
 
@@ -236,9 +236,7 @@ def _answers(octets: str) -> str:
 
 _SQLITE_OCTETS, _POSTGRES_OCTETS = "length(CAST({} AS BLOB))", "octet_length({})"
 _LIMIT = "ORDER BY a.id LIMIT :most"
-_FIND_ANSWERS = ByDialect(
-    text(_answers(_SQLITE_OCTETS) + _LIMIT), text(_answers(_POSTGRES_OCTETS) + _LIMIT)
-)
+_FIND_ANSWERS = Statement(_answers(_SQLITE_OCTETS) + _LIMIT, _answers(_POSTGRES_OCTETS) + _LIMIT)
 _DROP_ANSWERS = text(
     "UPDATE attempts SET status_raw = NULL, result_raw = NULL, "
     "submit_raw = CASE WHEN state = 'abandoned' THEN submit_raw END WHERE id = :id"
@@ -250,11 +248,9 @@ _OLD_EVENTS = (
     f"AND j.state IN ({_RESTS}) AND j.finished_ms < :before_ms AND e.kind NOT IN ({_KEPT_EVENTS}) "
     "ORDER BY e.id LIMIT :most"
 )
-_FIND_EVENTS = ByDialect(
-    *(
-        text(f"SELECT e.id, coalesce({octets.format('e.data')}, 0) AS octets {_OLD_EVENTS}")
-        for octets in (_SQLITE_OCTETS, _POSTGRES_OCTETS)
-    )
+_FIND_EVENTS = Statement(
+    f"SELECT e.id, coalesce({_SQLITE_OCTETS.format('e.data')}, 0) AS octets {_OLD_EVENTS}",
+    f"SELECT e.id, coalesce({_POSTGRES_OCTETS.format('e.data')}, 0) AS octets {_OLD_EVENTS}",
 )
 _DROP_EVENT = text("DELETE FROM events WHERE id = :id")
 _OLD_SESSIONS = "FROM sessions WHERE ended_ms < :before_ms"

@@ -8,12 +8,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
-from batchgen.store.database import ByDialect, Transaction, locking
 from batchgen.store.events import note
+from batchgen.store.statements import Statement, locking, text
+from batchgen.store.transactions import Transaction
 
 _REGISTER = text(
     "INSERT INTO workers (id, host, pid, version, state, started_ms, seen_ms, expires_ms) "
@@ -26,13 +25,11 @@ _BEAT = text(
 _OTHERS = text(
     "SELECT id, expires_ms FROM workers WHERE state = 'live' AND id <> :worker_id ORDER BY id"
 )
-_BURY = ByDialect(
-    text("UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'"),
+_BURY = Statement(
+    "UPDATE workers SET state = 'dead' WHERE id = :dead AND state = 'live'",
     # A worker in the middle of a transaction holds its row, and lives.
-    text(
-        "UPDATE workers SET state = 'dead' WHERE id = (SELECT id FROM workers WHERE id = :dead "
-        "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR NO KEY UPDATE SKIP LOCKED)"
-    ),
+    "UPDATE workers SET state = 'dead' WHERE id = (SELECT id FROM workers WHERE id = :dead "
+    "AND state = 'live' AND (expires_ms <= :now_ms OR :leaves) FOR NO KEY UPDATE SKIP LOCKED)",
 )
 _HOSTS = text("SELECT DISTINCT host FROM workers")
 _DOUBTS = locking(

@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from batchgen.domain.errors import BatchgenError, StoreError
-from batchgen.store.database import Database, Transaction, locking
+from batchgen.store.database import Database
+from batchgen.store.statements import locking, text
+from batchgen.store.transactions import Connected, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +257,7 @@ class Writer:
             self._asked_at_s = time.monotonic()
             try:
                 with self._connected().begin() as transaction:
-                    tx = Transaction(transaction.connection)
+                    tx = Connected(transaction.connection)
                     return bool(tx.value(_MARKED, {"worker_id": self._worker_id}) == mark)
             except (DBAPIError, StoreError) as error:
                 self._drop()
@@ -292,7 +294,7 @@ def _apply(connection: Connection, items: list[_Item], mark: str, worker_id: str
     for index, item in enumerate(items):
         kinds.setdefault(item.operation, []).append(index)
     results: list[Any] = [None] * len(items)
-    tx = Transaction(connection)
+    tx = Connected(connection)
     if mark:
         tx.run(_MARK, {"mark": mark, "worker_id": worker_id})
     for operation, indices in kinds.items():

@@ -5,13 +5,12 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+import forked
 import pytest
 from playwright.sync_api import (
     Browser,
@@ -102,9 +101,9 @@ def _batchgen(folder: Path, *words: str) -> None:
     env["HOME"] = str(folder / "home")
     for name in [name for name in env if name.startswith("XDG_")]:
         del env[name]
-    command = [sys.executable, "-m", "batchgen", *words]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 3, 10), done.stderr
+    started = forked.Piped(words, env, folder)
+    _, err = started.communicate()
+    assert started.returncode in (0, 3, 10), err
 
 
 @pytest.fixture(scope="session")

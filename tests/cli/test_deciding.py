@@ -1,13 +1,12 @@
 import os
 import pty
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import forked
 import pytest
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, states, write
@@ -167,18 +166,13 @@ def test_a_person_is_asked(answer: str, code: int, after: str) -> None:
     person, terminal = pty.openpty()
     os.write(person, f"{answer}\n".encode())
 
-    process = subprocess.run(
-        [sys.executable, "-m", "batchgen", "retry", "--failed"],
-        stdin=terminal,
-        stderr=terminal,
-        stdout=subprocess.PIPE,
-        check=False,
-    )
+    words = ["retry", "--failed"]
+    code_of_it = forked.Process(words, os.environ, Path.cwd(), [terminal, 1, terminal]).wait(60)
     os.close(terminal)
     said = os.read(person, 10_000).decode()
     os.close(person)
 
-    assert process.returncode == code
+    assert code_of_it == code
     assert "Let 2 jobs be paid for again, about $0.50?" in said
     assert set(states().values()) == {after}
 

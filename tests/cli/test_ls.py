@@ -4,17 +4,16 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import termios
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, write
 from rich.cells import cell_len
-from runs import BATCHGEN
 
 from batchgen.cli.ls import DEFAULT_LIMIT, FIELD_VALUES
 from batchgen.domain.states import JobState
@@ -165,9 +164,7 @@ def on_a_terminal(*words: str, width: int, **environment: str) -> str:
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", **environment}
     env.pop("COLUMNS", None)
-    started = subprocess.Popen(
-        [*BATCHGEN, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-    )
+    started = forked.Process(words, env, Path.cwd(), [theirs] * 3)
     os.close(theirs)
     shown = b""
     try:

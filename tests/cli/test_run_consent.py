@@ -3,11 +3,10 @@
 import csv
 import os
 import pty
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import pytest
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, states, write
@@ -22,9 +21,7 @@ DOUBTS = Settings(
 def asked(*words: str, meanwhile: tuple[str, ...]) -> tuple[int, str]:
     """Run `batchgen run`, do something while it waits for an answer, and agree."""
     person, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchgen", "run", *words], stdin=terminal, stderr=terminal
-    )
+    process = forked.Process(["run", *words], os.environ, Path.cwd(), [terminal, 1, terminal])
     os.close(terminal)
     said = b""
     while b"Pay for them?" not in said:

@@ -15,7 +15,8 @@ from images import Host, Page, image, serving
 from batchgen.cli import probed
 from batchgen.providers.simulator import Handle
 from batchgen.store import probes
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 RUN = ("--allow-private-inputs", "--poll-interval", "0", "-y", "--db", "batchgen.db")
 

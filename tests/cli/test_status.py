@@ -17,6 +17,7 @@ from batchgen.domain.states import JobState
 from batchgen.providers.simulator import Fault, Kind, Settings
 from batchgen.store import reads
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 FAULTS = (
     Fault(Kind.GENERATION, prompt="scene broken", code="SAFETY.INPUT.TEXT"),
@@ -196,16 +197,16 @@ def test_of_very_many_waiting_jobs_a_sample_is_priced(monkeypatch: pytest.Monkey
     assert half["waiting_estimate_usd"] == pytest.approx(12.5, abs=1.5)
 
 
-def test_classes_of_a_very_large_batch_come_from_what_happened_lately(
+def test_classes_of_failures_are_counted_without_a_look_at_the_other_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with service(monkeypatch, Settings(faults=FAULTS)):
         buy("a", "broken", "lost", "wrong", expect=3)
     with closing(Database("batchgen.db")) as database, database.reading() as tx:
         [batch] = reads.batches(tx)
-        exact = reads.failed_classes(tx, batch)
-        monkeypatch.setattr(reads, "_MOST_LOOKED_THROUGH", 1)
-        lately = reads.failed_classes(tx, batch)
+        found = reads.failed_classes(tx, batch)
+        query = text(f"EXPLAIN QUERY PLAN {reads._CLASSES.sqlite}")
+        [plan] = [row.detail for row in tx.rows(query, {"batch_id": batch.id})]
 
-    assert sum(exact.values()) == batch.counts[JobState.FAILED] == 3
-    assert lately == exact
+    assert sum(found.values()) == batch.counts[JobState.FAILED] == 3
+    assert plan.startswith("SEARCH jobs USING COVERING INDEX ix_jobs_lost ")

@@ -5,17 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from batchgen.cli.tables import (
-    Column,
-    ago,
-    fitted,
-    lasting,
-    one_line,
-    shared,
-    table,
-    width_of,
-    wrapped,
-)
+from batchgen.cli.tables import Column, ago, fitted, one_line, shared, table, width_of, wrapped
+from batchgen.domain.wording import lasting
 
 # A set of its own: drawing from all of Unicode takes seconds to prepare.
 ANYTHING = st.text(

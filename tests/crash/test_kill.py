@@ -7,7 +7,8 @@ from runs import Place, rows_of
 
 from batchgen.providers.simulator import Fault, Kind
 from batchgen.store import by_hand
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
 
 KILLED = -signal.SIGKILL
 SAME = ("id", "prompt", "result_key", "result_state", "result_file", "result_attempts")

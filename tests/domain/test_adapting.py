@@ -16,7 +16,7 @@ SETTLED_S = 900
 HOLDS_S = 900  # looked at afterwards: time for three of the shortest holds after a refusal
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     at_once=st.one_of(st.integers(1, 30), st.just(math.inf)),
     a_second=st.one_of(st.integers(1, 10), st.just(math.inf)),

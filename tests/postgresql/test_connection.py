@@ -11,12 +11,13 @@ import pytest
 from cli import commands
 from cli.commands import ok, rows, states, write
 from postgres import PASSWORD, USER, PostgresServer
-from sqlalchemy import text
 
 from batchgen.domain.errors import StoreError
 from batchgen.store import postgres as product
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.schema import metadata
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 SECRET = "pw-5ecret"
 ROLE = "renter"

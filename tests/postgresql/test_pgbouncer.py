@@ -13,11 +13,11 @@ import pytest
 from postgres import PASSWORD, USER, PostgresServer
 from postgresql import pgbouncer
 from runs import Place, rows_of
-from sqlalchemy import text
 
 from batchgen.domain.errors import StoreError
 from batchgen.providers import simulator
 from batchgen.store.database import Database
+from batchgen.store.statements import text
 
 pytestmark = pytest.mark.skipif(pgbouncer.PROGRAM is None, reason="pgbouncer is not installed")
 

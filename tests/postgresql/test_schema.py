@@ -20,7 +20,6 @@ from cli import commands
 from cli.commands import ok, rows, write
 from postgres import PostgresServer
 from runs import DEADLINE_S, Place
-from sqlalchemy import text
 from store.stored_jobs import check
 
 from batchgen.cli.main import COMMANDS
@@ -31,6 +30,7 @@ from batchgen.store import reads, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
+from batchgen.store.statements import text
 
 OLD = Path(__file__).parents[1] / "old_databases"
 WITHOUT_DATABASE = {"init", "validate", "plan", "models", "schema", "balance", "simulate"}

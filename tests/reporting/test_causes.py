@@ -1,8 +1,5 @@
-import pytest
-
 from batchgen.reporting import advice, causes
 from batchgen.reporting.advice import Typist
-from batchgen.reporting.causes import normalised
 from batchgen.store.nights import Failure
 
 
@@ -16,31 +13,6 @@ def failure(number: int, error: str, error_class: str = "generation", **more: st
         is_unfit=False,
         **values,  # type: ignore[arg-type]
     )
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("request 0f8c2a44-1111-2222-3333-444455556666 died", "request 9 died"),
-        ("took 12.5 s, node sim-7f3a-22", "took 3 s, node sim-1-9"),
-        ("cannot read https://a.example/1.jpg?sig=1", "cannot read https://b.example/2.png"),
-        ('prompt "a fox"  is too long', "prompt 'two herons' is too long"),
-    ],
-)
-def test_what_differs_from_job_to_job_is_no_other_cause(one: str, other: str) -> None:
-    assert normalised(one) == normalised(other)
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "The generation failed: INTERNAL.BAD_OUTPUT.CODE01",
-        "HTTP 422, code 422001: Validation error",
-        "moderation refused the text (promptText)",
-    ],
-)
-def test_what_tells_causes_apart_stays(said: str) -> None:
-    assert normalised(said) == said
 
 
 def test_causes_are_counted_with_examples_and_the_command_that_helps() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import Store
 
 from batchgen.domain.errors import StoreError
@@ -14,6 +13,7 @@ from batchgen.runner import listener as listening
 from batchgen.runner.listener import Listener, Watch, changes
 from batchgen.store import accounts, control
 from batchgen.store.control import Snapshot
+from batchgen.store.statements import text
 
 Change = Callable[[], None]
 

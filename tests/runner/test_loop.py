@@ -21,7 +21,9 @@ from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
 from batchgen.store import accounts, jobs, sharing
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Writer
 
 
@@ -42,7 +44,7 @@ def session_of(store: Store, service: object) -> Session:
         provider=cast(Provider, service),
         fetcher=None,
         account_id=store.account.id,
-        scope=jobs.Scope(None, 10**9),
+        scope=Scope(None, 10**9),
         settings=Settings(),
         output_root=store.path.parent,
         free_bytes=lambda: 2**40,

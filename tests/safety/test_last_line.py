@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import Store
 
 from batchgen.cli import main
@@ -15,6 +14,7 @@ from batchgen.cli.common import log_to_stderr
 from batchgen.cli.session import say
 from batchgen.domain.errors import BatchgenError, StoreError
 from batchgen.settings import without_token
+from batchgen.store.statements import text
 
 TOKEN = "rc-tok-7Zk2Vq9Lm4Xw8Rt1"
 SIGNED = "https://b.test/a.mp4?X-Amz-Signature=5ecret"

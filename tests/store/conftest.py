@@ -1,10 +1,31 @@
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 from store.stored_jobs import Store
 
-from batchgen.store.database import Transaction
+from batchgen.store import upgrade
+from batchgen.store.database import Database
+from batchgen.store.transactions import Transaction
+
+
+@pytest.fixture(scope="session")
+def _schema(postgres: PostgresServer) -> str:
+    """The name of a database of the current schema, made once to be copied."""
+    name = postgres.fresh()
+    with closing(Database(postgres.url(name))) as database:
+        upgrade.create(database)
+    return name
+
+
+@pytest.fixture
+def stored_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
+    """The URL of a job database without jobs, of this test's own."""
+    name = postgres.fresh(template=_schema)
+    yield postgres.url(name)
+    postgres.drop(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -12,7 +33,7 @@ def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A job database of each kind, whose clock is the test's."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
+    url = request.getfixturevalue("stored_url") if request.param == "postgresql" else ""
     made = _frozen(tmp_path, url, monkeypatch)
     yield made
     made.close()
@@ -28,10 +49,10 @@ def sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 
 @pytest.fixture
 def postgres_store(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A job database on a server."""
-    made = _frozen(tmp_path, postgres_url, monkeypatch)
+    made = _frozen(tmp_path, stored_url, monkeypatch)
     yield made
     made.close()
 

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from store.plans import plans_of
 from store.stored_jobs import (
     EST,
     MODEL,
@@ -21,6 +21,7 @@ from store.stored_jobs import (
 
 from batchgen.store import accounts, jobs
 from batchgen.store.database import Database
+from batchgen.store.scope import Scope
 
 
 def test_the_cap_counts_what_the_service_works_on(store: Store) -> None:
@@ -169,14 +170,14 @@ def test_an_unknown_account_is_an_error(store: Store) -> None:
 @pytest.mark.parametrize(
     ("scope", "ids"),
     [
-        (jobs.Scope(None, 4), [1, 2, 3, 4]),
-        (jobs.Scope((2,), 9), [3, 4]),
-        (jobs.Scope((1, 2), 9, frozenset({1, 3})), [2, 4]),
-        (jobs.Scope(None, 3, frozenset({2})), [1, 3]),
-        (jobs.Scope((), 9), []),
+        (Scope(None, 4), [1, 2, 3, 4]),
+        (Scope((2,), 9), [3, 4]),
+        (Scope((1, 2), 9, frozenset({1, 3})), [2, 4]),
+        (Scope(None, 3, frozenset({2})), [1, 3]),
+        (Scope((), 9), []),
     ],
 )
-def test_only_jobs_in_scope_are_claimed(store: Store, scope: jobs.Scope, ids: list[int]) -> None:
+def test_only_jobs_in_scope_are_claimed(store: Store, scope: Scope, ids: list[int]) -> None:
     store.add(store.batch("one"), [spec_of("a"), spec_of("b")])
     store.add(store.batch("two"), [spec_of("c"), spec_of("d")])
 
@@ -226,30 +227,16 @@ def test_a_job_that_is_not_due_says_when_it_will_be(store: Store) -> None:
 
 
 def plan_of(store: Store, act: str) -> list[str]:
-    """Return the query plans of the selects of a claim or an adoption, as they really run."""
-    plans: list[str] = []
-
-    def explain(
-        _connection: object, cursor: object, statement: str, parameters: object, *_: object
-    ) -> None:
-        if statement.startswith("SELECT") and " FROM jobs j JOIN batches" in statement:
-            connection = cursor.connection  # type: ignore[attr-defined]
-            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.extend(row[3] for row in rows)
-
-    with store.database.transaction() as tx:
-        event.listen(tx.connection.engine, "before_cursor_execute", explain)
-        try:
-            if act == "claim":
-                scope = jobs.Scope((1, 2), 10**9, frozenset({5}))
-                jobs.claim(tx, [store.request(2, scope=scope)])
-            else:
-                jobs.adopt(
-                    tx, [jobs.AdoptRequest("w1", store.account.id, 9, downloads=True, now_ms=NOW)]
-                )
-        finally:
-            event.remove(tx.connection.engine, "before_cursor_execute", explain)
-    return plans
+    """Return the steps of the queries of a claim or an adoption, as they really run."""
+    with store.database.transaction() as tx, plans_of(tx) as plans:
+        if act == "claim":
+            scope = Scope((1, 2), 10**9, frozenset({5}))
+            jobs.claim(tx, [store.request(2, scope=scope)])
+        else:
+            jobs.adopt(
+                tx, [jobs.AdoptRequest("w1", store.account.id, 9, downloads=True, now_ms=NOW)]
+            )
+    return [step for plan in plans for step in plan.splitlines()]
 
 
 @pytest.mark.parametrize("analyzed", [False, True])

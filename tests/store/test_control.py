@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from store.plans import plans_of
 from store.stored_jobs import EST, NOW, Store, doubt, ended, put_back, spec_of
 
 from batchgen.domain.states import JobState
@@ -88,29 +88,19 @@ def test_a_look_costs_the_same_whatever_the_number_of_jobs(
 ) -> None:
     store = Store(tmp_path)
     store.fill(500)
-    plans: list[str] = []
-
-    def explain(
-        _connection: object, cursor: object, statement: str, parameters: object, *_: object
-    ) -> None:
-        rows = cursor.connection.execute(  # type: ignore[attr-defined]
-            f"EXPLAIN QUERY PLAN {statement}", parameters
-        )
-        plans.extend(row[3] for row in rows)
-
     with store.database.transaction() as tx:
         if analyzed:
             tx.connection.exec_driver_sql("ANALYZE")
-        event.listen(tx.connection.engine, "before_cursor_execute", explain)
-        control.snapshot(tx, store.account.id)
-        event.remove(tx.connection.engine, "before_cursor_execute", explain)
+        with plans_of(tx) as plans:
+            control.snapshot(tx, store.account.id)
     store.close()
 
-    assert not any("jobs" in plan for plan in plans), plans
-    assert [plan for plan in plans if "attempts" in plan] == [
+    steps = [step for plan in plans for step in plan.splitlines()]
+    assert not any("jobs" in step for step in steps), plans
+    assert [step for step in steps if "attempts" in step] == [
         "SEARCH attempts USING INDEX ix_attempts_live (account_id=?)"
     ]
-    scanned = {plan for plan in plans if "SCAN" in plan}
+    scanned = {step for step in steps if "SCAN" in step}
     assert scanned <= {"SCAN batches", "SCAN b", "SCAN c"}  # batches, and their counters
 
 

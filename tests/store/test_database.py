@@ -9,13 +9,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from store.stored_jobs import Store
 
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.store import sqlite, upgrade
-from batchgen.store.database import Database, Transaction, path_of
+from batchgen.store.database import Database, path_of
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 
 def test_a_commit_is_on_disk_when_it_returns(sqlite_store: Store) -> None:

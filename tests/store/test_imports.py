@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import NOW, Store, spec_of
 
 from batchgen import planning
 from batchgen.domain.errors import StoreError
 from batchgen.domain.states import JobState
 from batchgen.planning import Verdict, storing
-from batchgen.store import additions, control, imports, jobs, reads, sqlite, upgrade
-from batchgen.store.database import Database, Transaction
+from batchgen.store import additions, control, imports, reads, sqlite, upgrade
+from batchgen.store.database import Database
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 
 @pytest.fixture
@@ -168,11 +170,11 @@ def test_a_large_manifest_is_stored_as_a_small_one_is(store: Store, tmp_path: Pa
 def test_a_run_that_goes_on_buys_nothing_of_a_later_import(store: Store, tmp_path: Path) -> None:
     store.add(store.batch("old"), [spec_of("old")])
     with store.database.reading() as tx:
-        scope = jobs.Scope(None, reads.newest_job_id(tx))
+        scope = Scope(None, reads.newest_job_id(tx))
 
     for _ in steps_of(store, plan_of(store, manifest(tmp_path, 7))):
         with store.database.reading() as tx:
-            begun = jobs.Scope(None, reads.newest_job_id(tx))
+            begun = Scope(None, reads.newest_job_id(tx))
         if open_imports(store):
             assert begun == scope
     claim = store.try_claim(10, scope=scope)

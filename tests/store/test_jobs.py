@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from store.stored_jobs import (
     EST,
@@ -29,7 +28,8 @@ from batchgen.domain.errors import UsageError
 from batchgen.domain.states import ErrorClass
 from batchgen.reconciling import Adoption
 from batchgen.store import by_hand, jobs, reads, workers
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Connected, Transaction
 
 
 def test_a_job_goes_its_way_from_pending_to_succeeded(store: Store) -> None:
@@ -375,7 +375,7 @@ def test_the_database_forbids_two_live_attempts_of_a_job(store: Store) -> None:
             pytest.raises(IntegrityError),
             connection.begin(),
         ):
-            connection.execute(second, {"state": state, "id": job.attempt_id})
+            Connected(connection).run(second, {"state": state, "id": job.attempt_id})
     with store.database.transaction() as tx:
         tx.run(second, {"state": "rejected", "id": job.attempt_id})
 
@@ -556,7 +556,7 @@ def test_a_request_id_belongs_to_one_attempt_only(store: Store) -> None:
         pytest.raises(IntegrityError),
         connection.begin(),
     ):
-        jobs.record_accepted(Transaction(connection), [accepted(second, "same")])
+        jobs.record_accepted(Connected(connection), [accepted(second, "same")])
 
     assert store.state(second.id) == "submitting"
     store.check()

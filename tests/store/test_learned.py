@@ -2,11 +2,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import event, text
+from store.plans import plans_of
 from store.stored_jobs import MODEL, NOW, Store, ended, generated, spec_of
 
 from batchgen.store import accounts, jobs, learned
 from batchgen.store.learned import Duration
+from batchgen.store.statements import text
 
 
 def told(store: Store) -> list[Duration]:
@@ -82,25 +83,10 @@ def test_only_the_newest_are_read_whatever_is_stored(store: Store) -> None:
     assert [one.run_ms for one in told(store)] == list(range(503, 1503))
 
 
-def plans_of(store: Store) -> list[str]:
+def plans_of_durations(store: Store) -> list[str]:
     """Return the query plans of what `durations` asks, as it really runs."""
-    plans: list[str] = []
-
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
-        if store.path.exists():
-            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.append("\n".join(row[3] for row in rows))
-        else:
-            with cursor.connection.cursor() as beside:
-                rows = beside.execute(f"EXPLAIN {statement}", parameters).fetchall()
-            plans.append("\n".join(row[0] for row in rows))
-
-    with store.database.reading() as tx:
-        event.listen(tx.connection.engine, "before_cursor_execute", explain)
-        try:
-            list(learned.durations(tx, store.account.id))
-        finally:
-            event.remove(tx.connection.engine, "before_cursor_execute", explain)
+    with store.database.reading() as tx, plans_of(tx) as plans:
+        list(learned.durations(tx, store.account.id))
     return plans
 
 
@@ -121,7 +107,7 @@ def test_durations_are_read_along_the_index_of_closed_attempts(store: Store) -> 
         )
         tx.run(text("ANALYZE attempts"))
 
-    plans = plans_of(store)
+    plans = plans_of_durations(store)
 
     assert len(plans) == 51 * 2 + 1  # each model, what it took, and that there is no other
     assert all("ix_attempts_closed" in plan for plan in plans), plans[:2]

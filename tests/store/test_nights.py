@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import Store, spec_of
 
 from batchgen.domain.states import JobState
 from batchgen.domain.where import parse
 from batchgen.store import nights
 from batchgen.store.nights import Choice, Moment, Paid, Span
+from batchgen.store.statements import text
 
 MINUTE = 60_000
 T0 = 1_795_896_000_000  # at a full minute

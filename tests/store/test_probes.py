@@ -1,9 +1,9 @@
-from sqlalchemy import text
 from store.stored_jobs import NOW, Store
 
 from batchgen.domain.fitness import Facts, Problem
 from batchgen.store import by_hand, probes
 from batchgen.store.probes import Seen, Waiting, hash_of
+from batchgen.store.statements import text
 
 GOOD = Facts(None, "HEAD is refused (HTTP 403)", 206, "image/png", 10**11, 64, 36)
 URL = "https://images.example.com/a.png"

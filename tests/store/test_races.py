@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import (
     EST,
     NOW,
@@ -31,8 +30,11 @@ from batchgen.domain.states import JobState
 from batchgen.planning import Verdict, storing
 from batchgen.store import accounts, after_restore, by_hand, imports, jobs, workers
 from batchgen.store.after_restore import Became
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
 from batchgen.store.journal import Entry
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 T = TypeVar("T")
 Step = Callable[[Transaction], T]
@@ -173,7 +175,7 @@ def test_two_claim_the_last_slot_of_the_cap(two: Store) -> None:
 def test_two_claim_the_last_dollar_of_a_budget(two: Store) -> None:
     poor = two.batch("poor", budget_micros=EST)
     two.add(poor, [spec_of("p0"), spec_of("p1")])
-    scope = jobs.Scope((poor,), 10**9)
+    scope = Scope((poor,), 10**9)
 
     first, second = collide(two, claiming(two, "w1", scope=scope), claiming(two, "w2", scope=scope))
 
@@ -184,7 +186,7 @@ def test_money_that_is_spent_meanwhile_is_neither_forgotten_nor_counted_twice(tw
     """What was reserved and what is spent are seen at one moment."""
     poor = two.batch("poor", budget_micros=2 * EST)
     two.add(poor, [spec_of("p0"), spec_of("p1"), spec_of("p2")])
-    scope = jobs.Scope((poor,), 10**9)
+    scope = Scope((poor,), 10**9)
     [job] = two.claim(scope=scope)
     two.do(jobs.record_accepted, accepted(job))
     spending = doing(jobs.record_generated, generated(job))

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import NOW, Store, spec_of
 
 from batchgen.domain.states import JobState
 from batchgen.domain.where import column_name, parse
 from batchgen.store import reads
-from batchgen.store.database import Transaction
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 
 COLUMNS = ("id", "client", "take", "ok", 'odd "name"')
 INPUTS = ("promptText",)

@@ -7,7 +7,7 @@ import pytest
 from store.stored_jobs import Store, accepted, ended, finish, generated
 
 from batchgen.store import jobs, sharing, workers
-from batchgen.store.jobs import Scope
+from batchgen.store.scope import Scope
 
 ALL = Scope(None, 10**9)
 MINUTE_MS = 60_000

@@ -19,7 +19,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
 from store.stored_jobs import (
     EST,
@@ -41,7 +40,9 @@ from store.stored_jobs import (
 
 from batchgen.domain.states import FINAL, ErrorClass, JobState
 from batchgen.store import accounts, by_hand, jobs, sharing, upgrade, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.statements import text
+from batchgen.store.transactions import Connected, Transaction
 
 CAP = 3
 BUDGET = 6 * EST
@@ -357,7 +358,7 @@ class AnyOrder(RuleBasedStateMachine):
         database = self.store.database
         connection = database.connect_writer()
         connection.begin()
-        tx = Transaction(connection)
+        tx = Connected(connection)
         jobs.claim(tx, [self.store.request(2, worker=self.pick_live(data), now_ms=self.now_ms)])
         jobs.freeze(tx, [jobs.Freeze(self.store.account.id, self.now_ms + 7, self.now_ms)])
         tx.flush()

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from store.stored_jobs import EST, NOW, Store, accepted, doubt, ended, put_back
 from store.test_journal import entry_of
 
@@ -12,6 +11,7 @@ from batchgen.reconciling import repair
 from batchgen.store import by_hand, jobs, step_back
 from batchgen.store.after_restore import Became
 from batchgen.store.journal import Contents, Entry
+from batchgen.store.statements import text
 from batchgen.store.step_back import Look, Watch, Witness
 
 LEASE_MS = 30_000

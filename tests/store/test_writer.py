@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event
 from store.stored_jobs import Store, accepted, doubt, finish, generated
 
 from batchgen.domain.errors import StoreError
 from batchgen.store import jobs
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Conflict, Writer
 
 

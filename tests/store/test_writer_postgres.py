@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from postgres import PostgresServer
 from proxy import Proxy
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 from store.stored_jobs import (
     NOW,
     Store,
@@ -23,7 +23,9 @@ from store.stored_jobs import (
 )
 
 from batchgen.store import jobs, workers
-from batchgen.store.database import Database, Transaction
+from batchgen.store.database import Database
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
 from batchgen.store.writer import Writer
 
 Kind = Callable[[Store], tuple[Any, Any]]

@@ -4,18 +4,20 @@ import hashlib
 import heapq
 import itertools
 import json
+import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
+import forked
 from postgres import PostgresServer
 from proxy import Proxy
-from runs import BATCHGEN, IMAGE, Place
+from runs import IMAGE, Place
 from store.stored_jobs import check
 
 from batchgen.providers.simulator import Fault, Kind, Settings
@@ -109,24 +111,24 @@ class Worker:
         self._place = place
         self._name = name
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._command = [*BATCHGEN, "run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
-        self._command += ["-j", str(plan.cap), "--poll-interval", "0.05"]
+        self._process: forked.Process | None = None
+        self._words = ["run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
+        self._words += ["-j", str(plan.cap), "--poll-interval", "0.05"]
         if not place.is_sqlite:
-            self._command += ["--lease", str(plan.lease_s)]
+            self._words += ["--lease", str(plan.lease_s)]
 
     def tend(self) -> int | None:
         """Start a process if there is none; return how the last one ended, if it has just."""
         code = None if self._process is None else self._process.poll()
         if self._process is None or code is not None:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._place.folder,
-                env=self._place.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-            )
+            log = self._log.fileno()
+            with Path(os.devnull).open("rb") as nothing:
+                self._process = forked.Process(
+                    self._words,
+                    self._place.environment(),
+                    self._place.folder,
+                    [nothing.fileno(), log, log],
+                )
         return code
 
     def stop(self) -> None:

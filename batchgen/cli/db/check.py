@@ -11,10 +11,12 @@ from batchgen.cli.clips import clips_json, show_clips
 from batchgen.cli.db.existing import open_existing
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.store import reads, upgrade
-from batchgen.store.database import Database, Transaction
-from batchgen.store.jobs import Scope
+from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Transaction
 from batchgen.verifying import Verdict, Verified, verify
 
 
@@ -91,7 +93,7 @@ def _miscounted(tx: Transaction) -> list[str]:
 def _misbooked(tx: Transaction) -> list[str]:
     """Compare what batches have spent with their attempts."""
     return [
-        f"batch {name}: its attempts cost {common.usd(charged)}, the books say {common.usd(spent)}"
+        f"batch {name}: its attempts cost {usd(charged)}, the books say {usd(spent)}"
         for name, charged, spent in reads.misbooked(tx)
     ]
 

@@ -21,6 +21,7 @@ from batchgen.cli.restored import entry_json
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import printable
 from batchgen.domain.states import JobState
+from batchgen.domain.wording import usd
 from batchgen.manifests import MAX_BATCH, name_problem
 from batchgen.rebuilding import Candidate, Evidence, Exports, Rebuilt, Terms
 from batchgen.runner import rescue
@@ -325,7 +326,7 @@ def _show(found: _Found, terms: Terms, *, is_dry: bool) -> None:
 
 
 def _spent(batch: Mapping[str, Any]) -> str:
-    return common.usd(round(batch["spent_usd"] * 1_000_000), is_estimate=batch["spent_is_estimate"])
+    return usd(round(batch["spent_usd"] * 1_000_000), is_estimate=batch["spent_is_estimate"])
 
 
 def _show_journal(found: _Found) -> None:
