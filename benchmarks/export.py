@@ -80,11 +80,11 @@ def main() -> None:
         tenth = export(path, out, "--where", "seed < 100")
     own = found["batchgen export"]
     seconds, mb = median(own, lambda c: c.seconds), median(own, lambda c: c.mb)
-    lines = [
-        [f"`{name}`", f"{median(costs, lambda c: c.seconds):.1f}"]
-        + [f"{median(costs, lambda c: c.cpu_s):.1f}", f"{median(costs, lambda c: c.mb):.0f}"]
-        for name, costs in found.items()
-    ]
+    lines = []
+    for name, costs in found.items():
+        figures = [f"{median(costs, lambda c: c.seconds):.1f}"]
+        figures.append(f"{median(costs, lambda c: c.cpu_s):.1f}")
+        lines.append([f"`{name}`", *figures, f"{median(costs, lambda c: c.mb):.0f}"])
     text = f"{rows:,} finished jobs, {size_mb:,.0f} MB of CSV, medians.\n\n"
     text += table(["", "s", "CPU s", "MB"], lines)
     if len(found) > 1:

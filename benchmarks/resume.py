@@ -40,7 +40,9 @@ from measuring import (
 from stored import database
 
 from batchgen.store.database import Database
-from batchgen.store.jobs import ClaimRequest, Scope, claim
+from batchgen.store.jobs import ClaimRequest, claim
+from batchgen.store.scope import Scope
+from batchgen.store.transactions import Connected
 from batchgen.store.workers import WorkerInfo, register
 
 TITLE = "Resuming a million jobs"
@@ -183,23 +185,22 @@ def resume(path: Path, door: Door, at_once: int) -> Cost:
     return Cost(seconds, cpu_s, mb)
 
 
-class _Undo(Exception):
-    """What was tried is not to be kept."""
-
-
 def claim_ms(path: Path, times: int = 50) -> float:
-    """Return how long claiming one job takes, the median; nothing is kept of it."""
+    """Return how long claiming one job takes, the median; nothing is kept of it.
+
+    Raises:
+        Wrong: If none is claimed.
+    """
     opened = Database(str(path))
     took = []
-    with opened.reading() as tx:
-        newest = tx.connection.exec_driver_sql("SELECT max(id) FROM jobs").scalar_one()
-    for number in range(times):
-        try:
-            with opened.transaction() as tx:
-                account_id = tx.connection.exec_driver_sql(
-                    "SELECT id FROM accounts ORDER BY id LIMIT 1"
-                ).scalar_one()
-                tx.connection.exec_driver_sql("UPDATE accounts SET cap = 1000000")
+    with opened.connect_writer() as connection:
+        newest = connection.exec_driver_sql("SELECT max(id) FROM jobs").scalar_one()
+        account_id = connection.exec_driver_sql("SELECT min(id) FROM accounts").scalar_one()
+        connection.rollback()
+        for number in range(times):
+            with connection.begin() as transaction:
+                tx = Connected(connection)
+                connection.exec_driver_sql("UPDATE accounts SET cap = 1000000")
                 register(tx, WorkerInfo("w-claim", "host", os.getpid(), "0", lease_ms=60_000))
                 request = ClaimRequest(
                     worker_id="w-claim",
@@ -214,9 +215,7 @@ def claim_ms(path: Path, times: int = 50) -> float:
                 took.append(time.perf_counter() - began)
                 if len(found.jobs) != 1:
                     raise Wrong(f"{found} instead of one job")
-                raise _Undo
-        except _Undo:
-            continue
+                transaction.rollback()
     opened.close()
     return 1000 * statistics.median(took)
 

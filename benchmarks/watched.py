@@ -1,6 +1,6 @@
 """Run batchgen, and write down how long its event loop did anything but wait.
 
-    python benchmarks/watched.py OUT.json run jobs.csv …
+python benchmarks/watched.py OUT.json run jobs.csv …
 """
 
 import asyncio
