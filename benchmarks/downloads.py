@@ -49,7 +49,7 @@ _AT_ONCE = "4"
 @contextmanager
 def file_server(folder: Path, mbit_per_s: float) -> Iterator[str]:
     """Serve the files of a folder; give their URL."""
-    command = [sys.executable, HERE / "files.py", folder, str(mbit_per_s * 1e6)]
+    command = [sys.executable, str(HERE / "files.py"), str(folder), str(mbit_per_s * 1e6)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
             raise RuntimeError("the server has no stdout")
@@ -169,7 +169,7 @@ def main() -> None:
         lines.append([peer, *figures, f"{median(costs, lambda c: c.mb):.0f}", beside, target])
     mb = max(cost.mb for cost in found[OWN])
     text = (
-        f"{count} files of {size_bytes / 1e6:g} MB from loopback, shaped to {chosen.mbit:g} Mbit/s, "
+        f"{count} files of {size_bytes / 1e6:g} MB from loopback, at {chosen.mbit:g} Mbit/s, "
         "four at a time; whole processes, medians. batchgen checks, hashes and syncs each.\n\n"
     )
     text += table(["", "MB/s", "CPU s per GB", "MB of memory", "batchgen is", "target"], lines)

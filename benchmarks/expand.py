@@ -43,6 +43,7 @@ from measuring import (
     timed,
     verdict,
     write_large_manifest,
+    write_manifest,
 )
 
 from batchgen.providers.simulator import Settings, start_in_thread
@@ -168,7 +169,7 @@ def longest_gap(times: list[float], since: float, until: float) -> float:
 def hold_up(folder: Path, rows: int) -> str:
     """Add the large file while a run goes on; return how long that was held up."""
     clear(folder, "jobs.db")
-    write_large_manifest(folder / "small.csv", max(1000, rows // 10), ids=False)
+    write_manifest(folder / "small.csv", max(1000, rows // 10))
     with start_in_thread(Settings(run_s=(0.2, 0.4))) as service:
         run = Run(folder, service.base)
         try:

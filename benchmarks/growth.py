@@ -6,6 +6,7 @@ python benchmarks/growth.py --quick
 
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from measuring import (
@@ -17,6 +18,7 @@ from measuring import (
     results_file,
     table,
     timed,
+    write_large_manifest,
 )
 from overhead import OWN, Contest, compete
 from resume import claim_ms
@@ -27,9 +29,9 @@ CAPS = (10, 50, 200, 500, 2_000)
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
-def by_cap(jobs: int, rounds: int, base: str | None) -> str:
+def by_cap(jobs: int, caps: Sequence[int], rounds: int, base: str | None) -> str:
     """Return a table of jobs a second and memory by cap."""
-    contests = [Contest(jobs, cap, base) for cap in CAPS]
+    contests = [Contest(jobs, cap, base) for cap in caps]
     found = compete([OWN], contests, rounds)
     first = median(found[0][OWN], lambda c: c.rate)
     lines = []
@@ -39,7 +41,7 @@ def by_cap(jobs: int, rounds: int, base: str | None) -> str:
         mb = median(costs[OWN], lambda c: c.mb)
         row = [f"{rate:.0f}", f"{rate / first:.2f} x", f"{of_cpu:.0f}", f"{mb:.0f}"]
         lines.append([f"{contest.cap:,}", *row])
-    return table(["cap", "jobs/s", "of cap 10", "jobs per CPU second", "MB"], lines)
+    return table(["cap", "jobs/s", f"of cap {caps[0]}", "jobs per CPU second", "MB"], lines)
 
 
 def by_size(sizes: tuple[int, ...]) -> str:
@@ -65,8 +67,6 @@ def by_size(sizes: tuple[int, ...]) -> str:
 
 def build_again(path: Path, rows: int) -> float:
     """Add the same file again; return the memory that took, in MB."""
-    from measuring import write_large_manifest
-
     write_large_manifest(path.parent / "large.csv", rows)
     cost = timed(
         [*PROGRAM, "add", "large.csv", "--db", "jobs.db", "--max-expand", str(rows)],
@@ -80,11 +80,12 @@ def main() -> None:
     """Measure, report."""
     options = parser(__doc__, rounds=3, base=True)
     options.add_argument("--jobs", type=int, help="default: 2000; 200 with --quick")
+    options.add_argument("--caps", type=int, nargs="+", default=CAPS, metavar="N")
     options.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of jobs")
     chosen = options.parse_args()
     jobs = chosen.jobs or (100 if chosen.quick else 2_000)
     sizes = tuple(chosen.sizes or (SIZES[:2] if chosen.quick else SIZES))
-    caps = by_cap(jobs, 1 if chosen.quick else chosen.rounds, chosen.base)
+    caps = by_cap(jobs, chosen.caps, 1 if chosen.quick else chosen.rounds, chosen.base)
     text = f"{jobs:,} jobs against an instant service, start-up included:\n\n{caps}\n\n"
     report(TITLE, text + by_size(sizes), results=results_file(chosen))
 

@@ -15,7 +15,7 @@ from typing import Any
 _KEPT = 50
 
 
-class _Watched(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Watched(selectors.DefaultSelector):
     """Notes the time from the end of one wait to the begin of the next: a turn of the loop."""
 
     def __init__(self) -> None:
