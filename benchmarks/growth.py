@@ -61,7 +61,12 @@ def by_size(sizes: tuple[int, ...]) -> str:
         claim = f"{statistics.median(claims):.2f}"
         memory = [f"{again:.0f}", f"{exported.mb:.0f}"]
         lines.append([f"{rows:,}", claim, *memory, f"{size / rows:,.0f}"])
-    head = ["jobs, half of them finished", "claim of one, ms", "`add` again, MB", "`export`, MB"]
+    head = [
+        "jobs, half of them finished",
+        "claim of one, CPU ms",
+        "`add` again, MB",
+        "`export`, MB",
+    ]
     return table([*head, "bytes a job in the file"], lines)
 
 

@@ -5,7 +5,8 @@ taken until the service is asked for the first of them, from the start of the pr
 of everything that was stored, the claim of what nobody holds, and the first look. It is seen by a
 door of one's own in front of the service, which passes everything on.
 
-Beside it stands a claim: of one job, in the job database as it is, without the commit.
+Beside it stands a claim: of one job, in the job database as it is, without the commit, by
+processor time.
 
     python benchmarks/resume.py
     python benchmarks/resume.py --quick
@@ -186,7 +187,7 @@ def resume(path: Path, door: Door, at_once: int) -> Cost:
 
 
 def claim_ms(path: Path, times: int = 50) -> float:
-    """Return how long claiming one job takes, the median; nothing is kept of it.
+    """Return the processor time of claiming one job, the median; nothing is kept of it.
 
     Raises:
         Wrong: If none is claimed.
@@ -210,9 +211,9 @@ def claim_ms(path: Path, times: int = 50) -> float:
                     held_models=frozenset(),
                     now_ms=time.time_ns() // 1_000_000,
                 )
-                began = time.perf_counter()
+                began = time.thread_time()
                 [found] = claim(tx, [request])
-                took.append(time.perf_counter() - began)
+                took.append(time.thread_time() - began)
                 if len(found.jobs) != 1:
                     raise Wrong(f"{found} instead of one job")
                 transaction.rollback()
@@ -249,7 +250,7 @@ def main() -> None:
     claimed = f"≤ {MOST_CLAIM_MS:g} ms: {verdict(one_ms <= MOST_CLAIM_MS)}"
     lines = [
         ["first look after a restart", *first, f"≤ {MOST_S:g} s: {verdict(seconds <= MOST_S)}"],
-        ["claim of one job", f"{one_ms:.2f} ms", "", "", claimed],
+        ["claim of one job", "", f"{one_ms:.2f} ms", "", claimed],
     ]
     text = f"{rows:,} jobs, half of them finished, {at_once} running; medians of {rounds}.\n\n"
     text += table(["", "took", "CPU until then", "memory until then", "target"], lines)
