@@ -1,8 +1,9 @@
 """Make the HTTP clients, and say what a failure of theirs proves.
 
-httpx is the API, aiohttp the transport below it. Three clients: one for paid requests (a new
-connection each, so that no server's idle close can race a request), one for looks, one for
-files. None follows redirects, keeps cookies, or reads proxy settings from the environment.
+aiohttp is the transport of all. The two that ask the API, a thousand times a second at best, use it
+as it is: one for paid requests (a new connection each, so that no server's idle close can race a
+request), one for looks. Those for files have httpx's API over it. None follows redirects, keeps
+cookies, or reads proxy settings from the environment.
 """
 
 import asyncio
@@ -15,18 +16,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from httpx_aiohttp import AiohttpTransport
+from yarl import URL
 
 from batchgen import __version__
 from batchgen.domain.redaction import redact_text, redact_url
@@ -44,6 +47,7 @@ POST_S = 100.0
 GET_S = 30.0
 
 _UNPACKED = frozenset({"gzip", "deflate"})
+_PACKED_PART = 16 * 1024
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NO_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _CERTIFICATE_FAULTS = {  # X509_V_ERR_… of OpenSSL
@@ -58,20 +62,37 @@ class PrivateAddress(OSError):
     """A file host leads to an address inside the user's network or machine."""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        method: GET or POST.
+        url: Encoded, as `encoded` returns it.
+        headers: All but those of the connection and the body's length.
+        body: What is sent, if anything.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back of one exchange.
 
     Attributes:
         status: HTTP status.
-        headers: The headers of the answer.
+        headers: The headers of the answer; their names without regard to case.
         body: What was read of the body.
         cut: Whether the body is longer than what was asked to be read.
         broken: What ended the body before its end, None if it is whole.
     """
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     body: bytes
     cut: bool = False
     broken: Exception | None = None
@@ -80,26 +101,111 @@ class Answer:
 # -- clients ---------------------------------------------------------------------------------
 
 
-def submit_client(*, connect_s: float = CONNECT_S, total_s: float = POST_S) -> httpx.AsyncClient:
+class Client:
+    """Asks an API, straight over aiohttp: httpx in between cost a quarter of the jobs a second.
+
+    Its connections are made inside the running loop, with the first request.
+    """
+
+    def __init__(
+        self,
+        connector: Callable[[], aiohttp.TCPConnector],
+        timeout: aiohttp.ClientTimeout,
+        *,
+        request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
+    ) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self._request_class = request_class
+        self._session: aiohttp.ClientSession | None = None
+        self.is_closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self.is_closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, request: Request) -> aiohttp.ClientResponse:
+        """Send a request once; return its answer with the body still to be read.
+
+        Raises:
+            RuntimeError: If the client has been closed.
+            Exception: Whatever prevented an answer's headers from arriving; see `is_unsent`.
+        """
+        if self.is_closed:
+            raise RuntimeError("the client has been closed")
+        if self._session is None:
+            self._session = _session(self._connector(), self._request_class)
+        try:
+            return await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+                auto_decompress=False,
+                timeout=self._timeout,
+            )
+        except aiohttp.ClientResponseError as error:
+            # Its repr shows the request's headers: the token.
+            said = error.message
+        raise httpx.RemoteProtocolError(f"unreadable answer: {said!r}")
+
+
+def _session(
+    connector: aiohttp.TCPConnector, request_class: type[aiohttp.ClientRequest]
+) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        request_class=request_class,
+    )
+
+
+def submit_client(*, connect_s: float = CONNECT_S, total_s: float = POST_S) -> Client:
     """Return a client for paid requests: every one on a new connection, never repeated.
 
     The number of connections is not limited here: a paid request that waits for a
     connection would only fail; the runner's slots are the limit.
     """
-    return _client(
+    return Client(
         functools.partial(_connector, limit=0, force_close=True),
-        httpx.Timeout(total_s, connect=connect_s, pool=connect_s),
+        aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=total_s, connect=connect_s),
         request_class=_Watched if is_armed("after-send") else aiohttp.ClientRequest,
     )
 
 
 def poll_client(
-    *, connections: int = 200, connect_s: float = CONNECT_S, total_s: float = GET_S
-) -> httpx.AsyncClient:
-    """Return a client for looks: connections are kept and shared."""
-    return _client(
+    *,
+    connections: int = 200,
+    connect_s: float = CONNECT_S,
+    total_s: float = GET_S,
+    free_s: float = GET_S,
+) -> Client:
+    """Return a client for looks: connections are kept and shared.
+
+    Args:
+        connections: How many at most.
+        connect_s: Longest wait for a connection to be made.
+        total_s: Longest wait for the next bytes.
+        free_s: Longest wait for one to be free and made.
+    """
+    return Client(
         functools.partial(_connector, limit=connections),
-        httpx.Timeout(total_s, connect=connect_s),
+        aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=total_s, connect=free_s),
     )
 
 
@@ -178,9 +284,7 @@ def decoded(response: httpx.Response) -> AsyncIterator[bytes]:
     return response.aiter_bytes() if encoding in _UNPACKED else response.aiter_raw()
 
 
-async def exchange(
-    client: httpx.AsyncClient, request: httpx.Request, *, total_s: float, limit_bytes: int
-) -> Answer:
+async def exchange(client: Client, request: Request, *, total_s: float, limit_bytes: int) -> Answer:
     """Send a request once and return what came back, at most `limit_bytes` of it.
 
     Args:
@@ -194,39 +298,57 @@ async def exchange(
         Exception: Whatever prevented an answer's headers from arriving; see `is_unsent`.
             An error after that is the answer's `broken`.
     """
-    response: httpx.Response | None = None
+    response: aiohttp.ClientResponse | None = None
     body = bytearray()
     broken: Exception | None = None
     try:
-        async with asyncio.timeout(total_s), opened(client, request) as response:
-            async for chunk in decoded(response):
+        async with asyncio.timeout(total_s):
+            response = await client.send(request)
+            async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > limit_bytes:
+                # What happens to the connection after the last byte says nothing of the answer.
+                if len(body) > limit_bytes or len(body) == response.content_length:
                     break
+            if response.headers.get("content-encoding"):
+                body = await _unpacked(response.headers, body, limit_bytes)
     except Exception as error:
         if response is None:
             raise
         broken = error
+    finally:
+        if response is not None:
+            response.release()
     cut = len(body) > limit_bytes
-    if broken is not None and (cut or _is_whole(response, len(body))):
-        log.debug("the connection failed after a whole answer: %r", broken)
+    if cut:
         broken = None
-    return Answer(response.status_code, response.headers, bytes(body[:limit_bytes]), cut, broken)
+    return Answer(response.status, response.headers, bytes(body[:limit_bytes]), cut, broken)
 
 
-def _is_whole(response: httpx.Response, length: int) -> bool:
-    headers = response.headers
-    return "content-encoding" not in headers and headers.get("content-length") == str(length)
+class _Parts(httpx.AsyncByteStream):
+    """A body that was read, in parts whose unpacking cannot fill the memory."""
+
+    def __init__(self, body: bytes | bytearray) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), _PACKED_PART):
+            yield bytes(self._body[start : start + _PACKED_PART])
 
 
-def _client(
-    connector: Any,
-    timeout: httpx.Timeout,
-    *,
-    request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
-) -> httpx.AsyncClient:
-    return _Client(
-        transport=_Transport(connector, request_class),
+async def _unpacked(headers: Mapping[str, str], body: bytearray, limit_bytes: int) -> bytearray:
+    """Return a body unpacked, or what is beyond the limit of it; see `decoded`."""
+    encoding = {"content-encoding": headers["content-encoding"]}
+    found = bytearray()
+    async for chunk in decoded(httpx.Response(200, headers=encoding, stream=_Parts(body))):
+        found += chunk
+        if len(found) > limit_bytes:
+            break
+    return found
+
+
+def _client(connector: Any, timeout: httpx.Timeout) -> httpx.AsyncClient:
+    return _FileClient(
+        transport=_Transport(connector),
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,
@@ -235,11 +357,8 @@ def _client(
     )
 
 
-class _Client(httpx.AsyncClient):
-    """A client without what batchgen never uses: authentication, redirects, cookies, hooks.
-
-    Going through them cost a quarter of the jobs a second.
-    """
+class _FileClient(httpx.AsyncClient):
+    """A client without what batchgen never uses: authentication, redirects, cookies, hooks."""
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
         super().__init__(transport=transport, **options)
@@ -288,15 +407,10 @@ def _ssl_context() -> ssl.SSLContext:
 class _Transport(AiohttpTransport):
     """The adapter, with its connector made inside the running loop and its leaks closed."""
 
-    def __init__(self, connector: Any, request_class: type[aiohttp.ClientRequest]) -> None:
+    def __init__(self, connector: Any) -> None:
         super().__init__(
             verify=_ssl_context(),
-            client=lambda: aiohttp.ClientSession(
-                connector=connector(),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                request_class=request_class,
-            ),
+            client=lambda: _session(connector(), aiohttp.ClientRequest),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -452,8 +566,9 @@ def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 def is_unsent(error: BaseException) -> bool:
     """Return whether a failure proves that no byte of the request left.
 
-    An allow-list; the class of an httpx exception proves nothing, since the adapter reports
-    connections that were closed after the body as `httpx.ConnectTimeout`. Proof is only
+    An allow-list; the class of an httpx exception proves nothing, since the adapter of the clients
+    for files reports connections that were closed after the body as `httpx.ConnectTimeout`. Proof
+    is only
 
     * aiohttp's `ClientConnectorError`: name, refused, unreachable, certificate, TLS handshake;
     * aiohttp's `ConnectionTimeoutError`: raised around getting a connection only, the wait for
@@ -547,6 +662,11 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 # -- URLs and headers ------------------------------------------------------------------------
+
+
+def encoded(url: str) -> str:
+    """Return a URL as it is sent: other scripts than ASCII in its host and path encoded."""
+    return str(URL(url))
 
 
 def origin_of(url: str) -> str:

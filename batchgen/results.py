@@ -1,5 +1,6 @@
 """The result table: from the job database to an export, one line a job."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -206,14 +207,21 @@ def _details(row: JobRow, *, root: Path) -> dict[str, Any]:
 def _file(row: JobRow, clip: Any, *, root: Path) -> str | None:
     if not clip:
         return None
-    folder = folder_of(root, row.output_dir)
+    return _below(root, row.output_dir) + str(clip["path"])
+
+
+@functools.lru_cache(maxsize=64)  # a few places, a million clips
+def _below(root: Path, output_dir: str) -> str:
+    """Return what stands before the names of clips of an output folder, or a bucket."""
+    folder = folder_of(root, output_dir)
     if folder is None:
-        return clip_path(row.output_dir, clip["path"])
-    path = folder / clip["path"]
+        return clip_path(output_dir, "") + "/"
+    path = folder / "."
     try:
-        return str(path.relative_to(root))
+        shown = str(path.relative_to(root))
     except ValueError:
-        return str(path)
+        shown = str(path)
+    return "" if shown == "." else shown.rstrip("/") + "/"
 
 
 def _usd(micros: int | None) -> float | None:

@@ -10,87 +10,56 @@ At the end a `run` goes on in a job database while the file is added to it: the 
 between two of its events says how long it was held up.
 
     python benchmarks/expand.py                   # a million rows, three rounds: some minutes
-    python benchmarks/expand.py --rows 100000 --rounds 1
+    python benchmarks/expand.py --quick
 """
 
-import argparse
-import csv
 import itertools
 import json
-import os
-import platform
 import shutil
 import sqlite3
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import installing
+from measuring import (
+    PROGRAM,
+    Cost,
+    Missing,
+    Wrong,
+    clean_environment,
+    for_service,
+    interleaved,
+    median,
+    parser,
+    ratio,
+    report,
+    results_file,
+    table,
+    timed,
+    verdict,
+    write_large_manifest,
+    write_manifest,
+)
+
 from batchgen.providers.simulator import Settings, start_in_thread
 
+TITLE = "Adding a million rows"
 MOST_S = 25.0
 MOST_MB = 150.0
 MOST_RATIO = 0.5
 MOST_HELD_S = 1.0
+PEER = "sqlite-utils insert"
 
 
-class Wrong(RuntimeError):
-    """A contestant did not do its work, so its figures mean nothing."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one process took."""
-
-    seconds: float
-    mb: float
-
-
-def write_rows(path: Path, count: int, *, ids: bool) -> None:
-    """Write a table as people have them: prompts, links, numbers, columns of their own."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        head = ["prompt", "image", "duration", "seed", "shot", "client"]
-        table.writerow(["id", *head] if ids else head)
-        for n in range(count):
-            row = [
-                (
-                    f"Boats leave the harbor at dawn, take {n}, the camera pans slowly over the "
-                    "water and the fog lifts"
-                ),
-                f"https://images.example.com/harbor/{n:07}.jpg",
-                5 if n % 2 else 10,
-                n % 1000,
-                f"{n % 97}b",
-                "acme",
-            ]
-            table.writerow([f"shot-{n:07}", *row] if ids else row)
-
-
-def timed(*words: str, folder: Path) -> Cost:
-    """Run a command to its end."""
-    began = time.perf_counter()
-    with subprocess.Popen(
-        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        said = process.stderr.read() if process.stderr else ""
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise Wrong(f"{words[0]} {words[1]} ended with {process.returncode}: {said}")
-    scale = 1 if sys.platform == "darwin" else 1024
-    return Cost(time.perf_counter() - began, used.ru_maxrss * scale / 1e6)
-
-
-def count(database: Path, table: str) -> int:
+def count(database: Path, name: str) -> int:
     """Return how many rows a table has."""
     with closing(sqlite3.connect(database)) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0])
 
 
 def expect(found: int, wanted: int) -> None:
@@ -99,44 +68,75 @@ def expect(found: int, wanted: int) -> None:
         raise Wrong(f"{found:,} rows are stored, not {wanted:,}")
 
 
-def compare(folder: Path, program: str, other: str | None, rows: int, rounds: int) -> None:
-    """Time the contestants, interleaved, and print their medians."""
-    found: dict[str, list[Cost]] = {}
-    for _ in range(rounds):
-        for old in folder.glob("*.db*"):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        for name in ("add", "add again"):
-            cost = timed(program, "add", "large.csv", "--db", "jobs.db", folder=folder)
-            found.setdefault(name, []).append(cost)
-            expect(count(folder / "jobs.db", "jobs"), rows)
-        if other:
-            words = (other, "insert", "other.db", "rows", "large.csv", "--csv")
-            found.setdefault("sqlite-utils insert", []).append(timed(*words, folder=folder))
-            expect(count(folder / "other.db", "rows"), rows)
-    medians = {
-        name: statistics.median(one.seconds for one in costs) for name, costs in found.items()
+def add(folder: Path, rows: int, *, is_new: bool) -> Cost:
+    """Add the file, to a new job database or once more."""
+    if is_new:
+        clear(folder, "jobs.db")
+    words = ["add", "large.csv", "--db", "jobs.db", "--max-expand", str(rows)]
+    cost = timed([*PROGRAM, *words], folder=folder, environment=clean_environment(), work=rows)
+    expect(count(folder / "jobs.db", "jobs"), rows)
+    return cost
+
+
+def insert(program: str | Path, folder: Path, rows: int) -> Cost:
+    """Have the peer store the cells."""
+    clear(folder, "other.db")
+    cost = timed(
+        [program, "insert", "other.db", "rows", "large.csv", "--csv"], folder=folder, work=rows
+    )
+    expect(count(folder / "other.db", "rows"), rows)
+    return cost
+
+
+def clear(folder: Path, name: str) -> None:
+    """Remove a database and what lies beside it."""
+    for old in folder.glob(f"{name}*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def compare(folder: Path, rows: int, rounds: int) -> str:
+    """Time the contestants, interleaved; return the table."""
+    runs: dict[str, Callable[[], Cost]] = {
+        "batchgen add": lambda: add(folder, rows, is_new=True),
+        "batchgen add, again": lambda: add(folder, rows, is_new=False),
     }
-    base = medians.get("sqlite-utils insert")
+    try:
+        program = installing.environment() / "sqlite-utils"
+        runs[PEER] = lambda: insert(program, folder, rows)
+    except Missing as error:
+        print(f"without {PEER}: {error}")
+    found = interleaved(runs, rounds=rounds)
+    lines = []
     for name, costs in found.items():
-        ratio = f"{medians[name] / base:6.2f} x sqlite-utils" if base else ""
-        most_mb = max(one.mb for one in costs)
-        print(f"{name:20} {medians[name]:7.1f} s {most_mb:6.0f} MB {ratio}")
-    print(f"targets: {MOST_S:.0f} s for a million, {MOST_MB:.0f} MB, {MOST_RATIO} x sqlite-utils")
+        seconds, mb = median(costs, lambda c: c.seconds), max(cost.mb for cost in costs)
+        row = [name, f"{seconds:.1f}", f"{median(costs, lambda c: c.cpu_s):.1f}", f"{mb:.0f}"]
+        beside = target = ""
+        if name != PEER:
+            most_s = MOST_S * rows / 1_000_000
+            is_met = seconds <= most_s and mb <= MOST_MB
+            target = f"≤ {most_s:.1f} s, ≤ {MOST_MB:.0f} MB: {verdict(is_met)}"
+            if PEER in found:
+                times = ratio(costs, found[PEER], lambda c: c.seconds)
+                of_cpu = ratio(costs, found[PEER], lambda c: c.cpu_s)
+                beside = f"{times:.2f} x ({of_cpu:.2f} x)"
+                target += f"; ≤ {MOST_RATIO} x: {verdict(times <= MOST_RATIO)}"
+        lines.append([*row, beside, target])
+    head = ["", "s", "CPU s", "MB", f"beside {PEER} (by processor time)", "target"]
+    return table(head, lines)
 
 
 class Run:
     """A run that goes on in a job database: short generations, four at a time, without an end."""
 
-    def __init__(self, program: str, folder: Path, base: str) -> None:
+    def __init__(self, folder: Path, base: str) -> None:
         self.events = folder / "events.jsonl"
         self.events.write_text("")
-        env = os.environ | {"RUNCOMFY_MODEL_API_BASE": base, "RUNCOMFY_TOKEN": "of-a-benchmark"}
         words = ("run", "small.csv", "--db", "jobs.db", "-y", "-q", "--no-download")
         more = ("--poll-interval", "0", "--events", str(self.events), "--no-log", "--no-inhibit")
         self.process = subprocess.Popen(
-            [program, *words, *more],
+            [*PROGRAM, *words, *more],
             cwd=folder,
-            env=env,
+            env=for_service(base),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -166,51 +166,49 @@ def longest_gap(times: list[float], since: float, until: float) -> float:
     return max(two - one for one, two in itertools.pairwise(chosen))
 
 
-def hold_up(folder: Path, program: str) -> None:
-    """Add the large file while a run goes on, and print how long that was held up."""
-    for old in folder.glob("*.db*"):
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-    write_rows(folder / "small.csv", 100_000, ids=False)
+def hold_up(folder: Path, rows: int) -> str:
+    """Add the large file while a run goes on; return how long that was held up."""
+    clear(folder, "jobs.db")
+    write_manifest(folder / "small.csv", max(1000, rows // 10))
     with start_in_thread(Settings(run_s=(0.2, 0.4))) as service:
-        run = Run(program, folder, service.base)
+        run = Run(folder, service.base)
         try:
             run.wait_until_busy()
             quiet_since = time.time()
-            time.sleep(10)
+            time.sleep(10 if rows >= 1_000_000 else 1)
             quiet_until = time.time()
-            cost = timed(program, "add", "large.csv", "--db", "jobs.db", folder=folder)
+            words = ["add", "large.csv", "--db", "jobs.db", "--max-expand", str(rows)]
+            cost = timed([*PROGRAM, *words], folder=folder, environment=clean_environment())
             until = time.time()
         finally:
             run.stop()
         times = run.times()
     alone = longest_gap(times, quiet_since, quiet_until)
     beside = longest_gap(times, quiet_until, until)
-    print(
-        f"a run beside it: longest time without an event {beside:.2f} s ({alone:.2f} s before); "
-        f"target {MOST_HELD_S:.0f} s; the add took {cost.seconds:.1f} s"
+    return (
+        f"While another such file is added in {cost.seconds:.1f} s, a run of four short jobs at a "
+        f"time has no event for {beside:.2f} s at most ({alone:.2f} s before); target ≤ "
+        f"{MOST_HELD_S:.0f} s: {verdict(beside <= MOST_HELD_S)}."
     )
 
 
 def main() -> None:
     """Run everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without-ids", action="store_true", help="rows are known by content")
-    parser.add_argument("--sqlite-utils", default=shutil.which("sqlite-utils"), metavar="PROGRAM")
-    parser.add_argument("--only", choices=["compare", "beside"], help="one half of it")
-    wanted = parser.parse_args()
-    program = str(Path(sys.executable).with_name("batchgen"))
-    print(f"{wanted.rows:,} rows, {platform.python_version()}, {os.cpu_count()} cores")
-    if not wanted.sqlite_utils:
-        print("sqlite-utils is not installed: pip install sqlite-utils, or name it")
-    with tempfile.TemporaryDirectory() as name:
+    options = parser(__doc__)
+    options.add_argument("--rows", type=int, help="default: 1000000; 20000 with --quick")
+    options.add_argument("--without-ids", action="store_true", help="rows are known by content")
+    options.add_argument("--only", choices=["compare", "beside"], help="one half of it")
+    chosen = options.parse_args()
+    rows = chosen.rows or (20_000 if chosen.quick else 1_000_000)
+    parts = [f"{rows:,} rows of seven columns, every one validated, medians."]
+    with tempfile.TemporaryDirectory(prefix="batchgen-expand-") as name:
         folder = Path(name)
-        write_rows(folder / "large.csv", wanted.rows, ids=not wanted.without_ids)
-        if wanted.only != "beside":
-            compare(folder, program, wanted.sqlite_utils, wanted.rows, wanted.rounds)
-        if wanted.only != "compare":
-            hold_up(folder, program)
+        write_large_manifest(folder / "large.csv", rows, ids=not chosen.without_ids)
+        if chosen.only != "beside":
+            parts.append(compare(folder, rows, 1 if chosen.quick else chosen.rounds))
+        if chosen.only != "compare":
+            parts.append(hold_up(folder, rows))
+    report(TITLE, "\n\n".join(parts), results=results_file(chosen))
 
 
 if __name__ == "__main__":

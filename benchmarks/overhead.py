@@ -1,256 +1,248 @@
-"""What durability costs: jobs a second against an instant service, beside hand-written loops.
+"""What durability costs: jobs a second against an instant service, beside what people would use.
 
 Every contestant is a whole process, start-up included, against the same stand-in service in a
 process of its own, and makes the same requests: one paid POST and one look a job, no download.
 
 * batchgen: every intent and request id durably committed, `run -j CAP --poll-interval 0`
-* loop-aiohttp: an asyncio loop without any state on batchgen's transport (httpx on aiohttp)
-* loop-httpx: the same loop on plain httpx, as most people would write it
+* loop, httpx on aiohttp: an asyncio loop without any state on batchgen's transport
+* loop, plain httpx: the same loop as most people would write it
+* huey on SQLite, procrastinate on PostgreSQL, DBOS on SQLite: task queues that keep a state
 
-Rounds are interleaved, so that a noisy minute hits all alike; medians are compared.
+Rounds are interleaved, so that a noisy minute hits all alike; medians are compared, ratios within
+a round.
 
-    python benchmarks/overhead.py --jobs 1500 --cap 50 --rounds 3
+    python benchmarks/overhead.py                 # caps 50 and 500, 1,500 jobs, 3 rounds each
+    python benchmarks/overhead.py --quick
+    python benchmarks/overhead.py --base http://127.0.0.1:8000/v1     # against another service
 """
 
-import argparse
-import asyncio
-import csv
-import os
-import platform
 import sqlite3
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
-TARGETS = {"loop-aiohttp": 0.5, "loop-httpx": 4.0}
-"""The least that batchgen's jobs a second should be, as a multiple of each loop's."""
+import installing
+from measuring import (
+    PROGRAM,
+    Cost,
+    Missing,
+    Wrong,
+    clean_environment,
+    for_service,
+    interleaved,
+    median,
+    parser,
+    ratio,
+    report,
+    results_file,
+    service,
+    table,
+    timed,
+    token,
+    verdict,
+    write_manifest,
+)
+from postgresql import server
 
+TITLE = "Jobs a second against an instant service"
+OWN = "batchgen"
+TARGETS = {
+    "loop, httpx on aiohttp": 0.5,
+    "loop, plain httpx": 4.0,
+    "procrastinate on PostgreSQL": 1.5,
+}
+"""The least that batchgen's jobs a second should be at cap 50, as a multiple of each peer's."""
+LEAST_AT_500 = 0.85
+PACKAGES = {"huey on SQLite": "huey", "procrastinate on PostgreSQL": "procrastinate"}
+PACKAGES["DBOS on SQLite"] = "dbos"
 WARM_UP_JOBS = 20
 
 
-class Wrong(RuntimeError):
-    """A contestant did not do its work, so its time means nothing."""
+@dataclass(frozen=True)
+class Contest:
+    """What everybody does.
 
-
-# -- the service ---------------------------------------------------------------------------------
-
-
-def serve() -> None:
-    """Be the instant service: say its base on stdout, serve until SIGTERM."""
-    from batchgen.providers.simulator import Settings
-    from batchgen.providers.simulator import serve as serve_until_stopped
-
-    ledger = serve_until_stopped(Settings(), ready=lambda base: print(base, flush=True))
-    print(ledger.counters.accepted, flush=True)
-
-
-@contextmanager
-def service(*, jobs: int) -> Iterator[str]:
-    """Run a fresh service; give its base, and check in the end what it was asked for.
-
-    Raises:
-        Wrong: If it accepted another number of requests than `jobs`.
+    Attributes:
+        jobs: How many jobs.
+        cap: How many of them at once.
+        base: The service to be used; None is one of its own for each run.
     """
-    with subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        if process.stdout is None:
-            raise RuntimeError("the service has no stdout")
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-        accepted = int(process.stdout.readline())
-    if accepted != jobs:
-        raise Wrong(f"the service accepted {accepted} requests, not {jobs}")
+
+    jobs: int
+    cap: int
+    base: str | None = None
 
 
-# -- the hand-written loops ----------------------------------------------------------------------
+# -- contestants ---------------------------------------------------------------------------------
 
 
-async def loop(kind: str, base: str, jobs: int, cap: int) -> None:
-    """Send and poll every job, `cap` at a time; keep nothing.
-
-    Raises:
-        Wrong: If a job does not succeed.
-    """
-    # Imported here: each peer starts with what it needs and no more.
-    import httpx
-
-    # httpx's own limits, as a loop written by hand has them; more only where the cap needs it.
-    limits = httpx.Limits(max_connections=max(100, cap), max_keepalive_connections=20)
-    transport: httpx.AsyncBaseTransport
-    if kind == "loop-aiohttp":
-        from httpx_aiohttp import AiohttpTransport
-
-        transport = AiohttpTransport(limits=limits)
-    else:
-        transport = httpx.AsyncHTTPTransport(limits=limits)
-    slots = asyncio.Semaphore(cap)
-    headers = {"Authorization": "Bearer benchmark"}
-    async with httpx.AsyncClient(transport=transport, headers=headers, timeout=100) as client:
-
-        async def make(number: int) -> None:
-            async with slots:
-                inputs = {"promptText": prompt(number), "promptImage": image(number)}
-                sent = await client.post(f"{base}/models/{MODEL}", json=inputs)
-                request_id = sent.raise_for_status().json()["request_id"]
-                while True:
-                    url = f"{base}/requests/{request_id}/result?include_cost=true"
-                    result = (await client.get(url)).json()
-                    if result["status"] in ("completed", "succeeded"):
-                        return
-                    if result["status"] not in ("in_queue", "in_progress"):
-                        raise Wrong(str(result))
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(jobs):
-                group.create_task(make(number))
-
-
-# -- the contest ---------------------------------------------------------------------------------
-
-
-def prompt(number: int) -> str:
-    """Return the prompt of a job."""
-    return f"Boats leave the harbor at dawn, take {number}"
-
-
-def image(number: int) -> str:
-    """Return the image of a job."""
-    return f"https://images.example.com/harbor-{number}.jpg"
-
-
-def run_loop(kind: str, base: str, jobs: int, cap: int) -> float:
-    """Run a hand-written loop as a process; return the seconds it took."""
-    options = ["--peer", kind, "--base", base, "--jobs", str(jobs), "--cap", str(cap)]
-    return timed([sys.executable, __file__, *options], environment=clean_environment())
-
-
-def run_batchgen(base: str, jobs: int, cap: int) -> float:
-    """Run batchgen as a process; return the seconds it took.
+def run_batchgen(contest: Contest, base: str) -> Cost:
+    """Run batchgen as a process.
 
     Raises:
         Wrong: If the job database does not hold every job, paid and generated.
     """
     with tempfile.TemporaryDirectory(prefix="batchgen-overhead-") as name:
         folder = Path(name)
-        manifest, database = folder / "jobs.csv", folder / "jobs.db"
-        with manifest.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "prompt", "image"])
-            writer.writerows([f"r{n}", prompt(n), image(n)] for n in range(jobs))
-        environment = clean_environment() | {
-            "RUNCOMFY_MODEL_API_BASE": base,
-            "RUNCOMFY_TOKEN": "benchmark",
-        }
-        command = [sys.executable, "-m", "batchgen", "run", str(manifest), "--db", str(database)]
-        command += ["-y", "-j", str(cap), "--poll-interval", "0", "--no-download", "--no-probe"]
-        seconds = timed(command, environment=environment)
-        with sqlite3.connect(database) as connection:
-            found = connection.execute(
+        write_manifest(folder / "jobs.csv", contest.jobs)
+        command = [*PROGRAM, "run", "jobs.csv", "--db", "jobs.db", "-y", "-j", str(contest.cap)]
+        command += ["--poll-interval", "0", "--no-download", "--no-probe"]
+        cost = timed(command, folder=folder, environment=for_service(base), work=contest.jobs)
+        with closing(sqlite3.connect(folder / "jobs.db")) as database:
+            found = database.execute(
                 "SELECT count(*) FROM jobs j JOIN attempts a ON a.id = j.attempt_id "
                 "WHERE j.state = 'downloading' AND a.request_id IS NOT NULL"
             ).fetchone()[0]
-        connection.close()
-        if found != jobs:
-            raise Wrong(f"the job database holds {found} generated jobs, not {jobs}")
-        return seconds
+    if found != contest.jobs:
+        raise Wrong(f"the job database holds {found} generated jobs, not {contest.jobs}")
+    return cost
 
 
-def clean_environment() -> dict[str, str]:
-    """Return the environment without anything that is meant for batchgen."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RUNCOMFY_", "BATCHGEN_"))
-    }
+def run_loop(kind: str, contest: Contest, base: str) -> Cost:
+    """Run a hand-written loop, with the very libraries that batchgen runs with."""
+    return _run_peer(sys.executable, "loop.py", [kind, base], contest)
 
 
-def timed(command: list[str], *, environment: dict[str, str]) -> float:
-    """Run a command; return the seconds it took.
-
-    Raises:
-        Wrong: If it fails.
-    """
-    began = time.perf_counter()
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - began
-    if ended.returncode != 0:
-        raise Wrong(f"{command} exited {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-    return seconds
+def run_queue(script: str, contest: Contest, base: str) -> Cost:
+    """Run a task queue on SQLite."""
+    python = installing.environment() / "python"
+    with tempfile.TemporaryDirectory(prefix="peer-") as folder:
+        return _run_peer(python, script, [base], contest, f"{folder}/queue.db")
 
 
-CONTESTANTS: dict[str, Callable[[str, int, int], float]] = {
-    "batchgen": run_batchgen,
-    **{
-        kind: lambda base, jobs, cap, kind=kind: run_loop(kind, base, jobs, cap)  # type: ignore[misc]
-        for kind in TARGETS
-    },
+def run_procrastinate(contest: Contest, base: str) -> Cost:
+    """Run procrastinate on a PostgreSQL server, whose own processor time is not counted."""
+    with server() as url:
+        python = installing.environment() / "python"
+        return _run_peer(python, "on_procrastinate.py", [base], contest, url)
+
+
+def _run_peer(
+    python: str | Path, script: str, first: Sequence[str], contest: Contest, *last: str
+) -> Cost:
+    command = [python, installing.PEERS / script, *first, str(contest.jobs), str(contest.cap)]
+    environment = clean_environment(PEER_TOKEN=token())
+    return timed([*command, *last], environment=environment, work=contest.jobs)
+
+
+Runner = Callable[[Contest, str], Cost]
+CONTESTANTS: dict[str, Runner] = {
+    OWN: run_batchgen,
+    "loop, httpx on aiohttp": lambda contest, base: run_loop("aiohttp", contest, base),
+    "loop, plain httpx": lambda contest, base: run_loop("httpx", contest, base),
+    "procrastinate on PostgreSQL": run_procrastinate,
+    "huey on SQLite": lambda contest, base: run_queue("on_huey.py", contest, base),
+    "DBOS on SQLite": lambda contest, base: run_queue("on_dbos.py", contest, base),
 }
 
 
-def contest(*, jobs: int, cap: int, rounds: int) -> dict[str, list[float]]:
-    """Let everybody run `rounds` times in turn; return the jobs a second of each run."""
-    for name, run in CONTESTANTS.items():
+def measure(run: Runner, contest: Contest) -> Cost:
+    """Run one contestant against a fresh service, or the one that is given."""
+    with service(contest.base, jobs=contest.jobs) as base:
+        return run(contest, base)
+
+
+def known(names: Sequence[str], base: str | None) -> list[str]:
+    """Warm everybody up; return who can take part here."""
+    found = []
+    for name in names:
         print(f"warming up {name}", file=sys.stderr)
-        measure(run, jobs=WARM_UP_JOBS, cap=cap)
-    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for number in range(rounds):
-        for name, run in CONTESTANTS.items():
-            rate = jobs / measure(run, jobs=jobs, cap=cap)
-            rates[name].append(rate)
-            print(f"round {number + 1}: {name} {rate:.0f} jobs/s", file=sys.stderr)
-    return rates
+        try:
+            measure(CONTESTANTS[name], Contest(WARM_UP_JOBS, 5, base))
+        except Missing as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
 
 
-def measure(run: Callable[[str, int, int], float], *, jobs: int, cap: int) -> float:
-    """Run one contestant against a fresh service; return the seconds it took."""
-    with service(jobs=jobs) as base:
-        return run(base, jobs, cap)
+def compete(
+    names: Sequence[str], contests: Sequence[Contest], rounds: int
+) -> list[dict[str, list[Cost]]]:
+    """Let everybody run each contest in every round; return the costs by contest and name."""
+    found: list[dict[str, list[Cost]]] = [{} for _ in contests]
+    for _ in range(rounds):
+        for contest, costs in zip(contests, found, strict=True):
+            runs = {
+                name: lambda name=name, contest=contest: measure(CONTESTANTS[name], contest)
+                for name in names
+            }
+            for name, cost in interleaved(runs, rounds=1).items():
+                costs.setdefault(name, []).extend(cost)
+    return found
 
 
-def report(rates: dict[str, list[float]], *, jobs: int, cap: int) -> None:
-    """Print medians and ratios as a table."""
-    rounds = len(rates["batchgen"])
-    print(f"{jobs} jobs, cap {cap}, medians of {rounds}, whole processes, instant service")
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| | jobs/s | range | batchgen is | target |")
-    print("|---|---|---|---|---|")
-    own = statistics.median(rates["batchgen"])
-    for name, found in rates.items():
-        median = statistics.median(found)
-        ratio = target = ""
-        if name in TARGETS:
-            ratio, target = f"{own / median:.2f} x", f"≥ {TARGETS[name]} x"
-        print(
-            f"| {name} | {median:.0f} | {min(found):.0f} to {max(found):.0f} | {ratio} | {target} |"
+# -- what came out -------------------------------------------------------------------------------
+
+
+def described(name: str) -> str:
+    """Return a contestant with the version of its package."""
+    package = PACKAGES.get(name)
+    return name if package is None else f"{name} ({package} {installing.version_of(package)})"
+
+
+def rows_of(costs: dict[str, list[Cost]], *, has_targets: bool) -> list[list[str]]:
+    """Return the lines of a table."""
+    rows = []
+    for name, found in costs.items():
+        rate, of_cpu = median(found, lambda c: c.rate), median(found, lambda c: c.rate_of_cpu)
+        row = [
+            described(name),
+            f"{rate:.0f}",
+            f"{of_cpu:.0f}",
+            f"{median(found, lambda c: c.mb):.0f}",
+        ]
+        beside, target = "", ""
+        if name != OWN:
+            times = ratio(costs[OWN], found)
+            of_time = ratio(costs[OWN], found, lambda c: c.rate_of_cpu)
+            beside = f"{times:.2f} x ({of_time:.2f} x)"
+            if has_targets and name in TARGETS:
+                least = TARGETS[name]
+                target = f"≥ {least:g} x: {verdict(times >= least)}"
+        rows.append([*row, beside, target])
+    return rows
+
+
+def said(contests: Sequence[Contest], found: Sequence[dict[str, list[Cost]]], rounds: int) -> str:
+    """Return the section."""
+    what = (
+        f"{contests[0].jobs:,} jobs, medians of {rounds}, whole processes, one paid request and "
+        "one look a job. In brackets by processor time, without a peer's database server's."
+    )
+    parts = [what]
+    head = ["", "jobs/s", "jobs per CPU second", "MB", "batchgen is", "target"]
+    for contest, costs in zip(contests, found, strict=True):
+        parts.append(f"Cap {contest.cap}:")
+        parts.append(table(head, rows_of(costs, has_targets=contest is contests[0])))
+    for contest, costs in zip(contests[1:], found[1:], strict=True):
+        times = ratio(costs[OWN], found[0][OWN])
+        of_time = ratio(costs[OWN], found[0][OWN], lambda c: c.rate_of_cpu)
+        parts.append(
+            f"batchgen at cap {contest.cap} is {times:.2f} x ({of_time:.2f} x) what it is at cap "
+            f"{contests[0].cap}; target ≥ {LEAST_AT_500} x: {verdict(times >= LEAST_AT_500)}."
         )
+    return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Read the options; be the service, a peer, or the contest."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1500, help="jobs a run")
-    parser.add_argument("--cap", type=int, default=50, help="jobs in flight")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--peer", choices=sorted(TARGETS), help=argparse.SUPPRESS)
-    parser.add_argument("--base", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve()
-    elif options.peer:
-        asyncio.run(loop(options.peer, options.base, options.jobs, options.cap))
-    else:
-        rates = contest(jobs=options.jobs, cap=options.cap, rounds=options.rounds)
-        report(rates, jobs=options.jobs, cap=options.cap)
+    """Read the options, run, report."""
+    options = parser(__doc__, base=True)
+    options.add_argument("--jobs", type=int, help="jobs a run (default: 1500; 150 with --quick)")
+    options.add_argument("--caps", type=int, nargs="+", metavar="N", help="default: 50 500")
+    options.add_argument("--only", nargs="+", choices=list(CONTESTANTS)[1:], metavar="PEER")
+    chosen = options.parse_args()
+    jobs = chosen.jobs or (150 if chosen.quick else 1500)
+    rounds = 1 if chosen.quick else chosen.rounds
+    caps = chosen.caps or ([50] if chosen.quick else [50, 500])
+    peers = list(CONTESTANTS)[1:] if chosen.only is None else chosen.only
+    names = known([OWN, *peers], chosen.base)
+    contests = [Contest(jobs, cap, chosen.base) for cap in caps]
+    found = compete(names, contests, rounds)
+    report(TITLE, said(contests, found, rounds), results=results_file(chosen))
 
 
 if __name__ == "__main__":

@@ -13,33 +13,38 @@ in the same conditions, as a hand-written loop on the same client.
     python benchmarks/polling.py --jobs 600 --median 3
 """
 
-import argparse
 import asyncio
-import csv
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from measuring import (
+    MODEL,
+    PROGRAM,
+    Wrong,
+    for_service,
+    parser,
+    report,
+    results_file,
+    table,
+    timed,
+    verdict,
+    write_manifest,
+)
+
 from batchgen.providers.interface import Phase
 from batchgen.providers.runcomfy import RunComfy
 from batchgen.providers.simulator import Entry, Handle, Settings, start_in_thread
 
-MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
+TITLE = "Noticing the end of a generation"
 SIGMA = 0.3
 CAP = 10
 LEARNING_JOBS = 50
 MOST_LAG = 0.04
 MOST_LOOKS = 8.0
-
-
-class Wrong(RuntimeError):
-    """The program did not do its work, so its figures mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,44 +89,11 @@ def run_batchgen(service: Handle, jobs: int, interval_s: float) -> None:
         Wrong: If it fails.
     """
     with tempfile.TemporaryDirectory(prefix="batchgen-polling-") as name:
-        manifest = Path(name) / "jobs.csv"
-        with manifest.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "prompt", "image"])
-            writer.writerows(
-                [f"r{n}", f"scene {n}", "https://images.example.com/1.jpg"] for n in range(jobs)
-            )
-        command = [
-            sys.executable,
-            "-m",
-            "batchgen",
-            "run",
-            str(manifest),
-            "-y",
-            "--no-download",
-            "--no-probe",
-        ]
-        command += ["--db", str(Path(name) / "jobs.db"), "-j", str(CAP)]
-        command += ["--poll-interval", str(interval_s)]
-        ended = subprocess.run(
-            command,
-            env=clean_environment()
-            | {"RUNCOMFY_MODEL_API_BASE": service.base, "RUNCOMFY_TOKEN": "benchmark"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if ended.returncode != 0:
-        raise Wrong(f"{command} exited {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment without anything that is meant for batchgen."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RUNCOMFY_", "BATCHGEN_"))
-    }
+        folder = Path(name)
+        write_manifest(folder / "jobs.csv", jobs)
+        words = ["run", "jobs.csv", "--db", "jobs.db", "-y", "--no-download", "--no-probe"]
+        words += ["-j", str(CAP), "--poll-interval", str(interval_s)]
+        timed([*PROGRAM, *words], folder=folder, environment=for_service(service.base))
 
 
 def run_plain(service: Handle, jobs: int, interval_s: float) -> None:
@@ -168,38 +140,39 @@ def measure(name: str, *, jobs: int, median_s: float, interval_s: float) -> Figu
         return Figures.of(service.ledger.entries)
 
 
-def report(found: dict[str, Figures], *, median_s: float, interval_s: float) -> None:
-    """Print the figures as a table."""
-    print(f"median {median_s:g} s, sigma {SIGMA}, cap {CAP}, --poll-interval {interval_s:g},")
-    print(f"without the first {LEARNING_JOBS} jobs; requests without the submit")
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| | jobs | lag / mean generation | requests a job | lag x requests |")
-    print("|---|---|---|---|---|")
+def said(found: dict[str, Figures], *, median_s: float, interval_s: float) -> str:
+    """Return the section."""
+    lines = []
     for name, figures in found.items():
-        product = figures.lag * figures.looks
-        print(
-            f"| {name} | {figures.jobs} | {figures.lag:.4f} | {figures.looks:.2f} | {product:.3f} |"
-        )
-    print(f"| target | ≥ 500 | ≤ {MOST_LAG} | ≤ {MOST_LOOKS:g} | ≤ {MOST_LAG * MOST_LOOKS:g} |")
+        row = [f"{figures.lag:.4f}", f"{figures.looks:.2f}", f"{figures.lag * figures.looks:.3f}"]
+        is_met = figures.lag <= MOST_LAG and figures.looks <= MOST_LOOKS
+        target = verdict(is_met) if name == "batchgen" else ""
+        lines.append([name, figures.jobs, *row, target])
+    head = ["", "jobs", "lag / mean generation", "requests a job", "lag x requests"]
+    target = f"lag ≤ {MOST_LAG} at ≤ {MOST_LOOKS:g} requests"
+    return (
+        f"Generations of {median_s:g} s (median, lognormal, sigma {SIGMA}), cap {CAP}, "
+        f"`--poll-interval {interval_s:g}`, without the first {LEARNING_JOBS} jobs; requests "
+        f"without the submit.\n\n{table([*head, target], lines)}"
+    )
 
 
 def main() -> None:
     """Read the options, run, report."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=600, help="jobs in all")
-    parser.add_argument("--median", type=float, default=3.0, help="median generation in seconds")
-    parser.add_argument("--interval", type=float, default=0.05, help="--poll-interval")
-    parser.add_argument("--quick", action="store_true", help="200 jobs of 1.5 s")
-    parser.add_argument("--compare", action="store_true", help="run the plain schedule too")
-    options = parser.parse_args()
-    if options.quick:
-        options.jobs, options.median = 200, 1.5
-    names = CONTESTANTS if options.compare else ["batchgen"]
+    options = parser(__doc__, rounds=None)
+    options.add_argument("--jobs", type=int, help="in all; default: 600; 120 with --quick")
+    options.add_argument("--median", type=float, help="generation in s; default: 3; 0.8 if quick")
+    options.add_argument("--interval", type=float, default=0.05, help="--poll-interval")
+    options.add_argument("--compare", action="store_true", help="run the plain schedule too")
+    chosen = options.parse_args()
+    jobs = chosen.jobs or (120 if chosen.quick else 600)
+    median_s = chosen.median or (0.8 if chosen.quick else 3.0)
     found = {
-        name: measure(name, jobs=options.jobs, median_s=options.median, interval_s=options.interval)
-        for name in names
+        name: measure(name, jobs=jobs, median_s=median_s, interval_s=chosen.interval)
+        for name in (CONTESTANTS if chosen.compare else ["batchgen"])
     }
-    report(found, median_s=options.median, interval_s=options.interval)
+    text = said(found, median_s=median_s, interval_s=chosen.interval)
+    report(TITLE, text, results=results_file(chosen))
 
 
 if __name__ == "__main__":

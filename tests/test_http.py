@@ -1,8 +1,11 @@
 import asyncio
+import gzip
 import logging
 import socket
+import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,8 +17,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from batchgen.http import (
     Answer,
+    Client,
     PrivateAddress,
     PublicResolver,
+    Request,
+    encoded,
     exchange,
     explain,
     file_client,
@@ -62,24 +68,29 @@ def serving(serve: Callable[[socket.socket], None], *, host: str = "127.0.0.1") 
             thread.join()
 
 
-def fetch(client: Callable[[], httpx.AsyncClient], *urls: str, method: str = "GET") -> list[Answer]:
+AnyClient = Client | httpx.AsyncClient
+
+
+def fetch(client: Callable[[], AnyClient], *urls: str, method: str = "GET") -> list[Answer]:
     async def fetching() -> list[Answer]:
         async with client() as opened_client:
-            return [
-                await exchange(
-                    opened_client,
-                    opened_client.build_request(method, url),
-                    total_s=5,
-                    limit_bytes=1000,
-                )
-                for url in urls
-            ]
+            return [await ask(opened_client, url, method=method) for url in urls]
 
     return asyncio.run(fetching())
 
 
-def failure(client: Callable[[], httpx.AsyncClient], url: str, *, method: str = "GET") -> Exception:
-    with pytest.raises(httpx.HTTPError) as caught:
+async def ask(
+    client: AnyClient, url: str, *, method: str = "GET", body: bytes | None = None
+) -> Answer:
+    if isinstance(client, Client):
+        request = Request(method, url, {}, body)
+        return await exchange(client, request, total_s=5, limit_bytes=1000)
+    async with opened(client, client.build_request(method, url)) as response:
+        return Answer(response.status_code, response.headers, await response.aread())
+
+
+def failure(client: Callable[[], AnyClient], url: str, *, method: str = "GET") -> Exception:
+    with pytest.raises((httpx.HTTPError, aiohttp.ClientError)) as caught:
         fetch(client, url, method=method)
     return caught.value
 
@@ -92,7 +103,7 @@ def any_files() -> httpx.AsyncClient:
     return file_client(connections=2, allow_private=True)
 
 
-CLIENTS = [submit_client, poll_client, any_files]
+CLIENTS: list[Callable[[], AnyClient]] = [submit_client, poll_client, any_files]
 
 
 # -- clients ---------------------------------------------------------------------------------
@@ -100,7 +111,7 @@ CLIENTS = [submit_client, poll_client, any_files]
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_no_client_follows_a_redirect_or_keeps_a_cookie(
-    client: Callable[[], httpx.AsyncClient],
+    client: Callable[[], AnyClient],
 ) -> None:
     seen: list[bytes] = []
 
@@ -137,32 +148,68 @@ def test_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -
 # -- answers ---------------------------------------------------------------------------------
 
 
-class Stream(httpx.AsyncByteStream):
-    """A body whose connection fails behind its last byte."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self.body
-        raise httpx.ReadError("reset")
-
-
-class Breaking(httpx.AsyncBaseTransport):
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    async def handle_async_request(self, _: httpx.Request) -> httpx.Response:
-        return httpx.Response(
-            200, headers={"Content-Length": str(self.length)}, stream=Stream(b"{}")
-        )
-
-
 @pytest.mark.parametrize(("length", "whole"), [(2, True), (3, False)])
 def test_answer_is_whole_if_its_length_says_so(length: int, whole: bool) -> None:
-    [answer] = fetch(lambda: httpx.AsyncClient(transport=Breaking(length)), "http://x.test/")
+    def cut_off(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{}" % length)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving(cut_off) as base:
+        [answer] = fetch(submit_client, base)
     assert answer.body == b"{}"
     assert (answer.broken is None) == whole
+
+
+@pytest.mark.parametrize(
+    ("packing", "body", "expected"),
+    [
+        ("gzip", gzip.compress(b"{}"), (b"{}", False)),
+        ("deflate", zlib.compress(b"{}"), (b"{}", False)),
+        ("gzip", gzip.compress(b"x" * 10**7)[:900], (b"x" * 1000, True)),
+        ("gzip, gzip", b"packed twice", (b"packed twice", False)),
+        ("br", b"?", (b"?", False)),
+    ],
+    ids=["gzip", "deflate", "large", "twice", "unknown"],
+)
+def test_a_packed_answer_is_unpacked_as_far_as_the_limit(
+    packing: str, body: bytes, expected: tuple[bytes, bool]
+) -> None:
+    """Nobody asks for one, but an answer to a paid request is read whatever it looks like."""
+
+    def packed(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {packing}\r\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+
+    with serving(packed) as base:
+        [answer] = fetch(submit_client, base)
+    assert (answer.body, answer.cut, answer.broken) == (*expected, None)
+
+
+def test_an_answer_that_cannot_be_unpacked_is_broken() -> None:
+    def spoilt(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+        )
+
+    with serving(spoilt) as base:
+        [answer] = fetch(submit_client, base)
+    assert isinstance(answer.broken, httpx.DecodingError)
+
+
+def test_a_url_is_sent_as_it_is_encoded() -> None:
+    seen: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        connection.sendall(OK)
+
+    with serving(listen) as base:
+        fetch(submit_client, f"{base}/a%2Fb/result?include_cost=true&search=a+b%26c")
+    assert seen[0].startswith(b"GET /a%2Fb/result?include_cost=true&search=a+b%26c HTTP/1.1\r\n")
+    assert encoded("http://bücher.test/é") == "http://xn--bcher-kva.test/%C3%A9"
 
 
 def test_body_is_cut_at_the_limit() -> None:
@@ -317,9 +364,9 @@ def test_stale_connection_is_not_unsent() -> None:
 
     async def twice(url: str) -> Exception:
         async with poll_client() as client:
-            await client.post(url, content=b"1")
-            with pytest.raises(httpx.HTTPError) as caught:
-                await client.post(url, content=b"2")
+            await ask(client, url, method="POST", body=b"1")
+            with pytest.raises(aiohttp.ClientError) as caught:
+                await ask(client, url, method="POST", body=b"2")
             return caught.value
 
     with serving(closing) as base:
@@ -340,12 +387,11 @@ def test_full_pool_is_unsent() -> None:
         connection.recv(1)
 
     async def both(url: str) -> Exception:
-        timeout = httpx.Timeout(5, pool=0.1)
-        async with poll_client(connections=1) as client:
-            first = asyncio.create_task(client.get(url))
+        async with poll_client(connections=1, free_s=0.1) as client:
+            first = asyncio.create_task(ask(client, url))
             await asyncio.to_thread(arrived.wait)
-            with pytest.raises(httpx.HTTPError) as caught:
-                await client.post(url, content=b"2", timeout=timeout)
+            with pytest.raises(aiohttp.ClientError) as caught:
+                await ask(client, url, method="POST", body=b"2")
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await first
@@ -425,8 +471,9 @@ def test_unreadable_answer_hides_the_headers_of_the_request() -> None:
 
     async def send(url: str) -> Exception:
         async with submit_client() as client:
+            request = Request("POST", url, {"Authorization": "Bearer secret"}, b"1")
             with pytest.raises(httpx.RemoteProtocolError) as caught:
-                await client.post(url, headers={"Authorization": "Bearer secret"})
+                await exchange(client, request, total_s=5, limit_bytes=1000)
             return caught.value
 
     with serving(garbage) as base:

@@ -259,7 +259,7 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         look.batch_ids = None if scope.batch_ids is None else list(scope.batch_ids)
         told.works_on(look.batch_ids)
         with database.reading() as tx:
-            begun = reads.tally(tx, scope, account.id)
+            begun = reads.tally(tx, scope, account.id, by_counters=True)
             had_estimates = _has_estimates(tx, look)
         outcome = work(
             Errand(

@@ -108,6 +108,10 @@ def _unsigned(text: str) -> str:
     return _SIGNATURE_IN_TEXT.sub(rf"\g<name>{REDACTED}", text)
 
 
+# Nothing but scheme, host and path, in letters that mean nothing else: most are of this kind.
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?:/[A-Za-z0-9._~/-]*)?")
+
+
 def redact_all(value: Any) -> Any:
     """Return JSON-like data with every text in it redacted."""
     if isinstance(value, str):
@@ -130,6 +134,8 @@ def public_url(url: str) -> str:
     Without the whole query if any of its parameters looks like a part of a signature, without
     user info and fragment.
     """
+    if _PLAIN_URL.fullmatch(url):
+        return url
     try:
         parts = urlsplit(url)
         names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]

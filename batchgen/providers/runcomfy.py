@@ -40,6 +40,9 @@ from batchgen.http import (
     POST_S,
     USER_AGENT,
     Answer,
+    Client,
+    Request,
+    encoded,
     exchange,
     explain,
     is_unsent,
@@ -125,9 +128,9 @@ class RunComfy:
         get_s: float = GET_S,
     ) -> None:
         self._base = checked_base(base)
+        self._root = encoded(self._base)
         self.origin = origin_of(self._base)
         self.use_token(token)
-        self._model_urls: dict[str, httpx.URL] = {}  # parsing one takes longer than most steps
         self._post_s = post_s
         self._get_s = get_s
         self._sender = submit_client(connect_s=connect_s, total_s=post_s)
@@ -145,17 +148,13 @@ class RunComfy:
                 exit_code=Exit.TOKEN,
             )
         self._secret = secret_pattern(token)
-        self._read_headers = httpx.Headers(
-            {
-                "Authorization": f"Bearer {token}",
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": USER_AGENT,
-            }
-        )
-        self._send_headers = httpx.Headers(
-            {**self._read_headers, "Content-Type": "application/json"}
-        )
+        self._read_headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
+        self._send_headers = {**self._read_headers, "Content-Type": "application/json"}
 
     def __repr__(self) -> str:
         return f"RunComfy(base={self._base!r})"
@@ -195,16 +194,15 @@ class RunComfy:
 
     async def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation; only a queued request can be cancelled."""
-        request = httpx.Request(
-            "POST", self._base + _request_path(request_id) + "/cancel", headers=self._read_headers
-        )
+        url = f"{self._root}{_request_path(request_id)}/cancel"
+        request = Request("POST", url, self._read_headers)
         answer = await self._free(self._sender, request)
         payload, _ = self._known(answer, told="outcome")
         return str(payload["outcome"]).strip().lower() in ("cancelled", "canceled")
 
     async def balance_micros(self) -> int:
         """Return the wallet's balance in micro-dollars."""
-        request = httpx.Request("GET", balance_url(self._base), headers=self._read_headers)
+        request = Request("GET", encoded(balance_url(self._base)), self._read_headers)
         payload, raw = self._known(await self._free(self._reader, request), told="balance_usd")
         micros = _micros(payload.get("balance_usd"))
         if micros is None:
@@ -213,10 +211,10 @@ class RunComfy:
 
     async def greet(self, *, with_token: bool) -> Greeting:
         """Ask for the balance once, and say what came back; see `Greeter.greet`."""
-        headers = httpx.Headers(self._read_headers)
+        headers = dict(self._read_headers)
         if not with_token:
             del headers["Authorization"]
-        request = httpx.Request("GET", balance_url(self._base), headers=headers)
+        request = Request("GET", encoded(balance_url(self._base)), headers)
         answer = await self._free(self._reader, request)
         at = _date(answer.headers.get("date"))
         try:
@@ -278,8 +276,8 @@ class RunComfy:
 
         A page of HTML or a 5xx comes from something before it.
         """
-        url = f"{self._base}/requests/{_NO_REQUEST}/status"
-        request = httpx.Request("GET", url, headers=self._read_headers)
+        url = f"{self._root}/requests/{_NO_REQUEST}/status"
+        request = Request("GET", url, self._read_headers)
         try:
             answer = await self._free(self._reader, request)
         except ProviderError as error:
@@ -294,7 +292,7 @@ class RunComfy:
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def _paid_request(self, model: str, inputs: Mapping[str, Any]) -> httpx.Request:
+    def _paid_request(self, model: str, inputs: Mapping[str, Any]) -> Request:
         path = _model_path(model)
         try:
             body = json.dumps(
@@ -302,10 +300,7 @@ class RunComfy:
             ).encode()
         except (TypeError, ValueError) as error:
             raise Rejected(f"the inputs cannot be sent as JSON: {error}") from error
-        url = self._model_urls.get(model)
-        if url is None:
-            url = self._model_urls[model] = httpx.URL(f"{self._base}/models/{path}")
-        return httpx.Request("POST", url, headers=self._send_headers, content=body)
+        return Request("POST", f"{self._root}/models/{path}", self._send_headers, body)
 
     def _unanswered(self, error: Exception) -> ProviderError:
         said = self._clean(explain(error))
@@ -359,10 +354,10 @@ class RunComfy:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _read(self, path: str) -> Answer:
-        request = httpx.Request("GET", self._base + path, headers=self._read_headers)
+        request = Request("GET", self._root + path, self._read_headers)
         return await self._free(self._reader, request)
 
-    async def _free(self, client: httpx.AsyncClient, request: httpx.Request) -> Answer:
+    async def _free(self, client: Client, request: Request) -> Answer:
         try:
             return await exchange(client, request, total_s=self._get_s, limit_bytes=LONGEST_BODY)
         except Exception as error:  # noqa: BLE001 - it costs nothing: whatever it was, ask again

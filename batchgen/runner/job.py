@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from batchgen.domain.errors import (
@@ -65,6 +66,7 @@ _RESCUE_AFTER_S = 2.0
 _LATE_COSTS_TRIED = 3  # in vain, one after the other
 _MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
 _OUTAGE_AFTER_LOOKS = 5
+_PLANNED_TOGETHER = 100  # in one turn of the event loop
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
 _TELLING_S = 3.0  # a first look so early tells when a generation began, a later one does not
@@ -230,6 +232,8 @@ class Carrier:
     _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
     _watches: "dict[str, _Watch]" = field(default_factory=dict)  # by attempt
     _asked: set[str] = field(default_factory=set)  # attempts to be looked at at once
+    _to_plan: dict[str, None] = field(default_factory=dict)  # attempts whose next look is stale
+    _is_planning: bool = False
 
     async def carry(self, job: Job) -> None:
         """Take one job through every step that is still to do."""
@@ -663,10 +667,23 @@ class Carrier:
         of_model = self.durations.seen(job.model) <= FIRST_ENDINGS
         if not of_model and self.durations.seen(job.model, job.settings) > FIRST_ENDINGS:
             return
-        for watch in self._watches.values():
+        for attempt_id, watch in self._watches.items():
             other = watch.job
             if other.model == job.model and (of_model or other.settings == job.settings):
-                watch.wake()
+                self._to_plan[attempt_id] = None
+        if not self._is_planning:
+            self._is_planning = True
+            self._plan_some()
+
+    def _plan_some(self) -> None:
+        """Wake a few of those that are to plan anew: ten thousand at once would stall the loop."""
+        for attempt_id in list(islice(self._to_plan, _PLANNED_TOGETHER)):
+            del self._to_plan[attempt_id]
+            if attempt_id in self._watches:
+                self._watches[attempt_id].wake()
+        self._is_planning = bool(self._to_plan)
+        if self._is_planning:
+            asyncio.get_running_loop().call_soon(self._plan_some)
 
     async def _look(self, watch: "_Watch") -> Look | None:
         job = watch.job

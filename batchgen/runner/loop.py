@@ -686,8 +686,10 @@ class Session:
         if self.limits.one_at_a_time:
             unanswered = sum(job.request_id is None for job in self._held.values())
             wanted = min(wanted, 1 - unanswered)
+        if wanted <= 0:
+            return 0
         room = self.purse.room(self._reserved_micros, in_flight=len(self._held))
-        if room is not None and wanted > 0:
+        if room is not None:
             wanted = min(wanted, room)
             if not room:
                 self.purse.ask()

@@ -172,8 +172,10 @@ _LISTED = {
     "postgresql": "(SELECT CAST(value AS bigint) "
     "FROM json_array_elements_text(CAST(:listed AS json)))",
 }
+# A file's planner, once ANALYZE has told it of few batches, would begin with these, and sort.
+_JOIN = {"sqlite": "CROSS JOIN", "postgresql": "JOIN"}
 _IN_SCOPE = (
-    "FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "FROM jobs j {join} batches b ON b.id = j.batch_id "
     "WHERE j.state = 'pending' AND j.id <= :max_job_id "
     "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id {which} {listed} "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
@@ -202,7 +204,9 @@ def _scoped(query: str, *, lock: str = "") -> _Scoped:
 
     def made(which: str) -> Statement:
         on_file, on_server = (
-            query.format(scope=_IN_SCOPE.format(which=which, listed=_LISTED[kind]))
+            query.format(
+                scope=_IN_SCOPE.format(which=which, listed=_LISTED[kind], join=_JOIN[kind])
+            )
             for kind in ("sqlite", "postgresql")
         )
         return Statement(on_file, on_server + lock, {"held": str, "batch_ids": int})

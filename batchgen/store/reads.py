@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +15,7 @@ from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.predicates import IS_LOST
 from batchgen.store.scope import Scope
-from batchgen.store.statements import among, text
+from batchgen.store.statements import Statement, among, text
 from batchgen.store.transactions import Transaction
 
 _ROW = (
@@ -101,15 +101,19 @@ class JobRow:
 _BY_NAME = {str(state): state for state in JobState}
 
 
+_parsed = json.JSONDecoder().raw_decode  # of what was stored as one value, without a space before
+
+
 def _job_row(row: Any) -> JobRow:
+    # A million rows pass here: texts are parsed without a look around them.
     values: dict[str, Any] = dict(zip(row._fields, row))  # noqa: B905 - as below
     del values["position"]
     values["state"] = _BY_NAME[values["state"]]
-    values["inputs"] = json.loads(values["inputs"])
-    values["cells"] = json.loads(values["cells"])
-    values["urls"] = json.loads(values["urls"]) if values["urls"] else []
-    values["files"] = json.loads(values["files"]) if values["files"] else []
-    # A million rows pass here, and a frozen class sets its fields one by one, slowly.
+    values["inputs"] = _parsed(values["inputs"])[0]
+    values["cells"] = _parsed(values["cells"])[0]
+    values["urls"] = _parsed(values["urls"])[0] if values["urls"] else []
+    values["files"] = _parsed(values["files"])[0] if values["files"] else []
+    # A frozen class sets its fields one by one, slowly.
     found = object.__new__(JobRow)
     vars(found).update(values)
     return found
@@ -490,13 +494,21 @@ def has_estimates(tx: Transaction, batch: BatchSummary) -> bool:
 _MAX_JOB = text(
     "SELECT coalesce((SELECT min(after_job_id) FROM imports), (SELECT max(id) FROM jobs), 0)"
 )
-_TALLY = text(
-    "SELECT j.state, j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+_TALLY = (
+    "SELECT j.state, count(*) AS jobs FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms "
-    "OR j.state = 'in_doubt')"
+    "OR j.state = 'in_doubt'){which} GROUP BY j.state"
+)
+_TALLY_ALL = text(_TALLY.format(which="")).listing(batch_ids=int)
+_TALLY_OF = among(_TALLY.format(which=" AND j.id IN :values")).listing(batch_ids=int)
+_TALLY_STORED = text(
+    "SELECT c.state, sum(c.jobs) AS jobs FROM counters c JOIN batches b ON b.id = c.batch_id "
+    "WHERE b.account_id = :account_id AND (:all_batches = 1 OR c.batch_id IN :batch_ids) "
+    "GROUP BY c.state"
 ).listing(batch_ids=int)
+_IMPORTING = text("SELECT 1 FROM imports LIMIT 1")
 
 
 def kept_schema(tx: Transaction, batch_id: int, model: str) -> dict[str, Any] | None:
@@ -512,7 +524,12 @@ def newest_job_id(tx: Transaction) -> int:
 
 
 def tally(
-    tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0
+    tx: Transaction,
+    scope: Scope,
+    account_id: int,
+    *,
+    since_ms: int = 0,
+    by_counters: bool = False,
 ) -> Counter[JobState]:
     """Count the jobs of a scope by state.
 
@@ -522,19 +539,31 @@ def tally(
         account_id: Of which account.
         since_ms: Leave out what had come to rest before; 0 counts everything. Jobs in doubt
             always count.
+        by_counters: Read the stored counters where they tell it, instead of a million jobs.
     """
-    rows = tx.stream(
-        _TALLY,
-        {
-            "account_id": account_id,
-            "max_job_id": scope.max_job_id,
-            "all_batches": int(scope.batch_ids is None),
-            "batch_ids": list(scope.batch_ids or ()),
-            "since_ms": since_ms,
-        },
-        at_once=1000,
-    )
-    return Counter(JobState(row.state) for row in rows if scope.judges(row.id))
+    values = {
+        "account_id": account_id,
+        "max_job_id": scope.max_job_id,
+        "all_batches": int(scope.batch_ids is None),
+        "batch_ids": list(scope.batch_ids or ()),
+        "since_ms": since_ms,
+    }
+
+    def count(statement: Statement, ids: Iterable[int] = ()) -> Counter[JobState]:
+        rows = tx.rows(statement, {**values, "values": tx.listed(ids)} if ids else values)
+        return Counter({JobState(row.state): int(row.jobs) for row in rows})
+
+    if scope.only is not None:
+        return count(_TALLY_OF, scope.only) if scope.only else Counter()
+    if by_counters and not (scope.outside or since_ms) and _has_all(tx, scope):
+        return +count(_TALLY_STORED)
+    found = count(_TALLY_ALL)
+    return found - count(_TALLY_OF, scope.outside) if scope.outside else found
+
+
+def _has_all(tx: Transaction, scope: Scope) -> bool:
+    """Whether no job is beyond a scope's newest, shown or hidden."""
+    return scope.max_job_id >= newest_job_id(tx) and tx.row(_IMPORTING) is None
 
 
 _PENDING_KINDS = (

@@ -50,9 +50,11 @@ _RELEASE = text(
     "WHERE owner = :worker_id AND state IN ('submitting', 'running', 'downloading') "
     "AND state <> 'submitting'"
 )
+# The newest first, until there are enough: by the index of accounts all would have to be sorted.
 _LONGEST = text(
     "SELECT max(run_ms) FROM (SELECT run_ms FROM attempts "
-    "WHERE account_id = :account_id AND state = 'succeeded' ORDER BY id DESC LIMIT 200) AS newest"
+    "WHERE account_id + 0 = :account_id AND state = 'succeeded' "
+    "ORDER BY id DESC LIMIT 200) AS newest"
 )
 _CRASHED = "the worker died between sending the request and recording its answer"
 

@@ -515,8 +515,8 @@ def test_accepted_request_is_sent_as_documented() -> None:
     assert accepted == Accepted("r-1_A", '{"request_id": "r-1_A", "error_code": 400002}')
     lines = server.posts[0].decode().split("\r\n")
     assert lines[0] == f"POST /v1/models/{MODEL} HTTP/1.1"
-    assert f"authorization: Bearer {TOKEN}" in lines
-    assert "content-type: application/json" in lines
+    assert f"Authorization: Bearer {TOKEN}" in lines
+    assert "Content-Type: application/json" in lines
     assert json.loads(server.bodies[0]) == INPUTS
     assert len(server.posts) == 1
 

@@ -764,6 +764,37 @@ def test_what_is_learned_first_changes_the_plans_of_those_that_wait(world: World
     waiting_for(world, body, Service([DONE]))
 
 
+def test_ten_thousand_plans_are_made_anew_a_hundred_in_a_turn(world: World, job: Job) -> None:
+    """One ending among ten thousand jobs in flight must not hold up the event loop."""
+
+    async def body(carrier: Carrier, hall: Hall) -> None:
+        knows(200.0)(carrier)
+        running = replace(
+            of_kind(job),
+            state=JobState.RUNNING,
+            request_id="r-1",
+            accepted_ms=int(world.now_s * 1000),
+        )
+        carriers = [
+            asyncio.create_task(carrier.carry(replace(running, id=number, attempt_id=f"a{number}")))
+            for number in range(250)
+        ]
+        await hall.sleepers(250)
+
+        carrier._learn(of_kind(job), 100_000)
+        cut_short = []
+        for _ in range(4):
+            cut_short.append(sum(sleeper.cancelled() for sleeper in hall.asleep.values()))
+            await asyncio.sleep(0)
+
+        assert cut_short == [100, 200, 250, 250]
+        for task in carriers:
+            task.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+
+    waiting_for(world, body, Service([DONE]))
+
+
 def test_later_endings_leave_the_plans_as_they_are(world: World, job: Job) -> None:
     other = another(world)
 

@@ -1,0 +1,111 @@
+"""What a run asks again and again never goes through all jobs, nor sorts those that wait."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from store.plans import plans_of
+from store.stored_jobs import NOW, Store, accepted, doubt, ended, generated, put_back
+
+from batchgen.store import control, extras, jobs, sharing, workers
+from batchgen.store.scope import Scope
+from batchgen.store.statements import text
+from batchgen.store.transactions import Transaction
+
+_MANY = 20_000  # enough that a server's planner thinks of an index at all
+_JOBS = text(
+    "WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < :many) "
+    "INSERT INTO jobs (id, batch_id, key, row_id, has_id, variant_kind, variant, position, model, "
+    "inputs, input_hash, cells, name, name_folded, est_micros, state, updated_ms) "
+    "SELECT 1000000 + n, batch_id, 'k' || n, 'x' || n, has_id, variant_kind, variant, n, model, "
+    "inputs, 'h' || n, cells, 'n' || n, 'n' || n, est_micros, "
+    "CASE WHEN n % 200 = 0 THEN 'pending' ELSE 'succeeded' END, updated_ms "
+    "FROM jobs, more WHERE jobs.id = (SELECT min(id) FROM jobs)"
+)
+_ATTEMPTS = text(
+    "INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_id, model, "
+    "inputs, input_hash, state, intent_ms) SELECT 'b' || j.id, j.id, 1, 1, b.account_id, "
+    "j.batch_id, 'w0', j.model, j.inputs, j.input_hash, 'succeeded', 1 "
+    "FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE j.state = 'succeeded'"
+)
+_EVENTS = text(
+    "INSERT INTO events (job_id, attempt_id, at_ms, kind) SELECT job_id, id, 1, 'put_back' "
+    "FROM attempts"
+)
+
+Act = Callable[[Store, Transaction, list[jobs.Job]], Any]
+
+ACTS: dict[str, Act] = {
+    "claim": lambda store, tx, _: jobs.claim(tx, [store.request(3)]),
+    "claim but some": lambda store, tx, _: jobs.claim(
+        tx, [store.request(3, scope=Scope((1,), 10**9, frozenset({5, 6})))]
+    ),
+    "claim when none is due": lambda store, tx, _: jobs.claim(tx, [store.request(3, now_ms=-1)]),
+    "is anything left": lambda store, tx, _: jobs.has_claimable(tx, store.request(1)),
+    "accepted": lambda store, tx, found: jobs.record_accepted(tx, [accepted(found[0])]),
+    "put back": lambda store, tx, found: jobs.put_back(tx, [put_back(found[0])]),
+    "in doubt": lambda store, tx, found: jobs.record_doubt(tx, [doubt(found[0])]),
+    "remote word": lambda store, tx, found: jobs.record_remote_state(
+        tx, [jobs.RemoteState(found[1], "in_progress", None, in_progress=True, now_ms=NOW)]
+    ),
+    "generated": lambda store, tx, found: jobs.record_generated(tx, [generated(found[1])]),
+    "ended": lambda store, tx, found: jobs.record_ended(tx, [ended(found[1])]),
+    "finished": lambda store, tx, found: jobs.finish(
+        tx, [jobs.Finish(found[2], worker_id="w1", files=(), now_ms=NOW)]
+    ),
+    "adopt": lambda store, tx, _: jobs.adopt(
+        tx, [jobs.AdoptRequest("w1", store.account.id, 9, downloads=True, now_ms=NOW)]
+    ),
+    "freeze": lambda store, tx, _: jobs.freeze(tx, [jobs.Freeze(store.account.id, NOW, NOW)]),
+    "heard": lambda store, tx, _: control.snapshot(tx, store.account.id),
+    "heart beat": lambda store, tx, _: workers.beat(tx, [workers.Beat("w1", 30_000)]),
+    "extra purchases": lambda store, tx, _: extras.waiting(tx, [store.account.id]),
+    "jobs of others": lambda store, tx, _: sharing.elsewhere(
+        tx, [sharing.View("w1", store.account.id, Scope(None, 10**9), True, frozenset())]
+    ),
+    "bury the dead": lambda store, tx, _: workers.bury(tx, "w2", slot_ms=1, now_ms=NOW),
+}
+
+# An index of a file that is walked in order is a scan too, of the index.
+_ALL_ROWS = re.compile(
+    r"Seq Scan on (jobs|attempts|events)\b|SCAN (j|a|jobs|attempts|events|c)(?! USING)\b"
+)
+_SORTED = re.compile(r"TEMP B-TREE FOR ORDER|\bSort\b")
+_FEW = re.compile(r"ix_jobs_owned|ix_attempts_live")  # what is in flight may be sorted
+
+
+@pytest.fixture
+def busy(store: Store) -> tuple[Store, list[jobs.Job]]:
+    """A store of many jobs: pending and finished ones, and one at each step."""
+    store.worker("w2")
+    with store.database.transaction() as tx:
+        tx.run(text("UPDATE accounts SET cap = 100"))
+    store.fill(10)
+    [downloading] = store.downloading(1)
+    [running] = store.running(1)
+    store.running(2, worker="w2")
+    [claimed] = store.claim(1)
+    with store.database.transaction() as tx:
+        for statement in (_JOBS, _ATTEMPTS, _EVENTS):
+            tx.run(statement, {"many": _MANY} if statement is _JOBS else {})
+        for name in ("jobs", "attempts", "events", "workers", "batches"):
+            tx.run(text(f"ANALYZE {name}"))
+    return store, [claimed, running, downloading]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_hot_query_uses_an_index_and_does_not_sort(
+    busy: tuple[Store, list[jobs.Job]], act: str
+) -> None:
+    store, found = busy
+    with store.database.transaction() as tx, plans_of(tx) as plans:
+        ACTS[act](store, tx, found)
+
+    assert plans
+    slow = [
+        plan
+        for plan in plans
+        if _ALL_ROWS.search(plan) or (_SORTED.search(plan) and not _FEW.search(plan))
+    ]
+    assert not slow, "\n\n".join(slow)
