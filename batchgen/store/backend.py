@@ -66,6 +66,9 @@ class Backend(Protocol):
     def looker(self) -> Looker:
         """Return a connection whose transactions only look, and never wait for a writer."""
 
+    def close(self) -> None:
+        """Close what is kept for those that look."""
+
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
 

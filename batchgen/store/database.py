@@ -175,10 +175,11 @@ class Database:
         self._writer = None
 
     def close(self) -> None:
-        """Close the writing connection."""
+        """Close every connection."""
         if self._writer is not None:
             self._writer.dispose()
         self._writer = None
+        self.backend.close()
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:

@@ -156,6 +156,12 @@ class PostgresServer:
             self._reader = self._engine(_BEGIN_READING)
         return ServerLooker(self._reader.connect())
 
+    def close(self) -> None:
+        """Close what the reading engine keeps."""
+        if self._reader is not None:
+            self._reader.dispose()
+        self._reader = None
+
     def _engine(self, begin: str) -> Engine:
         engine = create_engine(
             "postgresql+psycopg://",

@@ -325,6 +325,9 @@ class SqliteFile:
         """Return a connection whose transactions see one snapshot."""
         return FileLooker(connect(self.path, read_only=True, busy_timeout_ms=self._busy_timeout_ms))
 
+    def close(self) -> None:
+        """Do nothing: each look has a connection of its own."""
+
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
         path = self.path
