@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import installing
+from database_server import server
 from measuring import (
     PROGRAM,
     Cost,
@@ -45,7 +46,6 @@ from measuring import (
     verdict,
     write_manifest,
 )
-from postgresql import server
 
 TITLE = "Jobs a second against an instant service"
 OWN = "batchgen"

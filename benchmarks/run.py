@@ -20,10 +20,10 @@ SCRIPTS = (
     "export",
     "resume",
     "in_flight",
-    "downloads",
+    "fetching",
     "growth",
 )
-_WITH_SERVICE = frozenset({"overhead", "resume", "in_flight", "downloads", "growth"})
+_WITH_SERVICE = frozenset({"overhead", "resume", "in_flight", "fetching", "growth"})
 
 
 def main() -> None:

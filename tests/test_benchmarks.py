@@ -29,7 +29,7 @@ SMALLEST = {
         ["--jobs", "5", "--run-s", "0.2"],
         [r"most in flight at once \| [1-5] ", "longest turn of the loop"],
     ),
-    "downloads": (
+    "fetching": (
         ["--files", "2", "--mb", "0.01"],
         [r"\| batchgen download \|", "CPU s per GB", "2 files of 0.01 MB"],
     ),

@@ -67,7 +67,7 @@ def test_a_clip_that_takes_for_ever_is_given_up(tmp_path: Path) -> None:
 def test_a_child_that_dies_is_followed_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dies = "import sys; sys.stdin.readline(); sys.exit(1)"
+    dies = "import sys; print(flush=True); sys.stdin.readline(); sys.exit(1)"
     clip = source(tmp_path / "a.mp4", WHOLE)
     decoder = making.Decoder(deadline_s=60)
     with monkeypatch.context() as patched:

@@ -4,8 +4,8 @@ Jobs are generated, their clips are not fetched; then their links are made to po
 files that is shaped to the line's speed. `batchgen download` fetches, checks, hashes, syncs and
 renames them, four at a time; `curl --parallel` and aria2 fetch the same files, four at a time.
 
-    python benchmarks/downloads.py
-    python benchmarks/downloads.py --quick
+    python benchmarks/fetching.py
+    python benchmarks/fetching.py --quick
 """
 
 import shutil
