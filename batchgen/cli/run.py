@@ -25,7 +25,7 @@ from batchgen.cli.telling import Told, telling
 from batchgen.domain.errors import BatchgenError, Exit, UsageError
 from batchgen.domain.jobs import Model
 from batchgen.domain.prices import priced
-from batchgen.domain.states import JobState
+from batchgen.domain.states import UNFINISHED, JobState
 from batchgen.library.input_files import sender_of
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
@@ -43,7 +43,6 @@ from batchgen.store.scope import Scope
 from batchgen.store.transactions import Transaction
 
 _JOBS_MAX = 32
-_UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
 
 
 @click.command()
@@ -473,4 +472,4 @@ def _has_estimates(tx: Transaction, look: Look) -> bool:
 
 
 def _unfinished(tally: Counter[JobState]) -> int:
-    return sum(tally[state] for state in _UNFINISHED)
+    return sum(tally[state] for state in UNFINISHED)

@@ -82,6 +82,9 @@ FINAL = frozenset(
 )
 """States in which the runner leaves a job at rest."""
 
+UNFINISHED = frozenset(JobState) - FINAL
+"""States from which the runner leads a job on."""
+
 LOST = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 """States of a job at rest without a clip; `batchgen retry` begins it again."""
 

@@ -36,7 +36,7 @@ from batchgen.domain.errors import (
 )
 from batchgen.domain.halting import NEVER_HALTS, Halting, parse_halting
 from batchgen.domain.redaction import printable, redact_text
-from batchgen.domain.states import LOST, JobState
+from batchgen.domain.states import LOST, UNFINISHED, JobState
 from batchgen.downloads.destination import clip_path, folder_of
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
@@ -68,7 +68,6 @@ Manifest = str | PathLike[str] | Iterable[Mapping[str, Any]]
 """A file, or rows: each a mapping of its columns."""
 
 _PROVIDER = "runcomfy"
-_UNFINISHED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING, JobState.DOWNLOADING)
 
 
 def open(database: str | PathLike[str], *, account: str = "default") -> "JobDatabase":
@@ -291,7 +290,7 @@ class JobDatabase:
                 command="library",
                 journal=journal,
                 sender=sender_of(database),
-                total=sum(begun[state] for state in _UNFINISHED),
+                total=sum(begun[state] for state in UNFINISHED),
                 emit=emit,
                 minds_signals=False,
             )
