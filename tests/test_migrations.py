@@ -33,7 +33,7 @@ def config_of(folder: Path) -> Config:
 
 
 def migrated(database: Database, revision: str = "head") -> None:
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         config = config_of(upgrade.migrations_dir())
         config.attributes["connection"] = tx.connection
         command.upgrade(config, revision)
@@ -97,7 +97,7 @@ def test_migrating_an_empty_file_gives_the_schema_of_a_new_one(
 def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
     migrated(database)
 
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         context = MigrationContext.configure(tx.connection)
         assert compare_metadata(context, metadata) == []
 

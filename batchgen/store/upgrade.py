@@ -135,7 +135,7 @@ def create(database: Database) -> None:
     """Write the whole schema in one transaction: all of it, or none."""
     from batchgen.store.schema import metadata  # only a new file needs the tables
 
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         _lock_schema(tx)
         # Another process may have been faster: the lock is ours only from here on.
         if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
