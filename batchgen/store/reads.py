@@ -7,12 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from batchgen.domain.causes import Lost
+from batchgen.domain.errors import StoreError
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import LOST, OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
 from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
+from batchgen.store.payloads import RAW_ANSWERS, unpacked
 from batchgen.store.predicates import IS_LOST
 from batchgen.store.scope import Scope
 from batchgen.store.statements import Statement, among, text
@@ -394,7 +396,18 @@ _EVENTS = text("SELECT * FROM events WHERE job_id = :job_id ORDER BY id")
 
 def attempts(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
     """Return every attempt of a job, oldest first, with its raw answers."""
-    return [dict(row._mapping) for row in tx.rows(_ATTEMPTS, {"job_id": job_id})]
+    found = []
+    for row in tx.rows(_ATTEMPTS, {"job_id": job_id}):
+        attempt = dict(row._mapping)
+        found.append(attempt | {name: _answer(attempt[name]) for name in RAW_ANSWERS})
+    return found
+
+
+def _answer(stored: str | bytes | None) -> str | None:
+    try:
+        return unpacked(stored)
+    except StoreError as error:  # the rest of the attempt is worth showing
+        return f"({error})"
 
 
 def events(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
