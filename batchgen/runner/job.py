@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from batchgen.domain.errors import (
     AccountBlocked,
     BucketError,
+    BucketUnreachable,
     DownloadError,
     Exit,
     InputUnusable,
@@ -62,6 +63,7 @@ _DOWNLOAD_FIRST_S = 2.0
 _DOWNLOAD_LONGEST_S = 600.0
 _EXPIRED_AFTER_S = 3600.0
 _MISROUTED_WAIT_MS = 5_000
+_UNSIGNED_WAIT_MS = 30_000  # where whoever signs links does not answer
 _RESCUE_AFTER_S = 2.0
 _LATE_COSTS_TRIED = 3  # in vain, one after the other
 _MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
@@ -389,16 +391,18 @@ class Carrier:
         """Return what is sent for a job; None if it was put back, since that cannot be made."""
         if self.sender is None or self.sender.is_plain(job):
             return job.inputs
-        sender = self.sender
+        sender, not_before_ms = self.sender, 0
         try:
             return await beside(lambda: sender.sent(job))
         except InputUnusable as error:
             self.unusable(job, error)
             said = str(error)
+        except BucketUnreachable as error:
+            said, not_before_ms = str(error), self.now_ms() + _UNSIGNED_WAIT_MS
         except BucketError as error:
             said = str(error)
             self.limits.pause(error.exit_code, f"{said}. {LEFT}")
-        await self._return(job, f"not sent: {said}")
+        await self._return(job, f"not sent: {said}", not_before_ms=not_before_ms)
         return None
 
     async def _record_accepted(self, job: Job, accepted: Accepted) -> bool:

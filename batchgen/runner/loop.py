@@ -78,8 +78,9 @@ _PAUSED_LOOK_S = 2.0
 _BETWEEN_BALANCES_S = 2.0
 _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
-_LARGEST_CLAIM = 32
+_LARGEST_CLAIM = 32  # what begins in one turn of the event loop
 _TOLD_UNUSABLE = 10  # jobs that wait for an input file, each told of by name
+_LONGEST_BUCKET_WAIT_S = 15.0
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 
 
@@ -175,6 +176,7 @@ class Session:
         self._crash: BaseException | None = None
         self._held: dict[int, Job] = {}
         self._preparing: dict[int, asyncio.Task[None]] = {}  # jobs whose files are made ready
+        self._is_bucket_silent = False  # which they need
         self._unusable: dict[int, InputUnusable] = {}  # jobs with one that cannot be
         self._was_moved: DatabaseMoved | None = None
         self._rescue_file: rescue.RescueFile
@@ -722,14 +724,42 @@ class Session:
         sender = self.sender
         if sender is None:
             raise ValueError("who has no sender finds every job ready")
+        since_s = steady_s()
         try:
-            await beside(lambda: sender.prepare(job))
+            while not await self._is_prepared(sender, job, since_s):
+                wait_s = min(1.0 + (steady_s() - since_s) / 2, _LONGEST_BUCKET_WAIT_S)
+                await self.sleep(min(wait_s, self.settings.max_outage_s))
         except InputUnusable as error:
             self._hold(job, error)
         except BucketError as error:
             self.limits.pause(error.exit_code, f"{error}. {LEFT}")
         finally:
             self._preparing.pop(job.id, None)
+
+    async def _is_prepared(self, sender: Sender, job: Job, since_s: float) -> bool:
+        """Have a job's files made ready; return whether that is done with.
+
+        A bucket that does not answer is waited for, as the service is.
+        """
+        try:
+            await beside(lambda: sender.prepare(job))
+        except BucketUnreachable as error:
+            if self.limits.paused:
+                return True  # nothing is submitted any more: the job waits for the next run
+            if steady_s() - since_s >= self.settings.max_outage_s:
+                raise
+            if not self._is_bucket_silent:
+                self._is_bucket_silent = True
+                said = f"{error}: jobs that need it wait until it does"
+                self.say(said)
+                self.emit("outage", message=said)
+            return False
+        if self._is_bucket_silent:
+            self._is_bucket_silent = False
+            said = "the bucket for input files answers again"
+            self.say(said)
+            self.emit("outage_over", outage_s=round(steady_s() - since_s, 3))
+        return True
 
     def _hold(self, job: Job, error: InputUnusable) -> None:
         """Leave a job to wait, whose input file cannot be used."""

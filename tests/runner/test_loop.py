@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from store.stored_jobs import Store, put_back
 
-from batchgen.domain.errors import Exit, Rejected
+from batchgen.domain.errors import BucketUnreachable, Exit, Rejected
 from batchgen.domain.jobs import Clip
 from batchgen.downloads.destination import Destination
 from batchgen.downloads.destinations import Destinations
@@ -173,6 +173,69 @@ def test_without_room_for_clips_nothing_more_is_bought_and_what_is_paid_for_is_f
     states = [row.state for row in store.query("SELECT state FROM jobs ORDER BY id")]
     assert states == ["succeeded"] * bought + ["pending"] * (3 - bought)
     store.check()
+    store.close()
+
+
+@dataclass
+class Silent:
+    """Prepares nothing while its bucket is silent: so many times, or for ever."""
+
+    silences: int
+    is_done: bool = False
+
+    def is_plain(self, job: jobs.Job) -> bool:
+        return True
+
+    def is_ready(self, inputs_json: str, uploads: str | None) -> bool:
+        return self.is_done
+
+    def prepare(self, job: jobs.Job) -> None:
+        self.silences -= 1
+        if self.silences >= 0:
+            raise BucketUnreachable("s3://in does not answer")
+        self.is_done = True
+
+    def sent(self, job: jobs.Job) -> dict[str, Any]:
+        raise AssertionError("a plain job is sent as it is")
+
+
+def with_sender(store: Store, service: object, sender: Silent) -> tuple[Session, list[str]]:
+    said = list[str]()
+    session = session_of(store, service)
+    session.sender, session.say = sender, said.append
+    session.sleep = lambda _: asyncio.sleep(0.001)
+    return session, said
+
+
+def test_a_bucket_for_inputs_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.fill(2)
+    service = Refusing()
+    session, said = with_sender(store, service, Silent(3))
+
+    outcome = asyncio.run(session.run())
+
+    assert (service.submits, outcome.reasons) == (2, [])
+    assert [line for line in said if "s3://in" in line] == [
+        "s3://in does not answer: jobs that need it wait until it does"
+    ]
+    assert "the bucket for input files answers again" in said
+    store.close()
+
+
+def test_a_bucket_for_inputs_is_waited_for_no_longer_than_an_outage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.fill(2)
+    service = Refusing()
+    session, _ = with_sender(store, service, Silent(10**9))
+    session.settings = Settings(max_outage_s=0.05)
+
+    outcome = asyncio.run(session.run())
+
+    assert service.submits == 0
+    assert [reason.exit_code for reason in outcome.reasons] == [Exit.OUTPUT]
+    assert "s3://in does not answer" in outcome.reasons[0].message
+    assert {row.state for row in store.query("SELECT state FROM jobs")} == {"pending"}
     store.close()
 
 
