@@ -264,7 +264,8 @@ def test_nothing_is_paid_for_while_the_bucket_cannot_be_used(
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         words = f"{bucket.url} does not answer: the connection failed"
 
-    said = run(jobs, *(("--uploads", bucket.url) if kind == "upload" else ()), code=13)
+    more = ("--uploads", bucket.url, "--max-outage", "1s") if kind == "upload" else ()
+    said = run(jobs, *more, code=13)
 
     assert handle.counters.accepted <= 1  # the one that needs no bucket
     assert words in said
