@@ -17,7 +17,8 @@ from batchgen.exporters.interface import Layout, Page, pages_of, records_of
 
 OWN = ("a", "b")
 RESULTS = ("result_error", "result_cost_usd", "result_batch")
-TEXTS = st.text(st.sampled_from([*"\"',;\n x", *FORMULA_STARTS]), max_size=3)
+MARKS = st.text(st.sampled_from([*"\"',;\n x", *FORMULA_STARTS]), max_size=3)
+TEXTS = MARKS | st.sampled_from(["'=", "x"])
 # Mostly of one kind, as columns are; else of several.
 KINDS = (TEXTS, st.none(), st.integers(), st.floats(), st.booleans(), st.lists(st.none()))
 COLUMN = st.sampled_from([*KINDS, TEXTS | st.none(), st.one_of(KINDS)])
