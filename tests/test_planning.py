@@ -471,6 +471,21 @@ def test_an_id_and_a_new_signature_at_once(desk: Desk) -> None:
 # Seeds, takes, names, budgets.
 
 
+def test_each_model_of_a_manifest_has_its_own_seed_or_none(desk: Desk) -> None:
+    jobs = [
+        "id: a, model: openai/sora-2/pro/image-to-video",
+        "id: b, model: minimax/minimax-h3-open/image-to-video, seed: -1",
+        'id: c, seed: 12, ratio: "1280:720"',
+        "id: d, seed: 13",
+        "id: e",
+    ]
+    both = "prompt: a lake, image: https://images.example.com/a.jpg"
+    lines = [f"  - {{{job}, {both}}}" for job in jobs]
+    desk.add(desk.write("jobs.yaml", "\n".join(["jobs:", *lines])))
+
+    assert [row.seed for row in desk.rows()] == [None, -1, 12, 13, None]
+
+
 @on_both
 def test_takes_keep_the_seeds_that_were_drawn(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a", repeat="2"))

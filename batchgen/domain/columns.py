@@ -4,6 +4,7 @@ An export writes it and a manifest reads it back: what one does, the other undoe
 """
 
 import re
+from collections.abc import Sequence
 
 RESULT_KEY = "result_key"
 """The column that tells an export from any other table, and a row's job from any other."""
@@ -47,6 +48,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _STARTS = "".join(map(re.escape, FORMULA_STARTS))
 _ESCAPABLE = re.compile(f"'*[{_STARTS}]")
+_FIRST = frozenset(("'", *FORMULA_STARTS))
 _ESCAPED = re.compile(f"'+[{_STARTS}]")
 
 
@@ -56,6 +58,13 @@ def escaped(text: str) -> str:
     So does a text that looks escaped already: else the way back would not be known.
     """
     return f"'{text}" if _ESCAPABLE.match(text) else text
+
+
+def all_escaped(texts: Sequence[str]) -> Sequence[str]:
+    """Return many texts, each as `escaped` returns it."""
+    if {text[:1] for text in texts}.isdisjoint(_FIRST):
+        return texts
+    return list(map(escaped, texts))
 
 
 def unescaped(text: str) -> str:

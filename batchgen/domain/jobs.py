@@ -1,7 +1,7 @@
 """The values that travel between the floors: rows, specs, jobs, clips."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,6 +69,11 @@ class JobSpec(NamedTuple):
     def place(self) -> str:
         """Return `file:line`."""
         return f"{self.file}:{self.line}"
+
+
+def spec_columns(specs: Sequence[JobSpec]) -> Any:
+    """Return specs turned round: as one `JobSpec`, each field of which has the values of all."""
+    return tuple.__new__(JobSpec, zip(*specs, strict=True))
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,31 @@ column says so.
 """
 
 import csv
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from io import StringIO
 from types import NoneType
 from typing import Any, BinaryIO
 
-from batchgen.domain.columns import DELIMITERS, ESCAPED_MARK, FROM_SERVICE, RESULT_KEY, escaped
-from batchgen.exporters.interface import Format, Layout, Record, encoded, start_of, timestamp
+from batchgen.domain.columns import (
+    DELIMITERS,
+    ESCAPED_MARK,
+    FROM_SERVICE,
+    RESULT_KEY,
+    all_escaped,
+    escaped,
+)
+from batchgen.exporters.interface import (
+    Format,
+    Layout,
+    Table,
+    encoded,
+    pages_of,
+    start_of,
+    timestamp,
+)
 from batchgen.exporters.jsonl import to_json
-
-_ROWS_A_PIECE = 256
 
 
 def text_of(value: Any) -> str:
@@ -41,49 +54,64 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
     datetime: timestamp,
     date: timestamp,
 }
-_AS_THEY_ARE = frozenset({NoneType, str, int})  # the csv module writes them as `text_of` does
+_QUOTED = ',"\r\n'
+_END = "\r\n"  # as RFC 4180 has it
 
 
-def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
-    buffer = StringIO(newline="")
-    # CRLF, as RFC 4180 has it; it also makes Python before 3.13 quote a lone CR in a cell.
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    if layout.bom:
-        buffer.write("\ufeff")
+def _render(table: Table, layout: Layout) -> Generator[bytes]:
     names = layout.header
-    header: list[Any] = list(names)
-    not_ours = [at for at, name in enumerate(header) if name in FROM_SERVICE]
-    to_escape = list(range(len(header))) if layout.excel_safe else not_ours
+    header = all_escaped(names) if layout.excel_safe else names
     if layout.excel_safe:
-        _escape(header, to_escape)
-        header.append(ESCAPED_MARK)
+        header = [*header, ESCAPED_MARK]
     # What reads it again finds the delimiter in the header: other ones there must be quoted.
     misleading = any(set(name) & set(DELIMITERS[1:]) for name in header)
-    csv.writer(
-        buffer,
-        lineterminator="\r\n",
-        quoting=csv.QUOTE_ALL if misleading else csv.QUOTE_MINIMAL,
-    ).writerow(header)
-    for count, record in enumerate(records, start=1):
-        row: list[Any] = list(map({**record.cells, **record.results}.get, names))
-        _escape(row, to_escape)
+    quoted = [_in_quotes(name) for name in header] if misleading else _quoted(header)
+    yield encoded("\ufeff" * layout.bom + _lines([[name] for name in quoted]))
+    for page in pages_of(table):
+        columns = [
+            _cells(page.column(name), escape=layout.excel_safe or name in FROM_SERVICE)
+            for name in names
+        ]
         if layout.excel_safe:
-            row.append(True)
-        # A million rows pass here: only what needs it is converted.
-        writer.writerow([value if type(value) in _AS_THEY_ARE else text_of(value) for value in row])
-        if count % _ROWS_A_PIECE == 0:
-            yield encoded(buffer.getvalue())
-            buffer.seek(0)
-            buffer.truncate()
-    yield encoded(buffer.getvalue())
+            columns.append([text_of(True)] * len(page.cells))
+        yield encoded(_lines(columns))
 
 
-def _escape(row: list[Any], places: Iterable[int]) -> None:
-    for at in places:
-        value = row[at]
-        # Only texts: a number is no formula, whatever its sign.
-        if isinstance(value, str):
-            row[at] = escaped(value)
+def _cells(values: Sequence[Any], *, escape: bool) -> Sequence[str]:
+    """Return a column as it is written; most hold one kind of value, and nothing to quote."""
+    kinds = set(map(type, values))
+    if kinds == {NoneType}:
+        return [""] * len(values)
+    if kinds == {str}:
+        return _quoted(all_escaped(values) if escape else values)
+    if kinds == {int}:
+        return list(map(str, values))
+    if kinds == {float}:
+        texts = list(map(str, values))
+        return texts if "e" not in "".join(texts) else list(map(_plain_number, values))
+    if escape:  # only texts: a number is no formula, whatever its sign
+        values = [escaped(value) if isinstance(value, str) else value for value in values]
+    return _quoted(list(map(text_of, values)))
+
+
+def _quoted(texts: Sequence[str]) -> Sequence[str]:
+    everything = "".join(texts)
+    if not any(mark in everything for mark in _QUOTED):
+        return texts
+    return [
+        _in_quotes(text) if "," in text or '"' in text or "\n" in text or "\r" in text else text
+        for text in texts
+    ]
+
+
+def _in_quotes(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""'))
+
+
+def _lines(columns: Sequence[Sequence[str]]) -> str:
+    if len(columns) == 1:  # an empty line would be no row
+        columns = [[text or '""' for text in columns[0]]]
+    return "".join(f"{line}{_END}" for line in map(",".join, zip(*columns, strict=True)))
 
 
 def _is_export(file: BinaryIO) -> bool:

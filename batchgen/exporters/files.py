@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from batchgen.domain.errors import OutputError, UsageError
 from batchgen.exporters.csv_table import CSV
-from batchgen.exporters.interface import Format, Layout, Record
+from batchgen.exporters.interface import Format, Layout, Table
 from batchgen.exporters.jsonl import JSONL
 from batchgen.exporters.xlsx import XLSX
 
@@ -129,7 +129,7 @@ def write_whole(path: str, pieces: Generator[bytes], kind: Kind, *, overwrite: b
 
 
 def export(
-    records: Iterable[Record],
+    table: Table,
     path: str,
     *,
     columns: Sequence[str],
@@ -140,13 +140,13 @@ def export(
     excel_safe: bool = False,
     stdout: BinaryIO | FileIO | None = None,
 ) -> None:
-    """Write records to a file, or to stdout (`-`), in the format of `format_of`.
+    """Write jobs to a file, or to stdout (`-`), in the format of `format_of`.
 
-    The file appears whole or not at all: what fails, also in `records`, leaves what was
-    there before. Memory does not grow with the number of records.
+    The file appears whole or not at all: what fails, also in `table`, leaves what was
+    there before. Memory does not grow with the number of jobs.
 
     Args:
-        records: In manifest order.
+        table: In manifest order.
         path: Where to; `-` for stdout.
         columns: The user's own columns in order.
         overwrite: Replace a file whatever it is.
@@ -164,7 +164,7 @@ def export(
     wanted = format_of(path, format_name)
     if (bom or excel_safe) and not wanted.is_csv:
         raise UsageError(f"{path}: --bom and --excel-safe are for CSV; leave them out")
-    pieces = wanted.render(records, Layout(columns, chosen, bom=bom, excel_safe=excel_safe))
+    pieces = wanted.render(table, Layout(columns, chosen, bom=bom, excel_safe=excel_safe))
     if path == STDOUT:
         out = stdout or sys.stdout.buffer
         if wanted.is_binary and out.isatty():

@@ -1,13 +1,15 @@
 """What is exported, and what a format must do."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from itertools import repeat
 from typing import Any, BinaryIO
 
 from batchgen.domain.columns import RESULT_COLUMNS
 
 _START_BYTES = 1024**2  # where a header is looked for
+_RECORDS_A_PAGE = 256
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,66 @@ class Record:
     cells: Mapping[str, Any]
     results: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs in a row as they are exported, column by column: a million take less time so.
+
+    Attributes:
+        cells: As of a `Record`, for each job.
+        results: By the names of `RESULT_COLUMNS` a value for each job; a missing one is empty.
+        details: As of a `Record`, for each job; empty if they are not wanted.
+    """
+
+    cells: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Sequence[Any]]
+    details: Sequence[Mapping[str, Any]] = ()
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Return the values of one column."""
+        if name in self.results:
+            return self.results[name]
+        return [cells.get(name) for cells in self.cells]
+
+
+Table = Iterable[Record] | Iterable[Page]
+"""The jobs of an export: one by one, or many at once."""
+
+
+def pages_of(table: Table) -> Iterator[Page]:
+    """Yield a table as pages."""
+    records: list[Record] = []
+    for part in table:
+        if isinstance(part, Page):
+            yield part
+            continue
+        records.append(part)
+        if len(records) == _RECORDS_A_PAGE:
+            yield _page(records)
+            records.clear()
+    if records:
+        yield _page(records)
+
+
+def _page(records: Sequence[Record]) -> Page:
+    names = dict.fromkeys(name for record in records for name in record.results)
+    return Page(
+        [record.cells for record in records],
+        {name: [record.results.get(name) for record in records] for name in names},
+        [record.details for record in records],
+    )
+
+
+def records_of(table: Table) -> Iterator[Record]:
+    """Yield a table as records."""
+    for part in table:
+        if isinstance(part, Record):
+            yield part
+            continue
+        rows = zip(*part.results.values(), strict=True)
+        for cells, row, details in zip(part.cells, rows, part.details or repeat({})):  # noqa: B905
+            yield Record(cells, dict(zip(part.results, row, strict=True)), details)
 
 
 @dataclass(frozen=True)
@@ -60,7 +122,7 @@ class Format:
         is_binary: Whether it is nothing for a terminal.
     """
 
-    render: Callable[[Iterable[Record], Layout], Generator[bytes]]
+    render: Callable[[Table, Layout], Generator[bytes]]
     is_export: Callable[[BinaryIO], bool]
     is_csv: bool = False
     has_details: bool = False

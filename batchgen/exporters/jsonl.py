@@ -2,13 +2,22 @@
 
 import json
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any, BinaryIO
 
 from batchgen.domain.columns import RESULT_DETAILS, RESULT_KEY
-from batchgen.exporters.interface import Format, Layout, Record, encoded, start_of, timestamp
+from batchgen.exporters.interface import (
+    Format,
+    Layout,
+    Record,
+    Table,
+    encoded,
+    records_of,
+    start_of,
+    timestamp,
+)
 
 _LINES_A_PIECE = 256
 
@@ -16,15 +25,9 @@ _LINES_A_PIECE = 256
 def to_json(value: Any) -> str:
     """Return a value as compact JSON; what JSON cannot hold (NaN, infinity) becomes null."""
     try:
-        return _dumped(value)
+        return _ENCODER.encode(value)
     except ValueError:
-        return _dumped(_finite(value))
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-    )
+        return _ENCODER.encode(_finite(value))
 
 
 def _plain(value: Any) -> Any:
@@ -37,6 +40,11 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be exported")
 
 
+_ENCODER = json.JSONEncoder(  # one for all: to make one takes as long as to write a row
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(part) for name, part in value.items()}
@@ -47,9 +55,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
+def _render(table: Table, layout: Layout) -> Generator[bytes]:
     lines: list[str] = []
-    for record in records:
+    for record in records_of(table):
         lines.append(to_json(_named(record, layout)))
         if len(lines) == _LINES_A_PIECE:
             yield encoded("\n".join(lines) + "\n")

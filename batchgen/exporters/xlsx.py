@@ -8,7 +8,7 @@ Excel would not show in full is written as text too: it keeps fifteen digits of 
 import math
 import zipfile
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from io import BytesIO
@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 from batchgen.domain.columns import RESULT_KEY
 from batchgen.domain.errors import OutputError
 from batchgen.exporters.csv_table import text_of
-from batchgen.exporters.interface import Format, Layout, Record, encoded
+from batchgen.exporters.interface import Format, Layout, Table, encoded, records_of
 
 SHEET = "jobs"
 MOST_CHARACTERS = 32_767
@@ -40,11 +40,11 @@ _MOST_READ_BYTES = 1024**2  # of each part of a workbook, looking for its header
 _MOST_SHEETS = 20
 
 
-def _render(records: Iterable[Record], layout: Layout) -> Generator[bytes]:
+def _render(table: Table, layout: Layout) -> Generator[bytes]:
     with _temporary_folder() as folder:
         path = folder / "export.xlsx"
         with _Book(path, layout.header) as book:
-            for record in records:
+            for record in records_of(table):
                 with _temporary_errors():
                     book.add({**record.cells, **record.results})
         with path.open("rb") as file:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
+from operator import attrgetter
 
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.jobs import JobSpec
@@ -73,18 +74,22 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
 
 
 def _all_new(plan: Plan) -> None:
-    position = 0
-    asked: Counter[tuple[str, str, int | None]] = Counter()
-    for position, spec in enumerate(plan.prepared.specs(), 1):
-        asked[spec.model, spec.settings, spec.est_micros] += 1
-        if position <= SAMPLES:
-            item = Item(position - 1, Verdict.NEW, spec, None)
-            plan.samples.setdefault(Verdict.NEW, []).append(item)
-    plan.asked = asked
-    plan.bought = Counter(asked)
-    plan.verdicts = bytearray(position)  # Verdict.NEW is 0
-    plan.moved = bytearray(position)
-    plan.known_ids = array("q", bytes(8 * position))
+    size = 0
+    specs = plan.prepared.specs()
+    while chunk := list(islice(specs, CHUNK)):
+        plan.asked.update(map(_kind, chunk))
+        if size < SAMPLES:
+            samples = enumerate(chunk[: SAMPLES - size], size)
+            found = [Item(position, Verdict.NEW, spec, None) for position, spec in samples]
+            plan.samples.setdefault(Verdict.NEW, []).extend(found)
+        size += len(chunk)
+    plan.bought = Counter(plan.asked)
+    plan.verdicts = bytearray(size)  # Verdict.NEW is 0
+    plan.moved = bytearray(size)
+    plan.known_ids = array("q", bytes(8 * size))
+
+
+_kind = attrgetter("model", "settings", "est_micros")  # of a spec: what decides its price
 
 
 def _prices(tx: Transaction | None, wish: Wish) -> Prices:
@@ -245,7 +250,7 @@ class _Matching:
     def _note(self, item: Item) -> None:
         plan, spec = self.plan, item.spec
         plan.verdicts[item.position] = item.verdict
-        kind = (spec.model, spec.settings, spec.est_micros)
+        kind = _kind(spec)
         plan.asked[kind] += 1
         if item.is_bought:
             plan.bought[kind] += 1

@@ -183,16 +183,18 @@ class Plan:
             moved: Only those whose carried cells or place differ from what is stored.
         """
         wanted = bytes(verdicts or Verdict)
-        if not any(map(self.verdicts.count, wanted)):
+        if not any(map(self.verdicts.count, wanted)) or (moved and not any(self.moved)):
             return
         specs, start = self.prepared.specs(), 0
         while chunk := list(islice(specs, CHUNK)):
-            found = [
-                (position, spec)
-                for position, spec in enumerate(chunk, start)
-                if self.verdicts[position] in wanted and (not moved or self.moved[position])
-            ]
+            found = list(enumerate(chunk, start))
             start += len(chunk)
+            if moved or self.verdicts[start - len(chunk) : start].translate(None, wanted):
+                found = [
+                    (position, spec)
+                    for position, spec in found
+                    if self.verdicts[position] in wanted and (not moved or self.moved[position])
+                ]
             if found:
                 yield found
 

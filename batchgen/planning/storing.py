@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from batchgen.domain.expansion import seed_bounds
 from batchgen.domain.identity import job_keys
-from batchgen.domain.jobs import JobSpec, encoded
+from batchgen.domain.jobs import JobSpec, encoded, spec_columns
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
 from batchgen.failpoints import failpoint
@@ -216,8 +217,9 @@ class _Storing:
         specs = [spec for _, spec in chosen]
         if self.plan.row_ids:
             specs = [self._placed(*one) for one in chosen]
-        seeded = [self._seeded(spec) for spec in specs]
-        keys = [self._keys(spec.row_id, spec.variant_kind, spec.variant) for spec in specs]
+        of = spec_columns(specs)  # a million rows pass here
+        seeded = self._all_seeded(specs, of)
+        keys = list(map(self._keys, of.row_id, of.variant_kind, of.variant))
         wanted = self._wanted(chosen, specs, seeded, keys)
         doubtful = self._names.doubtful(wanted)
 
@@ -246,7 +248,7 @@ class _Storing:
         keys: Sequence[str],
     ) -> list[tuple[str, str]]:
         if (quick := self._names.naming.quick) is not None:  # a million rows pass here
-            return [with_folded(quick(spec.row_id, spec.variant)) for spec in specs]
+            return list(map(with_folded, [quick(spec.row_id, spec.variant) for spec in specs]))
         return [
             self._names.wanted(_named(spec, position, *inputs, key=key))
             for (position, _), spec, inputs, key in zip(chosen, specs, seeded, keys, strict=True)
@@ -273,6 +275,16 @@ class _Storing:
                 taken |= additions.taken_keys(tx, [free])
             found.append(free)
         return found
+
+    def _all_seeded(self, specs: Sequence[JobSpec], of: Any) -> list[tuple[str, int | None]]:
+        """Return `_seeded` of many specs, whose columns are `of`."""
+        names = {self.plan.prepared.models[model].seed for model in set(of.model)}
+        if len(names) > 1 or any(of.draw_seed):
+            return list(map(self._seeded, specs))
+        [name] = names
+        inputs: Sequence[str] = of.inputs_json
+        seeds = [None if name is None else _seed_of(text, name) for text in inputs]
+        return list(zip(inputs, seeds, strict=True))
 
     def _seeded(self, spec: JobSpec, *, seed: int | None = None) -> tuple[str, int | None]:
         """Return the inputs as they will be sent, with the seed of a take drawn once.
@@ -396,13 +408,16 @@ def _followed(item: Item, known: Known) -> str:
 def _seed_of(inputs_json: str, name: str) -> int | None:
     """Return the seed that stands in encoded inputs, without decoding most of them."""
     mark = f'"{name}":'  # within a text the quotes would be escaped
-    _, found, tail = inputs_json.partition(mark)
-    if not found:
+    at = inputs_json.find(mark)
+    if at < 0:
         return None
-    number = tail.partition(",")[0].rstrip("}")
     # Another mapping may hold the name too.
-    if inputs_json.count("{") == 1 and number.removeprefix("-").isdecimal():
-        return int(number)
+    if inputs_json.count("{") == 1:
+        start = at + len(mark)
+        end = inputs_json.find(",", start)
+        number = inputs_json[start : end if end > 0 else -1]  # the last is the brace
+        if number.isdecimal():
+            return int(number)
     sent = json.loads(inputs_json).get(name)
     return sent if isinstance(sent, int) else None
 

@@ -97,7 +97,12 @@ class JobRow:
     @property
     def cost_is_estimate(self) -> bool:
         """Whether some of what is booked was not stated by the service."""
-        return bool(self.charged_micros) and self.charged_micros != self.stated_micros
+        return is_estimate(self.charged_micros, self.stated_micros)
+
+
+def is_estimate(charged_micros: int | None, stated_micros: int | None) -> bool:
+    """Return whether some of what is booked for a job was not stated by the service."""
+    return bool(charged_micros) and charged_micros != stated_micros
 
 
 _BY_NAME = {str(state): state for state in JobState}

@@ -92,6 +92,12 @@ class Transaction(ABC):
             at_once: How many rows are fetched together from a server.
         """
 
+    @abstractmethod
+    def pages(
+        self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES, *, at_once: int
+    ) -> Iterator[Sequence[Sequence[Any]]]:
+        """Yield the rows of a query, so many together and without their names, quickly."""
+
     def value(self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES) -> Any:
         """Return the first column of the first row, or None."""
         row = self.row(statement, values)
@@ -153,12 +159,19 @@ class Connected(Transaction):
         self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES, *, at_once: int = 500
     ) -> Iterator[Any]:
         """Yield the rows of a query without holding them all."""
+        for rows in self.pages(statement, values, at_once=at_once):
+            yield from rows
+
+    def pages(
+        self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES, *, at_once: int
+    ) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query, so many together."""
         clause = statement.clause(is_postgresql=self.is_postgresql)
         # Of this statement alone: as an option of the connection it would make each later one,
         # also an UPDATE, declare a cursor on PostgreSQL.
         options = {"yield_per": at_once}
         with self._connection.execute(clause, values, execution_options=options) as result:
-            yield from result
+            yield from result.partitions()
 
 
 class OnFile(Transaction):
@@ -200,6 +213,14 @@ class OnFile(Transaction):
         """Yield the rows of a query without holding them all."""
         # Never closed here: whoever left half of them may have closed the connection before.
         yield from _named(self._cursor(statement, values))
+
+    def pages(
+        self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES, *, at_once: int
+    ) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query, so many together, as plain tuples."""
+        cursor = self._cursor(statement, values)
+        while rows := cursor.fetchmany(at_once):
+            yield rows
 
 
 # -- connections that look ---------------------------------------------------------------------
