@@ -43,7 +43,7 @@ from stored import database
 from batchgen.store.database import Database
 from batchgen.store.jobs import ClaimRequest, claim
 from batchgen.store.scope import Scope
-from batchgen.store.transactions import Connected
+from batchgen.store.statements import text
 from batchgen.store.workers import WorkerInfo, register
 
 TITLE = "Resuming a million jobs"
@@ -194,14 +194,14 @@ def claim_ms(path: Path, times: int = 50) -> float:
     """
     opened = Database(str(path))
     took = []
-    with opened.connect_writer() as connection:
-        newest = connection.exec_driver_sql("SELECT max(id) FROM jobs").scalar_one()
-        account_id = connection.exec_driver_sql("SELECT min(id) FROM accounts").scalar_one()
-        connection.rollback()
+    with opened.reading() as tx:
+        newest = tx.value(text("SELECT max(id) FROM jobs"))
+        account_id = tx.value(text("SELECT min(id) FROM accounts"))
+    with closing(opened.connect_writer()) as changer:
         for number in range(times):
-            with connection.begin() as transaction:
-                tx = Connected(connection)
-                connection.exec_driver_sql("UPDATE accounts SET cap = 1000000")
+            tx = changer.begin()
+            try:
+                tx.run(text("UPDATE accounts SET cap = 1000000"))
                 register(tx, WorkerInfo("w-claim", "host", os.getpid(), "0", lease_ms=60_000))
                 request = ClaimRequest(
                     worker_id="w-claim",
@@ -216,7 +216,8 @@ def claim_ms(path: Path, times: int = 50) -> float:
                 took.append(time.thread_time() - began)
                 if len(found.jobs) != 1:
                     raise Wrong(f"{found} instead of one job")
-                transaction.rollback()
+            finally:
+                changer.rollback()
     opened.close()
     return 1000 * statistics.median(took)
 

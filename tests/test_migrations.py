@@ -16,7 +16,7 @@ from store.stored_jobs import NOW, accepted, check
 
 from batchgen.domain.errors import Exit, StoreError
 from batchgen.domain.states import JobState
-from batchgen.store import by_hand, jobs, reads, sqlite, upgrade, workers
+from batchgen.store import by_hand, jobs, reads, schema, sqlite, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.revision import REVISION
 from batchgen.store.schema import metadata
@@ -33,7 +33,7 @@ def config_of(folder: Path) -> Config:
 
 
 def migrated(database: Database, revision: str = "head") -> None:
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         config = config_of(upgrade.migrations_dir())
         config.attributes["connection"] = tx.connection
         command.upgrade(config, revision)
@@ -97,9 +97,18 @@ def test_migrating_an_empty_file_gives_the_schema_of_a_new_one(
 def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
     migrated(database)
 
-    with database.transaction() as tx:
+    with database.changing_schema() as tx:
         context = MigrationContext.configure(tx.connection)
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_tables_that_are_written_out_are_those_in_the_code(database: Database) -> None:
+    written = Path(schema.__file__).with_name("tables.sql").read_text(encoding="utf-8")
+    assert written == schema.script()
+
+    upgrade.open_current(database)
+    with database.changing_schema() as tx:
+        assert compare_metadata(MigrationContext.configure(tx.connection), metadata) == []
 
 
 def test_opening_creates_once(database: Database) -> None:

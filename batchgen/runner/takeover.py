@@ -60,6 +60,8 @@ class Takeover:
             try:
                 contents = rescue.read(path)
             except UsageError as error:
+                if not path.exists():  # another worker has taken it in
+                    continue
                 self._kept_rescues.add(path)
                 self.say(str(error))
                 continue

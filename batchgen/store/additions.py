@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from batchgen.domain.identity import job_label
 from batchgen.domain.input_files import START, parse_input_file
@@ -20,7 +20,7 @@ from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.predicates import IS_PAID
 from batchgen.store.statements import Statement, among, text
-from batchgen.store.transactions import Transaction
+from batchgen.store.transactions import OnFile, Transaction
 
 _CHUNK = 500
 
@@ -366,8 +366,9 @@ def add_jobs(
     if tx.is_postgresql:
         _copy(tx, rows)
     else:
+        file = cast(OnFile, tx).file
         for part in chunks(rows, _ROWS):
-            tx.connection.exec_driver_sql(_insert(len(part)), tuple(chain.from_iterable(part)))
+            file.execute(_insert(len(part)), tuple(chain.from_iterable(part)))
     failpoint("in-expansion")
     if not is_hidden:
         index_keys(tx, after_id)

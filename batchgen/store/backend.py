@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from batchgen.domain.errors import StoreError
-from batchgen.store.transactions import Looker
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+from batchgen.store.transactions import Changer, Looker, Transaction
 
 UNREADABLE = (
     "the PostgreSQL URL cannot be read (it is not repeated here, for it may hold a "
@@ -60,14 +57,24 @@ class Backend(Protocol):
             StoreError: If not.
         """
 
-    def engine(self) -> "Engine":
-        """Return an engine whose transactions may write, and take their lock at once."""
+    def changer(self) -> Changer:
+        """Return a connection whose transactions may write, and take their lock at once.
+
+        Raises:
+            StoreError: If it cannot be written here.
+        """
+
+    def changing_schema(self) -> AbstractContextManager[Transaction]:
+        """Begin a writing transaction of SQLAlchemy in which tables may be copied and dropped."""
 
     def looker(self) -> Looker:
         """Return a connection whose transactions only look, and never wait for a writer."""
 
+    def let_go(self) -> None:
+        """Leave what is kept for those that write to whoever is stuck in it."""
+
     def close(self) -> None:
-        """Close what is kept for those that look."""
+        """Close what is kept for those that write, and for those that look."""
 
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
@@ -75,11 +82,11 @@ class Backend(Protocol):
     def is_passing(self, error: BaseException) -> bool:
         """Return whether a failed transaction may succeed later."""
 
-    def cut(self, connection: "Connection") -> None:
+    def cut(self, changer: Changer) -> None:
         """End a connection under the thread that waits for its answer."""
 
-    def bulk(self, engine: "Engine") -> AbstractContextManager[None]:
-        """Let many large transactions of a writing engine follow each other."""
+    def bulk(self) -> AbstractContextManager[None]:
+        """Let many large writing transactions follow each other."""
 
     def adding(self, wait: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold the lock of those who add manifests, one at a time.

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice, zip_longest
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Integer, Table, Text, insert
+from sqlalchemy import Boolean, Column, Integer, Table, Text
 
 from batchgen.domain.errors import StoreError, UsageError
 from batchgen.failpoints import failpoint
@@ -25,7 +25,7 @@ from batchgen.store import imports, moving, workers
 from batchgen.store.database import Database
 from batchgen.store.moving import MovedAway, Stand
 from batchgen.store.schema import job_database, metadata
-from batchgen.store.statements import locking, text
+from batchgen.store.statements import Statement, locking, text
 from batchgen.store.transactions import Transaction
 
 _TABLES = [table for table in metadata.sorted_tables if table is not job_database]
@@ -306,7 +306,7 @@ def _begin(
         if moving.stand(tx).copying is None and not _is_empty(tx):
             raise UsageError(f"{target.shown} has been worked with just now: nothing was changed")
         for table in reversed(_TABLES):
-            tx.connection.execute(table.delete())
+            tx.run(text(f"DELETE FROM {table.name}"))
         tx.run(_BEGIN, {"id": begun.source, "copying": begun.said})
     doubts = 0
     with source.transaction() as tx:
@@ -349,11 +349,20 @@ def _bring(
                 with target.transaction() as out:
                     _advance(out, now, then)
                     clean = partial(_storable, is_server=out.is_postgresql)
-                    out.connection.execute(insert(table), [clean(row) for row in rows])
+                    out.run_many(_insert(table), [clean(row) for row in rows])
                 now = then
                 failpoint("in-copy")
         say(table.name)
     return now
+
+
+def _insert(table: Table) -> Statement:
+    names = [column.name for column in table.columns]
+    listed, places = (
+        ", ".join(f'"{name}"' for name in names),
+        ", ".join(f":{name}" for name in names),
+    )
+    return text(f"INSERT INTO {table.name} ({listed}) VALUES ({places})")
 
 
 def _advance(tx: Transaction, now: _Progress, then: _Progress) -> None:

@@ -6,20 +6,14 @@ cannot write, so that looking never queues behind a writer.
 
 import contextlib
 import re
-import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from batchgen.domain.errors import DatabaseMoved, StoreError
 from batchgen.store import sqlite
 from batchgen.store.backend import UNREADABLE, Backend
-from batchgen.store.statements import text
-from batchgen.store.transactions import Connected, Looker, Transaction
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+from batchgen.store.transactions import Changer, Looker, Transaction, is_of_driver
 
 # Not a file's name, and repeating it might show a password.
 _NEARLY_POSTGRES = re.compile(
@@ -46,7 +40,6 @@ class Database:
         self.backend = _backend(
             url, allow_network_fs=allow_network_fs, busy_timeout_ms=busy_timeout_ms
         )
-        self._writer: Engine | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
     @property
@@ -80,15 +73,13 @@ class Database:
         """
         self.backend.check_place()
 
-    def connect_writer(self) -> "Connection":
+    def connect_writer(self) -> Changer:
         """Return a connection whose transactions may write."""
-        if self._writer is None:
-            self._writer = self.backend.engine()
         with self.translated():
-            connection = self._writer.connect()
+            changer = self.backend.changer()
         if self._opened is None and self.path is not None:
             self._opened = sqlite.identity(self.path)
-        return connection
+        return changer
 
     def check_in_place(self) -> None:
         """Check that the file that was opened for writing still has its name.
@@ -112,53 +103,30 @@ class Database:
         Raises:
             StoreError: If that fails.
         """
-        if self._writer is None:
-            raise StoreError(f"{target}: the file is not open any more")
-        with self.translated(), self._writer.connect() as connection:
-            opened = connection.connection.dbapi_connection
-            with contextlib.closing(sqlite3.connect(target)) as copy:
-                cast(sqlite3.Connection, opened).backup(copy)
+        with self.translated():
+            cast(sqlite.SqliteFile, self.backend).save_opened(target)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a short writing transaction of its own; commit at the end, roll back on error."""
-        with self.translated(), self.connect_writer() as connection, connection.begin():
-            tx = Connected(connection)
+        with (
+            self.translated(),
+            contextlib.closing(self.connect_writer()) as changer,
+            changer.changing() as tx,
+        ):
             yield tx
-            tx.flush()
 
     @contextlib.contextmanager
     def changing_schema(self) -> Iterator[Transaction]:
-        """Open a writing transaction in which tables may be copied and dropped."""
-        if self.path is None:
-            with self.transaction() as tx:
-                yield tx
-            return
-        with self.translated(), self.connect_writer() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            raw.execute(
-                "PRAGMA foreign_keys = OFF"
-            )  # else a dropped table takes others' rows along
-            try:
-                with connection.begin():
-                    tx = Connected(connection)
-                    yield tx
-                    tx.flush()
-                    if tx.rows(text("PRAGMA foreign_key_check")):
-                        raise StoreError(
-                            f"{self.shown}: the schema cannot be changed: rows are lost"
-                        )
-            finally:
-                raw.execute("PRAGMA foreign_keys = ON")
+        """Open a writing transaction of SQLAlchemy in which tables may be copied and dropped."""
+        with self.translated(), self.backend.changing_schema() as tx:
+            yield tx
 
     @contextlib.contextmanager
     def bulk(self) -> Iterator[None]:
         """Let many large transactions follow each other: more memory, fewer checkpoints."""
-        with self.translated():
-            if self._writer is None:
-                self._writer = self.backend.engine()
-            with self.backend.bulk(self._writer):
-                yield
+        with self.translated(), self.backend.bulk():
+            yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -172,13 +140,10 @@ class Database:
 
     def let_go(self) -> None:
         """Leave the writing connection to the thread that is stuck in it; `close` spares it."""
-        self._writer = None
+        self.backend.let_go()
 
     def close(self) -> None:
         """Close every connection."""
-        if self._writer is not None:
-            self._writer.dispose()
-        self._writer = None
         self.backend.close()
 
     @contextlib.contextmanager
@@ -187,7 +152,7 @@ class Database:
         try:
             yield
         except Exception as error:
-            if not _is_of_driver(error):
+            if not is_of_driver(error):
                 raise
             raise self.backend.explain(error) from error
 
@@ -223,14 +188,6 @@ class Watcher:
         if looker is not None:
             with self._database.translated():
                 looker.close()
-
-
-def _is_of_driver(error: Exception) -> bool:
-    """Return whether an error is a driver's, also as SQLAlchemy passes it on."""
-    if isinstance(error, sqlite3.Error):
-        return True
-    passed_on = sys.modules.get("sqlalchemy.exc")  # none of its errors before it is loaded
-    return passed_on is not None and isinstance(error, passed_on.DBAPIError)
 
 
 def _backend(url: str, *, allow_network_fs: bool, busy_timeout_ms: int) -> Backend:

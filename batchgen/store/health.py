@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import quote
 
 from batchgen.store.statements import text
-from batchgen.store.transactions import Look, Transaction
+from batchgen.store.transactions import OnFile, Transaction
 
 FIXED_SQLITE = (3, 51, 3)
 """From here on two writers cannot damage a WAL file between them (sqlite.org/wal.html)."""
@@ -81,7 +81,7 @@ def journal_mode(tx: Transaction) -> str:
 
 def quick_check(tx: Transaction, *, within_s: float) -> list[str] | None:
     """Return what SQLite finds wrong with its file, None if that takes longer than it may."""
-    connection = cast(Look, tx).file
+    connection = cast(OnFile, tx).file
     ends = time.monotonic() + within_s
     connection.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
     try:

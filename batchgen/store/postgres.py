@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidRequestError, OperationalError
@@ -18,7 +18,12 @@ from sqlalchemy.pool import NullPool
 
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
 from batchgen.store.backend import UNREADABLE
-from batchgen.store.transactions import ServerLooker
+from batchgen.store.transactions import (
+    Changer,
+    ServerChanger,
+    ServerLooker,
+    Transaction,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -76,6 +81,7 @@ class PostgresServer:
     def __init__(self, url: str) -> None:
         self._psycopg = _psycopg()
         self._url = url
+        self._writer: Engine | None = None
         self._reader: Engine | None = None
         try:
             self._said = self._psycopg.conninfo.conninfo_to_dict(url)
@@ -146,9 +152,17 @@ class PostgresServer:
                 f"schema {row[0]}, or name another job database with --db"
             )
 
-    def engine(self) -> Engine:
-        """Return an engine whose commits are durable."""
-        return self._engine(_BEGIN)
+    def changer(self) -> ServerChanger:
+        """Return a connection whose commits are durable."""
+        if self._writer is None:
+            self._writer = self._engine(_BEGIN)
+        return ServerChanger(self._writer.connect())
+
+    @contextlib.contextmanager
+    def changing_schema(self) -> Iterator[Transaction]:
+        """Begin a writing transaction: tables may be changed in any."""
+        with contextlib.closing(self.changer()) as changer, changer.changing() as tx:
+            yield tx
 
     def looker(self) -> ServerLooker:
         """Return a connection whose transactions see one snapshot."""
@@ -156,11 +170,16 @@ class PostgresServer:
             self._reader = self._engine(_BEGIN_READING)
         return ServerLooker(self._reader.connect())
 
+    def let_go(self) -> None:
+        """Leave the writing connection to the thread that is stuck in it."""
+        self._writer = None
+
     def close(self) -> None:
-        """Close what the reading engine keeps."""
-        if self._reader is not None:
-            self._reader.dispose()
-        self._reader = None
+        """Close what the engines keep."""
+        for engine in (self._writer, self._reader):
+            if engine is not None:
+                engine.dispose()
+        self._writer = self._reader = None
 
     def _engine(self, begin: str) -> Engine:
         engine = create_engine(
@@ -250,11 +269,11 @@ class PostgresServer:
             return isinstance(error, OperationalError | InterfaceError)
         return state == _READ_ONLY or str(state).startswith(_PASSING_CLASSES)
 
-    def cut(self, connection: Connection) -> None:
+    def cut(self, changer: Changer) -> None:
         """End a connection whose server does not answer, under the thread that waits for it."""
         # It may end by itself at this very moment: then nobody waits for it any more.
         with contextlib.suppress(OSError, InvalidRequestError, self._psycopg.Error):
-            raw: Any = connection.connection.driver_connection
+            raw: Any = cast(ServerChanger, changer).connection.connection.driver_connection
             with socket.socket(fileno=socket.dup(raw.fileno())) as copy:
                 copy.shutdown(socket.SHUT_RDWR)
 
@@ -267,7 +286,7 @@ class PostgresServer:
         """
         return self.folder / "batchgen"
 
-    def bulk(self, engine: Engine) -> contextlib.AbstractContextManager[None]:
+    def bulk(self) -> contextlib.AbstractContextManager[None]:
         """Do nothing: the server is tuned by those who keep it."""
         return contextlib.nullcontext()
 

@@ -3,7 +3,12 @@
 Money is integer micro-dollars (`…_micros`), times are epoch milliseconds in UTC (`…_ms`).
 Every predicate of a partial index is written with literals: SQLite proves the use of a
 partial index when it prepares a statement, so a bound parameter would never match it.
+
+A new file is made from `tables.sql`, since to load this takes longer than all the rest. After a
+change: `python -m batchgen.store.schema > batchgen/store/tables.sql`; a test compares the two.
 """
+
+import sys
 
 from sqlalchemy import (
     BigInteger,
@@ -20,6 +25,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from batchgen.domain.states import AttemptState, JobState
 from batchgen.store.predicates import IS_LOST, IS_PAID
@@ -332,3 +339,19 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("data", Text),  # JSON
 )
+
+
+def script() -> str:
+    """Return what makes the tables in an empty file: statements, each with its semicolon."""
+    dialect = sqlite.dialect()
+    made: list[str] = []
+    for table in metadata.sorted_tables:
+        made.append(str(CreateTable(table).compile(dialect=dialect)))
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+    lines = [line.rstrip() for one in made for line in f"{one.strip()};".splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(script())

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from batchgen.domain.errors import DiskFull, NoDatabase, StoreError
 from batchgen.store import selecting
-from batchgen.store.transactions import FileLooker
+from batchgen.store.statements import text
+from batchgen.store.transactions import Changer, Connected, FileChanger, FileLooker
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -41,7 +42,7 @@ def connect(
             "`batchgen add MANIFEST` makes one, --db names another"
         )
     # isolation_level None: sqlite3 would open transactions by itself, but late, after the
-    # first read, and that loses updates. The engine's `begin` event says BEGIN instead.
+    # first read, and that loses updates. Whoever begins one says BEGIN instead.
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -213,15 +214,10 @@ def _lock_path(database: Path, worker_id: str) -> Path:
     return database.with_name(database.name + "-workers") / f"{worker_id}.lock"
 
 
-def _tune(engine: "Engine", *, cache_kib: int, log_pages: int, sync: str) -> None:
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA cache_size = -{cache_kib}")
-        cursor.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
-        cursor.execute(f"PRAGMA synchronous = {sync}")
-    finally:
-        connection.close()
+def _tune(file: sqlite3.Connection, *, cache_kib: int, log_pages: int, sync: str) -> None:
+    file.execute(f"PRAGMA cache_size = -{cache_kib}")
+    file.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+    file.execute(f"PRAGMA synchronous = {sync}")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -238,6 +234,7 @@ class SqliteFile:
         self.path = path
         self._allow_network_fs = allow_network_fs
         self._busy_timeout_ms = busy_timeout_ms
+        self._file: sqlite3.Connection | None = None
 
     @property
     def shown(self) -> str:
@@ -295,19 +292,45 @@ class SqliteFile:
                 "another job database with --db"
             )
 
-    def engine(self) -> "Engine":
-        """Return an engine whose transactions begin with `BEGIN IMMEDIATE`."""
-        from sqlalchemy import create_engine, event  # who only looks needs none of it
-        from sqlalchemy.pool import StaticPool
+    def changer(self) -> FileChanger:
+        """Return a connection whose transactions begin with `BEGIN IMMEDIATE`."""
+        return FileChanger(self._writing())
 
+    def _writing(self) -> sqlite3.Connection:
+        # The one connection is handed from the command's thread to the store thread and never
+        # used by two at once.
+        if self._file is None:
+            self._file = self._open()
+        return self._file
+
+    def _open(self) -> sqlite3.Connection:
         check_place(self.path, allow_network_fs=self._allow_network_fs)
         self._check_folder()
+        return connect(self.path, read_only=False, busy_timeout_ms=self._busy_timeout_ms)
+
+    @contextlib.contextmanager
+    def changing_schema(self) -> Iterator[Connected]:
+        """Begin a writing transaction of SQLAlchemy, on a connection of its own."""
+        engine = self._engine()
+        try:
+            with engine.connect() as connection, connection.begin():
+                tx = Connected(connection)
+                yield tx
+                tx.flush()
+                if tx.rows(text("PRAGMA foreign_key_check")):
+                    raise StoreError(f"{self.shown}: the schema cannot be changed: rows are lost")
+        finally:
+            engine.dispose()
+
+    def _engine(self) -> "Engine":
+        from sqlalchemy import create_engine, event  # nobody else needs it
+        from sqlalchemy.pool import StaticPool
 
         def open_file() -> sqlite3.Connection:
-            return connect(self.path, read_only=False, busy_timeout_ms=self._busy_timeout_ms)
+            file = self._open()
+            file.execute("PRAGMA foreign_keys = OFF")  # else a dropped table takes others' rows
+            return file
 
-        # The writer's one connection is handed from the command's thread to the store
-        # thread and never used by two at once.
         engine = create_engine(
             "sqlite://",
             creator=open_file,
@@ -325,8 +348,26 @@ class SqliteFile:
         """Return a connection whose transactions see one snapshot."""
         return FileLooker(connect(self.path, read_only=True, busy_timeout_ms=self._busy_timeout_ms))
 
+    def save_opened(self, target: Path) -> None:
+        """Copy the file that was opened for writing, whatever has its name by now, to another name.
+
+        Raises:
+            StoreError: If none is open any more.
+        """
+        if self._file is None:
+            raise StoreError(f"{target}: the file is not open any more")
+        with contextlib.closing(sqlite3.connect(target)) as copy:
+            self._file.backup(copy)
+
+    def let_go(self) -> None:
+        """Leave the writing connection to the thread that is stuck in it."""
+        self._file = None
+
     def close(self) -> None:
-        """Do nothing: each look has a connection of its own."""
+        """Close the writing connection; each look has one of its own."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
     def explain(self, error: Exception) -> StoreError:
         """Return what a driver's error means to a person."""
@@ -359,7 +400,7 @@ class SqliteFile:
         said = str(cause)
         return any(word in said for word in ("locked", "busy", "full", "disk I/O"))
 
-    def cut(self, connection: "Connection") -> None:
+    def cut(self, changer: Changer) -> None:
         """Do nothing: a file always answers."""
 
     @property
@@ -372,16 +413,17 @@ class SqliteFile:
         return WorkerLock(self.path, worker_id)
 
     @contextlib.contextmanager
-    def bulk(self, engine: "Engine") -> Iterator[None]:
+    def bulk(self) -> Iterator[None]:
         """Keep what is written over and over in memory, check out the log less often.
 
         Commits are not synced: the next one that is, after it, makes all of them durable.
         """
-        _tune(engine, cache_kib=_BULK_CACHE_KIB, log_pages=_BULK_LOG_PAGES, sync="NORMAL")
+        file = self._writing()
+        _tune(file, cache_kib=_BULK_CACHE_KIB, log_pages=_BULK_LOG_PAGES, sync="NORMAL")
         try:
             yield
         finally:
-            _tune(engine, cache_kib=_CACHE_KIB, log_pages=_LOG_PAGES, sync="FULL")
+            _tune(file, cache_kib=_CACHE_KIB, log_pages=_LOG_PAGES, sync="FULL")
 
     @contextlib.contextmanager
     def adding(self, wait: Callable[[], None]) -> Iterator[None]:

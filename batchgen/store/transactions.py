@@ -1,11 +1,13 @@
 """One open transaction: what is asked and changed in it, whatever runs it.
 
-A file that is only looked at is read by sqlite3 itself, which is there at once. All changes, and
-a server, are reached through SQLAlchemy.
+A file is reached through sqlite3 itself, which is there at once: SQLAlchemy takes longer to start
+than most commands take, and as long again for each statement as SQLite does. A server is reached
+through SQLAlchemy, and so is a file whose tables are made or changed.
 """
 
 import json
 import sqlite3
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from batchgen.store.statements import Statement, text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RootTransaction
 
 _UPSERT_COUNTER = text(
     "INSERT INTO counters (batch_id, state, jobs) VALUES (:batch_id, :state, :delta) "
@@ -49,7 +51,7 @@ class Transaction(ABC):
         Raises:
             TypeError: If this only looks at a file, and has none.
         """
-        raise TypeError("this transaction only looks at a file")
+        raise TypeError("this transaction is of sqlite3's connection")
 
     def now_ms(self) -> int:
         """Return the job database's clock: one for all workers, in epoch milliseconds."""
@@ -159,11 +161,11 @@ class Connected(Transaction):
             yield from result
 
 
-class Look(Transaction):
-    """A transaction that sees one snapshot of a file, by sqlite3.
+class OnFile(Transaction):
+    """A transaction of a connection of sqlite3, which is begun and ended there.
 
     Attributes:
-        file: The connection; it cannot write.
+        file: The connection.
     """
 
     def __init__(self, file: sqlite3.Connection) -> None:
@@ -179,7 +181,9 @@ class Look(Transaction):
 
     def run_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
         """Execute a statement for each set of values; return how many rows changed in all."""
-        return sum(self.run(statement, some) for some in values)
+        if statement.lists:
+            return sum(self.run(statement, some) for some in values)
+        return self.file.executemany(statement.sqlite, values).rowcount if values else 0
 
     def rows(self, statement: Statement, values: Mapping[str, Any] = _NO_VALUES) -> Sequence[Any]:
         """Return every row of a query."""
@@ -196,6 +200,9 @@ class Look(Transaction):
         """Yield the rows of a query without holding them all."""
         # Never closed here: whoever left half of them may have closed the connection before.
         yield from _named(self._cursor(statement, values))
+
+
+# -- connections that look ---------------------------------------------------------------------
 
 
 class Looker(Protocol):
@@ -215,11 +222,11 @@ class FileLooker:
         self._file = file
 
     @contextmanager
-    def looking(self) -> Iterator[Look]:
+    def looking(self) -> Iterator[OnFile]:
         """Begin a transaction: it sees one snapshot."""
         self._file.execute("BEGIN")
         try:
-            yield Look(self._file)
+            yield OnFile(self._file)
         finally:
             self._file.execute("ROLLBACK")
 
@@ -243,6 +250,129 @@ class ServerLooker:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+# -- connections that change -------------------------------------------------------------------
+
+
+class Changer(ABC):
+    """A connection whose transactions may write, one after the other."""
+
+    @abstractmethod
+    def begin(self) -> Transaction:
+        """Begin a transaction, with whatever lock it needs."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make durable what was changed; after an error, `rollback` is due."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo what was changed, unless the connection is lost and it is undone already."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection's use here; what is not committed is undone."""
+
+    @contextmanager
+    def changing(self) -> Iterator[Transaction]:
+        """Begin a transaction; commit it at the end of the block, with its counters, or undo it."""
+        tx = self.begin()
+        try:
+            yield tx
+            tx.flush()
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+
+
+class FileChanger(Changer):
+    """Changes a file, over a connection of sqlite3 that outlives it.
+
+    Attributes:
+        file: The connection.
+    """
+
+    def __init__(self, file: sqlite3.Connection) -> None:
+        self.file = file
+
+    def begin(self) -> OnFile:
+        """Begin a transaction that has the write lock at once."""
+        self.file.execute("BEGIN IMMEDIATE")
+        return OnFile(self.file)
+
+    def commit(self) -> None:
+        """Make durable what was changed."""
+        self.file.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo what was changed; some errors have SQLite do so by itself."""
+        if self.file.in_transaction:
+            self.file.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Undo what is not committed; the connection stays for the next one."""
+        self.rollback()
+
+
+class ServerChanger(Changer):
+    """Changes a server's, over a connection of SQLAlchemy.
+
+    Attributes:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+        self._begun: RootTransaction | None = None
+
+    def begin(self) -> Connected:
+        """Begin a transaction."""
+        self._begun = self.connection.begin()
+        return Connected(self.connection)
+
+    def commit(self) -> None:
+        """Make durable what was changed."""
+        if self._begun is not None:
+            self._begun.commit()
+
+    def rollback(self) -> None:
+        """Undo what was changed, also after a COMMIT that failed."""
+        if self._begun is not None:
+            self._begun.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+# -- what a driver raises ----------------------------------------------------------------------
+
+
+def is_of_driver(error: BaseException) -> bool:
+    """Return whether an error is a driver's, also as SQLAlchemy passes it on."""
+    return isinstance(error, sqlite3.Error) or _is_passed_on(error, "DBAPIError")
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether a constraint forbids the change."""
+    return isinstance(error, sqlite3.IntegrityError) or _is_passed_on(error, "IntegrityError")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection broke, so that nobody knows what the server has done."""
+    return _is_passed_on(error, "DBAPIError") and bool(
+        getattr(error, "connection_invalidated", False)
+    )
+
+
+def _is_passed_on(error: BaseException, kind: str) -> bool:
+    known = sys.modules.get("sqlalchemy.exc")  # none of its errors before it is loaded
+    return known is not None and isinstance(error, getattr(known, kind))
+
+
+# -- rows of a file ----------------------------------------------------------------------------
 
 
 def _named(cursor: sqlite3.Cursor) -> Iterator[Any]:

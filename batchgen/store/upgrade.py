@@ -19,7 +19,7 @@ from batchgen.store.database import Database
 from batchgen.store.imports import SHOWN
 from batchgen.store.revision import REVISION
 from batchgen.store.statements import Statement, text
-from batchgen.store.transactions import Transaction
+from batchgen.store.transactions import OnFile, Transaction
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -133,17 +133,30 @@ def require_current(database: Database) -> None:
 
 def create(database: Database) -> None:
     """Write the whole schema in one transaction: all of it, or none."""
-    from batchgen.store.schema import metadata  # only a new file needs the tables
-
-    with database.transaction() as tx:
+    is_file = database.path is not None
+    with database.transaction() if is_file else database.changing_schema() as tx:
         _lock_schema(tx)
         # Another process may have been faster: the lock is ours only from here on.
         if any(row.name == "alembic_version" for row in tx.rows(_TABLES)):
             return
-        metadata.create_all(tx.connection)
+        _make_tables(tx)
         tx.run(_VERSION_TABLE)
         tx.run(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
         step_back.create(tx, secrets.token_hex(8))
+
+
+def _make_tables(tx: Transaction) -> None:
+    if isinstance(tx, OnFile):
+        for statement in _statements((files("batchgen.store") / "tables.sql").read_text("utf-8")):
+            tx.file.execute(statement)
+        return
+    from batchgen.store.schema import metadata  # a file has them written out
+
+    metadata.create_all(tx.connection)
+
+
+def _statements(script: str) -> list[str]:
+    return [one for one in script.split(";\n") if one]
 
 
 def _lock_schema(tx: Transaction) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from batchgen.domain.errors import DiskFull, StoreError, UsageError
 from batchgen.domain.states import FINAL, JobState
@@ -17,7 +17,7 @@ from batchgen.store import step_back, workers
 from batchgen.store.database import Database
 from batchgen.store.imports import PAUSE_S
 from batchgen.store.statements import Statement, text
-from batchgen.store.transactions import Transaction
+from batchgen.store.transactions import FileChanger, Transaction
 
 _COUNTED = ("batches", "jobs", "attempts", "events")
 
@@ -159,10 +159,10 @@ def vacuum(database: Database, path: Path) -> Shrunk:
     # The copy is made in the folder for temporary files, and comes back through the log.
     _check_room(Path(tempfile.gettempdir()), before)
     _check_room(path.parent, 2 * before)
-    with database.translated(), database.connect_writer() as connection:
-        raw: Any = connection.connection.dbapi_connection
-        raw.execute("VACUUM")
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with database.translated():
+        file = cast(FileChanger, database.connect_writer()).file
+        file.execute("VACUUM")
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return Shrunk(before, _size(path))
 
 

@@ -20,13 +20,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
-
 from batchgen.domain.errors import BatchgenError, StoreError
 from batchgen.store.database import Database
 from batchgen.store.statements import locking, text
-from batchgen.store.transactions import Connected, Transaction
+from batchgen.store.transactions import Changer, Transaction, is_conflict, is_lost, is_of_driver
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +96,7 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="batchgen-store", daemon=True)
         self._giving_up = threading.Event()
         self._on_end: Callable[[], None] = lambda: None
-        self._connection: Connection | None = None
+        self._changer: Changer | None = None
         self._asked_at_s: float | None = None
         self.stuck = ""
 
@@ -197,16 +194,16 @@ class Writer:
             self.stuck = ""
             self._resolve([(item.future, result, None)])
             return
-        if isinstance(error, IntegrityError):
-            error = Conflict(str(error.orig))
-        elif isinstance(error, DBAPIError):
+        if is_conflict(error):
+            error = Conflict(str(getattr(error, "orig", error)))
+        elif is_of_driver(error):
             error = self._database.backend.explain(error)
         self._resolve([(item.future, None, error)])
 
     def _wait(self, error: Exception) -> None:
         """Say once why nothing can be committed, and wait before the next try."""
         said = str(error)
-        if isinstance(error, DBAPIError):
+        if is_of_driver(error):
             said = str(self._database.backend.explain(error))
         if said != self.stuck:
             self.stuck = said
@@ -224,26 +221,26 @@ class Writer:
         mark = ""
         if self._database.backend.is_remote and self._worker_id:
             mark = secrets.token_hex(8)
-        connection = self._connected()
+        changer = self._connected()
         self._asked_at_s = time.monotonic()
         try:
-            transaction = connection.begin()
+            tx = changer.begin()
             try:
-                results = _apply(connection, items, mark, self._worker_id)
+                results = _apply(tx, items, mark, self._worker_id)
             except BaseException:
-                transaction.rollback()
+                changer.rollback()
                 raise
             try:
-                transaction.commit()
-            except DBAPIError as error:
-                transaction.close()
-                if not mark or not error.connection_invalidated:
+                changer.commit()
+            except Exception as error:
+                changer.rollback()
+                if not mark or not is_lost(error):
                     raise
                 self._drop()
                 if not self._has_landed(mark):
                     raise
-        except DBAPIError:
-            if self._database.backend.is_remote:
+        except Exception as error:
+            if self._database.backend.is_remote and is_of_driver(error):
                 self._drop()  # whatever state it is in, the next one is sound
             raise
         else:
@@ -256,45 +253,45 @@ class Writer:
         while True:
             self._asked_at_s = time.monotonic()
             try:
-                with self._connected().begin() as transaction:
-                    tx = Connected(transaction.connection)
+                with self._connected().changing() as tx:
                     return bool(tx.value(_MARKED, {"worker_id": self._worker_id}) == mark)
-            except (DBAPIError, StoreError) as error:
+            except Exception as error:
                 self._drop()
                 if not self._is_passing(error) or self._giving_up.is_set():
                     raise
                 self._wait(error)
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._database.connect_writer()
-        return self._connection
+    def _connected(self) -> Changer:
+        if self._changer is None:
+            self._changer = self._database.connect_writer()
+        return self._changer
 
     def _drop(self) -> None:
-        if self._connection is not None:
+        if self._changer is not None:
             try:
-                self._connection.close()
-            except DBAPIError as error:
+                self._changer.close()
+            except Exception as error:
+                if not is_of_driver(error):
+                    raise
                 logger.debug("a broken connection could not be closed: %s", error)
-            self._connection = None
+            self._changer = None
 
     def cut_if_hung(self) -> None:
         """End a connection whose server has not answered for long; its change is tried again."""
-        asked_at_s, connection = self._asked_at_s, self._connection
-        if asked_at_s is None or connection is None:
+        asked_at_s, changer = self._asked_at_s, self._changer
+        if asked_at_s is None or changer is None:
             return
         if time.monotonic() - asked_at_s >= self._hung_after_s:
             self._asked_at_s = None
-            self._database.backend.cut(connection)
+            self._database.backend.cut(changer)
 
 
-def _apply(connection: Connection, items: list[_Item], mark: str, worker_id: str) -> list[Any]:
+def _apply(tx: Transaction, items: list[_Item], mark: str, worker_id: str) -> list[Any]:
     """Do items in the open transaction, those of a kind in one call; return results in order."""
     kinds: dict[Operation[Any, Any], list[int]] = {}
     for index, item in enumerate(items):
         kinds.setdefault(item.operation, []).append(index)
     results: list[Any] = [None] * len(items)
-    tx = Connected(connection)
     if mark:
         tx.run(_MARK, {"mark": mark, "worker_id": worker_id})
     for operation, indices in kinds.items():

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli.commands import call, ok, rows, write
@@ -48,6 +49,28 @@ def test_the_overview_and_init_load_no_heavy_library() -> None:
         "        assert left.code == 0, words\n"
         "    found = heavy & set(sys.modules)\n"
         "    assert not found, (words, found)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_is_made_and_worked_with_without_loading_sqlalchemy() -> None:
+    Path("jobs.csv").write_text("prompt,image_url\nrain,https://example.com/a.png\n")
+    program = (
+        "import sys\n"
+        "from batchgen.cli.main import main\n"
+        "for words in (['add', 'jobs.csv', '--db', 'jobs.db'], ['run', '-n', '--no-probe',\n"
+        "               '--db', 'jobs.db']):\n"
+        "    sys.argv = ['batchgen', *words]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as left:\n"
+        "        assert left.code == 0, words\n"
+        "    assert 'sqlalchemy' not in sys.modules, words\n"
     )
 
     done = subprocess.run(

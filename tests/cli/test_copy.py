@@ -335,7 +335,7 @@ def test_a_run_that_had_asked_before_does_not_begin_there(
 
 
 def test_an_empty_target_of_an_older_version_is_upgraded(bought: Handle) -> None:
-    with closing(Database("new.db")) as database, database.transaction() as tx:
+    with closing(Database("new.db")) as database, database.changing_schema() as tx:
         config = Config()
         config.set_main_option("script_location", str(upgrade.migrations_dir()))
         config.attributes["connection"] = tx.connection

@@ -6,12 +6,12 @@ Arguments: the folder of the job database, and what `PRAGMA synchronous` shall b
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from sqlalchemy import Engine, event
 from store.stored_jobs import Store, accepted, generated
 
 from batchgen.store import jobs
+from batchgen.store.transactions import FileChanger
 from batchgen.store.writer import Writer
 
 _JOBS = 4000
@@ -42,14 +42,11 @@ async def main(store: Store) -> None:
     await asyncio.gather(*(buy(store, writer) for _ in range(_AT_ONCE)))
 
 
-def careless(connection: Any, _record: object) -> None:
-    # After the product's own pragmas: the connection's creator has run.
-    connection.execute(f"PRAGMA synchronous = {sys.argv[2]}")
-
-
 place = Store(Path(sys.argv[1]), cap=_JOBS)
 place.fill(_JOBS)
 place.close()  # carelessness begins with a database that is whole on the disk
 if sys.argv[2] != "as it is":
-    event.listen(Engine, "connect", careless)
+    # After the product's own pragmas; the connection is the one that the store thread uses.
+    changer = cast(FileChanger, place.database.connect_writer())
+    changer.file.execute(f"PRAGMA synchronous = {sys.argv[2]}")
 asyncio.run(main(place))

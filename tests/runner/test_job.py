@@ -31,6 +31,7 @@ from batchgen.runner.limits import Limits
 from batchgen.runner.spacing import Spacer
 from batchgen.store import jobs
 from batchgen.store.jobs import Job, NewSeed
+from batchgen.store.statements import text
 from batchgen.store.writer import Writer
 
 URL = "https://files.example.com/clip.mp4"
@@ -284,14 +285,14 @@ def test_a_job_goes_from_claim_to_clip(world: World, job: Job) -> None:
 def test_an_id_that_cannot_be_recorded_is_left_to_the_next_process(world: World, job: Job) -> None:
     def lose_the_table(carrier: Carrier) -> None:
         with world.store.database.transaction() as tx:
-            tx.connection.exec_driver_sql("ALTER TABLE attempts RENAME TO attempts_gone")
+            tx.run(text("ALTER TABLE attempts RENAME TO attempts_gone"))
 
     with pytest.raises(StoreError):
         world.carry(job, Service([DONE]), prepare=lose_the_table)
 
     assert world.rescue.kept == [(job.attempt_id, "r-1")]
     with world.store.database.transaction() as tx:
-        tx.connection.exec_driver_sql("ALTER TABLE attempts_gone RENAME TO attempts")
+        tx.run(text("ALTER TABLE attempts_gone RENAME TO attempts"))
 
 
 def test_a_request_is_lost_only_after_a_quarter_of_an_hour(world: World, job: Job) -> None:
@@ -408,7 +409,7 @@ def test_a_clip_is_lost_only_after_fresh_links_were_dead_for_an_hour(
     first = states(world, job)
     world.now_s += 3600
     with world.store.database.transaction() as tx:
-        tx.connection.exec_driver_sql("UPDATE jobs SET owner = NULL")
+        tx.run(text("UPDATE jobs SET owner = NULL"))
     again = world.store.adopt()[0]
 
     world.carry(again, service, files)

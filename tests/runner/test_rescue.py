@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from store.stored_jobs import NOW, Store
 from batchgen.domain.errors import UsageError
 from batchgen.runner import rescue
 from batchgen.runner.rescue import RescueFile
+from batchgen.runner.takeover import Takeover
 from batchgen.store.database import Database
+from batchgen.store.writer import Writer
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
@@ -70,6 +73,34 @@ def test_the_file_of_a_worker_whose_lease_has_ended_stays_while_it_may_write(
     file.keep("a1", "request-1")
     file.remove()
     assert left() == [file.path]
+    store.close()
+
+
+def test_a_file_that_another_worker_takes_in_first_is_no_trouble(tmp_path: Path) -> None:
+    store, said = Store(tmp_path), list[str]()
+    store.worker("w9")
+    file = RescueFile(store.database.backend.base, "w9", say=print)
+    file.keep("a1", "request-1")
+    file.remove()
+    store.bury("w9")
+    # What is listed, and is gone when it is read.
+    file.path.rename(tmp_path / "taken")
+    file.path.symlink_to(tmp_path / "gone")
+
+    async def take_over() -> bool:
+        writer = Writer(store.database, on_stuck=said.append)
+        writer.start()
+        try:
+            return await takeover.from_others(writer)
+        finally:
+            await writer.end()
+
+    takeover = Takeover(
+        store.database.backend, "w1", doubt_slot_ms=lambda: 0, now_ms=lambda: NOW, say=said.append
+    )
+    asyncio.run(take_over())
+
+    assert said == []
     store.close()
 
 

@@ -4,6 +4,7 @@ from store.stored_jobs import Store, spec_of
 
 from batchgen.domain.states import JobState
 from batchgen.store import candidates
+from batchgen.store.statements import text
 
 
 def test_jobs_are_found_by_the_beginning_of_their_ids(store: Store) -> None:
@@ -28,7 +29,7 @@ def test_jobs_in_doubt_are_found(store: Store) -> None:
     batch = store.batch()
     store.add(batch, [spec_of("a"), spec_of("b")])
     with store.database.transaction() as tx:
-        tx.connection.exec_driver_sql("UPDATE jobs SET state = 'in_doubt' WHERE row_id = 'b'")
+        tx.run(text("UPDATE jobs SET state = 'in_doubt' WHERE row_id = 'b'"))
 
     with store.database.reading() as tx:
         (one,) = candidates.in_doubt(tx, most=9)

@@ -22,6 +22,7 @@ from store.stored_jobs import (
 from batchgen.store import accounts, jobs
 from batchgen.store.database import Database
 from batchgen.store.scope import Scope
+from batchgen.store.statements import text
 
 
 def test_the_cap_counts_what_the_service_works_on(store: Store) -> None:
@@ -208,9 +209,11 @@ def test_the_order_is_priority_then_time_then_age(store: Store) -> None:
     store.fill(4)
     with store.database.transaction() as tx:
         for job_id, priority, not_before in ((1, 1, 0), (2, 0, 9), (3, 0, 5), (4, 0, 5)):
-            tx.connection.exec_driver_sql(
-                f"UPDATE jobs SET priority = {priority}, not_before_ms = {not_before} "
-                f"WHERE id = {job_id}"
+            tx.run(
+                text(
+                    f"UPDATE jobs SET priority = {priority}, not_before_ms = {not_before} "
+                    f"WHERE id = {job_id}"
+                )
             )
 
     assert [job.id for job in store.claim(4)] == [3, 4, 2, 1]
@@ -251,8 +254,8 @@ def test_the_hot_queries_walk_their_partial_index_in_order(
         store.add(store.batch(name), [spec_of(f"{name}{n}") for n in range(100)])
     store.running(20)
     if analyzed:
-        with store.database.connect_writer() as connection, connection.begin():
-            connection.exec_driver_sql("ANALYZE")
+        with store.database.transaction() as tx:
+            tx.run(text("ANALYZE"))
         store.close()
 
     plans = plan_of(store, act)

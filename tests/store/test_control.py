@@ -9,6 +9,7 @@ from store.stored_jobs import EST, NOW, Store, doubt, ended, put_back, spec_of
 from batchgen.domain.states import JobState
 from batchgen.store import accounts, by_hand, control, jobs
 from batchgen.store.control import Snapshot
+from batchgen.store.statements import text
 
 
 def look(store: Store) -> Snapshot:
@@ -90,7 +91,7 @@ def test_a_look_costs_the_same_whatever_the_number_of_jobs(
     store.fill(500)
     with store.database.transaction() as tx:
         if analyzed:
-            tx.connection.exec_driver_sql("ANALYZE")
+            tx.run(text("ANALYZE"))
         with plans_of(tx) as plans:
             control.snapshot(tx, store.account.id)
     store.close()

@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import DBAPIError
 from store.stored_jobs import Store
 
 from batchgen.domain.errors import Exit, StoreError
@@ -20,10 +19,10 @@ from batchgen.store.transactions import Transaction
 
 
 def test_a_commit_is_on_disk_when_it_returns(sqlite_store: Store) -> None:
-    with sqlite_store.database.connect_writer() as connection, connection.begin():
+    with sqlite_store.database.transaction() as tx:
 
         def pragma(name: str) -> object:
-            return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            return tx.value(text(f"PRAGMA {name}"))
 
         assert pragma("synchronous") == 2
         assert pragma("journal_mode") == "wal"
@@ -191,9 +190,9 @@ def test_a_lock_that_stays_is_told(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_and_undone(sqlite_store: Store) -> None:
     sqlite_store.fill(1)
-    with sqlite_store.database.connect_writer() as connection, connection.begin():
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with sqlite_store.database.transaction() as tx:
+        pages = tx.value(text("PRAGMA page_count"))
+        tx.value(text(f"PRAGMA max_page_count = {pages}"))
 
     with (
         pytest.raises(StoreError, match="disk is full") as caught,
@@ -202,7 +201,7 @@ def test_a_full_disk_is_told_and_undone(sqlite_store: Store) -> None:
         tx.run(text("UPDATE jobs SET error = :much"), {"much": "x" * 500_000})
 
     cause = caught.value.__cause__
-    assert isinstance(cause, DBAPIError)
+    assert isinstance(cause, sqlite3.OperationalError)
     assert sqlite_store.database.backend.is_passing(cause)
     assert not sqlite_store.database.backend.is_passing(ValueError())
     assert sqlite_store.job(1).error is None

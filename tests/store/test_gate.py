@@ -11,6 +11,7 @@ from store.stored_jobs import NOW, Store, accepted, generated
 from batchgen.domain import adapting
 from batchgen.store import accounts, jobs
 from batchgen.store.gate import Bucket
+from batchgen.store.statements import text
 
 
 @given(
@@ -68,9 +69,8 @@ def auto(store: Store, *, most: int = 9, state: adapting.State | None = None) ->
     state = state or adapting.State(cap=4, pace=1000.0)
     with store.database.transaction() as tx:
         accounts.set_auto(tx, store.account, most)
-        tx.connection.exec_driver_sql(
-            f"UPDATE accounts SET cap = {state.cap}, adapting = '{adapting.dump(state)}'"
-        )
+        values = {"cap": state.cap, "adapting": adapting.dump(state)}
+        tx.run(text("UPDATE accounts SET cap = :cap, adapting = :adapting"), values)
 
 
 def learned(store: Store) -> adapting.State:

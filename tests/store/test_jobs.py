@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 from store.stored_jobs import (
     EST,
     NOW,
@@ -24,12 +23,12 @@ from store.stored_jobs import (
 )
 
 from batchgen import reconciling
-from batchgen.domain.errors import UsageError
+from batchgen.domain.errors import StoreError, UsageError
 from batchgen.domain.states import ErrorClass
 from batchgen.reconciling import Adoption
 from batchgen.store import by_hand, jobs, reads, workers
 from batchgen.store.statements import text
-from batchgen.store.transactions import Connected, Transaction
+from batchgen.store.transactions import Transaction, is_conflict
 
 
 def test_a_job_goes_its_way_from_pending_to_succeeded(store: Store) -> None:
@@ -371,11 +370,11 @@ def test_the_database_forbids_two_live_attempts_of_a_job(store: Store) -> None:
 
     for state in ("intent", "accepted", "in_doubt"):
         with (
-            store.database.connect_writer() as connection,
-            pytest.raises(IntegrityError),
-            connection.begin(),
+            pytest.raises(StoreError) as caught,
+            store.database.transaction() as tx,
         ):
-            Connected(connection).run(second, {"state": state, "id": job.attempt_id})
+            tx.run(second, {"state": state, "id": job.attempt_id})
+        assert is_conflict(caught.value.__cause__ or caught.value)
     with store.database.transaction() as tx:
         tx.run(second, {"state": "rejected", "id": job.attempt_id})
 
@@ -551,12 +550,9 @@ def test_a_request_id_belongs_to_one_attempt_only(store: Store) -> None:
     first, second = store.claim(2)
     store.do(jobs.record_accepted, accepted(first, "same"))
 
-    with (
-        store.database.connect_writer() as connection,
-        pytest.raises(IntegrityError),
-        connection.begin(),
-    ):
-        jobs.record_accepted(Connected(connection), [accepted(second, "same")])
+    with pytest.raises(StoreError) as caught:
+        store.do(jobs.record_accepted, accepted(second, "same"))
+    assert is_conflict(caught.value.__cause__ or caught.value)
 
     assert store.state(second.id) == "submitting"
     store.check()

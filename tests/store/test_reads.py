@@ -6,6 +6,7 @@ from store.stored_jobs import Store
 
 from batchgen.domain.states import JobState
 from batchgen.store import reads
+from batchgen.store.statements import text
 
 
 @pytest.mark.parametrize(
@@ -24,10 +25,10 @@ def test_few_jobs_of_a_state_are_found_by_its_index(
 ) -> None:
     sqlite_store.fill(9)
     with sqlite_store.database.transaction() as tx:
-        tx.connection.exec_driver_sql("UPDATE jobs SET state = ? WHERE id = 3", (str(state),))
-        tx.connection.exec_driver_sql("DELETE FROM counters")
-        tx.connection.exec_driver_sql(
-            "INSERT INTO counters SELECT batch_id, state, count(*) FROM jobs GROUP BY 1, 2"
+        tx.run(text("UPDATE jobs SET state = :state WHERE id = 3"), {"state": state})
+        tx.run(text("DELETE FROM counters"))
+        tx.run(
+            text("INSERT INTO counters SELECT batch_id, state, count(*) FROM jobs GROUP BY 1, 2")
         )
 
     with sqlite_store.database.reading() as tx, plans_of(tx) as plans:

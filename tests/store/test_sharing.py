@@ -8,6 +8,7 @@ from store.stored_jobs import Store, accepted, ended, finish, generated
 
 from batchgen.store import jobs, sharing, workers
 from batchgen.store.scope import Scope
+from batchgen.store.statements import text
 
 ALL = Scope(None, 10**9)
 MINUTE_MS = 60_000
@@ -24,9 +25,8 @@ def take(store: Store, *, worker: str = "w2") -> int:
 
 def silence(store: Store, worker: str) -> None:
     with store.database.transaction() as tx:
-        tx.connection.exec_driver_sql(
-            f"UPDATE workers SET seen_ms = {store.now_ms - 2 * MINUTE_MS} WHERE id = '{worker}'"
-        )
+        values = {"seen_ms": store.now_ms - 2 * MINUTE_MS, "id": worker}
+        tx.run(text("UPDATE workers SET seen_ms = :seen_ms WHERE id = :id"), values)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from batchgen.domain.states import FINAL, ErrorClass, JobState
 from batchgen.store import accounts, by_hand, jobs, sharing, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.statements import text
-from batchgen.store.transactions import Connected, Transaction
+from batchgen.store.transactions import ServerChanger, Transaction
 
 CAP = 3
 BUDGET = 6 * EST
@@ -356,18 +356,17 @@ class AnyOrder(RuleBasedStateMachine):
         """Every connection is lost, with a transaction that was as good as done."""
         before = self.everything()
         database = self.store.database
-        connection = database.connect_writer()
-        connection.begin()
-        tx = Connected(connection)
+        changer = database.connect_writer()
+        tx = changer.begin()
         jobs.claim(tx, [self.store.request(2, worker=self.pick_live(data), now_ms=self.now_ms)])
         jobs.freeze(tx, [jobs.Freeze(self.store.account.id, self.now_ms + 7, self.now_ms)])
         tx.flush()
-        raw: Any = connection.connection.driver_connection
-        if database.path is None:
+        if isinstance(changer, ServerChanger):
+            raw: Any = changer.connection.connection.driver_connection
             pid = raw.info.backend_pid
             self.store.query("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
-        raw.close()
-        connection.invalidate()
+            raw.close()
+            changer.connection.invalidate()
         database.close()
         self.store.database = Database(database.url)
         assert self.everything() == before

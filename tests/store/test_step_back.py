@@ -1,16 +1,19 @@
 """Noticing that purchases are missing, and putting them back: on both kinds of database."""
 
+import re
 from typing import Any
 
 import pytest
 from store.stored_jobs import EST, NOW, Store, accepted, doubt, ended, put_back
 from store.test_journal import entry_of
 
+from batchgen.domain.errors import StoreError
 from batchgen.domain.states import ErrorClass
 from batchgen.reconciling import repair
 from batchgen.store import by_hand, jobs, step_back
 from batchgen.store.after_restore import Became
 from batchgen.store.journal import Contents, Entry
+from batchgen.store.stamp import stamp_of
 from batchgen.store.statements import text
 from batchgen.store.step_back import Look, Watch, Witness
 
@@ -161,6 +164,27 @@ def test_a_claim_waits_while_another_server_answers(store: Store) -> None:
         assert len(second.jobs) == 1
     else:  # SQLite has no server that could be another
         assert len(first.jobs) == 1
+
+
+def test_a_server_that_does_not_tell_its_stamp_has_none(postgres_store: Store) -> None:
+    with postgres_store.database.transaction() as tx:
+        assert re.fullmatch(r"\d+/[0-9A-F]{8}", stamp_of(tx))
+        tx.run(text("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"))
+        tx.run(text("SET LOCAL ROLE pg_signal_backend"))
+        assert stamp_of(tx) == ""
+        tx.run(text("RESET ROLE"))
+        tx.run(text("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC"))
+
+
+def test_a_server_that_goes_away_is_not_one_without_a_stamp(postgres_store: Store) -> None:
+    def ask() -> None:
+        with postgres_store.database.transaction() as tx:
+            pid = tx.value(text("SELECT pg_backend_pid()"))
+            postgres_store.query("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+            stamp_of(tx)
+
+    with pytest.raises(StoreError, match="the PostgreSQL server cannot be used"):
+        ask()
 
 
 # -- putting right ---------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from batchgen.domain.errors import StoreError
 from batchgen.store import jobs
 from batchgen.store.database import Database
 from batchgen.store.statements import text
-from batchgen.store.transactions import Transaction
+from batchgen.store.transactions import FileChanger, ServerChanger, Transaction
 from batchgen.store.writer import Conflict, Writer
 
 
@@ -47,17 +47,27 @@ async def entered(door: Door) -> None:
     assert await asyncio.to_thread(door.entered.wait, 30)
 
 
+def count_commits(database: Database, commits: list[int]) -> None:
+    """Have each commit of the writing connection added."""
+    with closing(database.connect_writer()) as changer:
+        if isinstance(changer, ServerChanger):
+            event.listen(changer.connection.engine, "commit", lambda _: commits.append(1))
+        elif isinstance(changer, FileChanger):
+            changer.file.set_trace_callback(
+                lambda said: commits.append(1) if said == "COMMIT" else None
+            )
+
+
 def test_many_changes_cost_one_commit(store: Store) -> None:
     store.fill(40)
     with store.database.transaction() as tx:
-        tx.connection.exec_driver_sql("UPDATE accounts SET cap = 40")
+        tx.run(text("UPDATE accounts SET cap = 40"))
     claimed = store.claim(40)
     commits: list[int] = []
     door = Door()
 
     async def main(writer: Writer) -> None:
-        with store.database.connect_writer() as connection:
-            event.listen(connection.engine, "commit", lambda _: commits.append(1))
+        count_commits(store.database, commits)
         blocked = asyncio.ensure_future(writer.do(door, None))
         await entered(door)
         facts = [
@@ -252,19 +262,18 @@ def test_a_full_disk_is_waited_out(sqlite_store: Store) -> None:
     job = sqlite_store.running()[0]
     raw = "x" * 200_000
     result = jobs.Generated(job, "w1", (), None, None, raw, 1)
-    with sqlite_store.database.connect_writer() as connection, connection.begin():
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with sqlite_store.database.transaction() as tx:
+        pages = tx.value(text("PRAGMA page_count"))
+        tx.value(text(f"PRAGMA max_page_count = {pages}"))
 
     async def with_writer() -> list[str]:
         loop, stuck, said = asyncio.get_running_loop(), asyncio.Event(), []
 
         def on_stuck(message: str) -> None:
             said.append(message)
-            # The sqlite_store thread is the connection's owner: make room from there.
-            with sqlite_store.database.connect_writer() as connection:
-                connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-                connection.rollback()
+            # The store thread is the connection's owner: make room from there.
+            with sqlite_store.database.transaction() as tx:
+                tx.value(text("PRAGMA max_page_count = 1000000"))
             loop.call_soon_threadsafe(stuck.set)
 
         writer = Writer(sqlite_store.database, on_stuck=on_stuck, retry_s=0.01)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from store.stored_jobs import (
 from batchgen.store import jobs, workers
 from batchgen.store.database import Database
 from batchgen.store.statements import text
-from batchgen.store.transactions import Transaction
+from batchgen.store.transactions import ServerChanger, Transaction
 from batchgen.store.writer import Writer
 
 Kind = Callable[[Store], tuple[Any, Any]]
@@ -121,9 +121,10 @@ class Line:
         self.broken = 0
         self._store = store
         self._proxy = proxy
-        with self.database.connect_writer() as connection:
-            event.listen(connection.engine, "commit", self._on_commit)
-            event.listen(connection.engine, "after_cursor_execute", self._on_statement)
+        with closing(connected(self.database)) as changer:
+            engine = changer.connection.engine
+        event.listen(engine, "commit", self._on_commit)
+        event.listen(engine, "after_cursor_execute", self._on_statement)
 
     def _on_statement(self, connection: Connection, _: object, sql: str, *__: object) -> None:
         if self.moment == "in the transaction" and "SET mark" in sql:
@@ -147,6 +148,12 @@ class Line:
         self._proxy.cut()
         self._proxy.heal()
         self.broken += 1
+
+
+def connected(database: Database) -> ServerChanger:
+    changer = database.connect_writer()
+    assert isinstance(changer, ServerChanger)
+    return changer
 
 
 def pid_of(connection: Connection) -> int:
@@ -232,9 +239,10 @@ def test_a_server_that_says_nothing_is_left_as_often_as_it_falls_silent(
         if pids:
             fall_silent(connection)
 
-    with line.database.connect_writer() as connection:
-        event.listen(connection.engine, "commit", fall_silent)
-        event.listen(connection.engine, "begin", on_begin)
+    with closing(connected(line.database)) as changer:
+        engine = changer.connection.engine
+    event.listen(engine, "commit", fall_silent)
+    event.listen(engine, "begin", on_begin)
 
     async def main(writer: Writer) -> bool:
         done = asyncio.ensure_future(writer.do(jobs.finish, finish(job)))
@@ -417,11 +425,11 @@ def test_an_answer_with_a_nul_is_recorded(postgres_store: Store) -> None:
 def test_a_connection_that_has_ended_by_itself_needs_no_cut(postgres_store: Store) -> None:
     """Else the task that frees the store thread would end, and free it no more."""
     database = postgres_store.database
-    connection = database.connect_writer()
-    raw: Any = connection.connection.driver_connection
+    changer = connected(database)
+    raw: Any = changer.connection.connection.driver_connection
 
-    for end in (lambda: database.backend.cut(connection), raw.close, connection.close):
+    for end in (lambda: database.backend.cut(changer), raw.close, changer.close):
         end()
-        database.backend.cut(connection)
+        database.backend.cut(changer)
 
     assert raw.closed

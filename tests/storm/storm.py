@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -391,9 +392,9 @@ def judge(
     database.close()
     (check_clips or check_files)(place)
     assert len(place.export()) == len(jobs)
-    assert set(figures.exits) <= _EXIT_CODES, figures.exits
     for log in place.folder.glob("worker-*.log"):
-        assert "Traceback" not in log.read_text(), log.read_text()
+        assert not re.search("Traceback|unexpected: ", log.read_text()), log.read_text()
+    assert set(figures.exits) <= _EXIT_CODES, figures.exits
 
 
 def check_money(place: Place, plan: Plan) -> None:
