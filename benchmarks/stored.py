@@ -9,6 +9,8 @@ from pathlib import Path
 
 from measuring import PROGRAM, Wrong, clean_environment, timed, write_large_manifest
 
+from batchgen.store.payloads import packed_for_file
+
 # As the stand-in service answers; its ids are as long as real ones.
 _FINISH = """
 PRAGMA synchronous = OFF;
@@ -23,11 +25,12 @@ INSERT INTO attempts (id, job_id, no, job_version, account_id, batch_id, worker_
 SELECT p.attempt_id, j.id, 1, 1, b.account_id, j.batch_id, 'w1', j.model, j.inputs, j.input_hash,
   j.settings, 'succeeded', p.r, 500000, 500000, 500000, 1796000000000 + j.id,
   1796000000400 + j.id, 1796000003000 + j.id, 1796000063000 + j.id, 60000 + j.id % 9000,
-  '{{"request_id":"' || p.r || '","status_url":"https://api.example.com/v1/requests/' || p.r ||
-  '/status","result_url":"https://api.example.com/v1/requests/' || p.r || '/result"}}',
-  '{{"request_id":"' || p.r || '","status":"succeeded","model_id":"' || j.model ||
+  packed('{{"request_id":"' || p.r ||
+  '","status_url":"https://api.example.com/v1/requests/' || p.r ||
+  '/status","result_url":"https://api.example.com/v1/requests/' || p.r || '/result"}}'),
+  packed('{{"request_id":"' || p.r || '","status":"succeeded","model_id":"' || j.model ||
   '","created_at":"2026-11-30T01:05:33.999+00:00","finished_at":"2026-11-30T01:06:35.841+00:00",' ||
-  '"output":{{"video":"https://files.example.com/' || p.r || '.mp4"}},"cost":0.5}}'
+  '"output":{{"video":"https://files.example.com/' || p.r || '.mp4"}},"cost":0.5}}')
 FROM past p JOIN jobs j ON j.id = p.id JOIN batches b ON b.id = j.batch_id;
 UPDATE jobs SET state = 'succeeded', epoch = 1, attempt_id = p.attempt_id,
   urls = '["https://files.example.com/' || p.r || '.mp4"]',
@@ -57,6 +60,7 @@ def build(folder: Path, rows: int, *, finished: int) -> Path:
     )
     with closing(sqlite3.connect(path)) as database:
         if finished:
+            database.create_function("packed", 1, packed_for_file, deterministic=True)
             database.executescript(_FINISH.format(finished=finished))
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         found = database.execute(

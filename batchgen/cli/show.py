@@ -17,11 +17,11 @@ from batchgen.domain.states import ErrorClass, JobState
 from batchgen.domain.wording import lasting, usd
 from batchgen.downloads.destinations import Destinations
 from batchgen.store import reads
+from batchgen.store.payloads import RAW_ANSWERS
 from batchgen.store.reads import JobRow
 from batchgen.store.transactions import Transaction
 
-_RAW = ("submit_raw", "status_raw", "result_raw")
-_RAW_CHARACTERS = 300  # of an answer, unless it is asked for whole
+RAW_ANSWERS_CHARACTERS = 300  # of an answer, unless it is asked for whole
 
 
 @click.command("show")
@@ -127,7 +127,7 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
         "cost_is_estimate": bool(attempt["charged_micros"])
         and attempt["charged_micros"] != attempt["cost_micros"],
         **{f"{name}_at": common.iso(attempt[f"{name}_ms"]) for name in times},
-        **{name: attempt[name] for name in [*said, *_RAW]},
+        **{name: attempt[name] for name in [*said, *RAW_ANSWERS]},
     }
 
 
@@ -246,7 +246,7 @@ def _attempt_lines(attempt: Mapping[str, Any], *, raw: bool) -> Iterator[str]:
         if is_estimate:
             stated = "nothing" if attempt["cost_micros"] is None else usd(attempt["cost_micros"])
             yield f"  the service states: {stated}"
-    for name in _RAW:
+    for name in RAW_ANSWERS:
         if attempt[name] is not None:
             yield f"  {name.removesuffix('_raw')} answer: {_answer(attempt[name], raw=raw)}"
 
@@ -258,9 +258,9 @@ def _answer(text: str, *, raw: bool) -> str:
         except (ValueError, RecursionError):
             return text
     line = tables.one_line(text)
-    if len(line) <= _RAW_CHARACTERS:
+    if len(line) <= RAW_ANSWERS_CHARACTERS:
         return line
-    return f"{line[:_RAW_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
+    return f"{line[:RAW_ANSWERS_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
 
 
 def _next(row: JobRow, destinations: Destinations) -> str | None:

@@ -78,7 +78,7 @@ _PAUSED_LOOK_S = 2.0
 _BETWEEN_BALANCES_S = 2.0
 _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
-_LARGEST_CLAIM = 64
+_LARGEST_CLAIM = 32
 _TOLD_UNUSABLE = 10  # jobs that wait for an input file, each told of by name
 _MOST_ADOPTED = 500  # paid jobs taken over at once
 

@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -24,6 +23,7 @@ from batchgen.failpoints import failpoint
 from batchgen.store import imports, moving, workers
 from batchgen.store.database import Database
 from batchgen.store.moving import MovedAway, Stand
+from batchgen.store.payloads import RAW_ANSWERS, packed, unpacked
 from batchgen.store.schema import job_database, metadata
 from batchgen.store.statements import Statement, locking, text
 from batchgen.store.transactions import Transaction
@@ -348,8 +348,7 @@ def _bring(
                 )
                 with target.transaction() as out:
                     _advance(out, now, then)
-                    clean = partial(_storable, is_server=out.is_postgresql)
-                    out.run_many(_insert(table), [clean(row) for row in rows])
+                    out.run_many(_insert(table), [_kept(out, row) for row in rows])
                 now = then
                 failpoint("in-copy")
         say(table.name)
@@ -363,6 +362,12 @@ def _insert(table: Table) -> Statement:
         ", ".join(f":{name}" for name in names),
     )
     return text(f"INSERT INTO {table.name} ({listed}) VALUES ({places})")
+
+
+def _kept(tx: Transaction, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as a transaction stores it."""
+    clean = _storable(row, is_server=tx.is_postgresql)
+    return clean | {name: packed(tx, clean[name]) for name in RAW_ANSWERS if name in clean}
 
 
 def _advance(tx: Transaction, now: _Progress, then: _Progress) -> None:
@@ -423,9 +428,11 @@ def _rows(
         query += f" WHERE ({', '.join(keys)}) > ({places})"
     query += f" ORDER BY {', '.join(keys)}"
     flags = [column.name for column in table.columns if isinstance(column.type, Boolean)]
+    answers = [column.name for column in table.columns if column.name in RAW_ANSWERS]
     for row in tx.stream(text(query), values, at_once=_READ):
         found = dict(row._mapping)
-        yield found | {name: bool(found[name]) for name in flags}  # SQLite knows 0 and 1 only
+        found |= {name: bool(found[name]) for name in flags}  # SQLite knows 0 and 1 only
+        yield found | {name: unpacked(found[name]) for name in answers}
 
 
 def _ordered(tx: Transaction, column: Column[Any]) -> str:

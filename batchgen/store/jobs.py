@@ -20,6 +20,7 @@ from batchgen.store import step_back
 from batchgen.store.events import note
 from batchgen.store.gate import Gate, grown, lock_adapting, refused, save
 from batchgen.store.gate import spend as spend_tokens
+from batchgen.store.payloads import packed
 from batchgen.store.scope import Scope
 from batchgen.store.statements import Statement, locking, text
 from batchgen.store.transactions import Transaction
@@ -549,7 +550,7 @@ def record_accepted(tx: Transaction, facts: Sequence[AcceptedFact]) -> list[None
             "attempt_id": fact.job.attempt_id,
             "job_id": fact.job.id,
             "request_id": fact.request_id,
-            "raw": fact.raw,
+            "raw": packed(tx, fact.raw),
             "now_ms": fact.now_ms,
         }
         for fact in facts
@@ -589,7 +590,7 @@ def accept_late(
         "attempt_id": attempt_id,
         "job_id": row.job_id,
         "request_id": request_id,
-        "raw": raw,
+        "raw": packed(tx, raw),
         "now_ms": now_ms,
         "extra": extra,
         **_with_seed_sent(row),
@@ -688,7 +689,7 @@ def put_back(tx: Transaction, requests: Sequence[PutBack]) -> list[None]:
             "error_class": None,
             "code": None,
             "status": request.status,
-            "raw": request.raw,
+            "raw": packed(tx, request.raw),
             "now_ms": request.now_ms,
         }
         back = tx.run(_BACK, values)
@@ -730,7 +731,7 @@ def record_refused(tx: Transaction, refusals: Sequence[Refusal]) -> list[None]:
             "error_class": str(ErrorClass.INVALID_INPUT),
             "code": refusal.code,
             "status": refusal.status,
-            "raw": refusal.raw,
+            "raw": packed(tx, refusal.raw),
             "now_ms": refusal.now_ms,
         }
         before = tx.row(_ATTEMPT, values)
@@ -772,7 +773,7 @@ def record_doubt(tx: Transaction, doubts: Sequence[Doubt]) -> list[None]:
             "slot_until_ms": doubt.slot_until_ms,
             "error": doubt.error,
             "status": doubt.status,
-            "raw": doubt.raw,
+            "raw": packed(tx, doubt.raw),
             "now_ms": doubt.now_ms,
         }
         moved = tx.run(_DOUBT_JOB, values)
@@ -873,7 +874,7 @@ def record_generated(tx: Transaction, results: Sequence[Generated]) -> list[bool
             "charged_micros": _charge(result.cost_micros, result.job),
             "micros": _charge(result.cost_micros, result.job),
             "run_ms": result.run_ms,
-            "raw": result.raw,
+            "raw": packed(tx, result.raw),
             "error_class": None,
             "code": None,
             "error": None,
@@ -991,7 +992,7 @@ def _record_ended(tx: Transaction, end: Ended) -> bool:
         "charged_micros": charged,
         "micros": charged,
         "run_ms": None,
-        "raw": end.raw,
+        "raw": packed(tx, end.raw),
         "error_class": None if end.error_class is None else str(end.error_class),
         "code": end.code,
         "error": end.error,
@@ -1037,7 +1038,7 @@ def record_cost(tx: Transaction, costs: Sequence[LateCost]) -> list[None]:
         values = {
             "attempt_id": cost.job.attempt_id,
             "cost_micros": cost.cost_micros,
-            "raw": cost.raw,
+            "raw": packed(tx, cost.raw),
             "worker_id": cost.worker_id,
         }
         before = tx.value(_CHARGED, values)

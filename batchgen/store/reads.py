@@ -7,12 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from batchgen.domain.causes import Lost
+from batchgen.domain.errors import StoreError
 from batchgen.domain.identity import job_label
 from batchgen.domain.states import LOST, OWNED, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import selecting
 from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
+from batchgen.store.payloads import RAW_ANSWERS, unpacked
 from batchgen.store.predicates import IS_LOST
 from batchgen.store.scope import Scope
 from batchgen.store.statements import Statement, among, text
@@ -394,7 +396,18 @@ _EVENTS = text("SELECT * FROM events WHERE job_id = :job_id ORDER BY id")
 
 def attempts(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
     """Return every attempt of a job, oldest first, with its raw answers."""
-    return [dict(row._mapping) for row in tx.rows(_ATTEMPTS, {"job_id": job_id})]
+    found = []
+    for row in tx.rows(_ATTEMPTS, {"job_id": job_id}):
+        attempt = dict(row._mapping)
+        found.append(attempt | {name: _answer(attempt[name]) for name in RAW_ANSWERS})
+    return found
+
+
+def _answer(stored: str | bytes | None) -> str | None:
+    try:
+        return unpacked(stored)
+    except StoreError as error:  # the rest of the attempt is worth showing
+        return f"({error})"
 
 
 def events(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
@@ -567,12 +580,20 @@ def _has_all(tx: Transaction, scope: Scope) -> bool:
 
 
 _PENDING_KINDS = (
-    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs "
-    "FROM jobs j JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id "
+    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j{joined} "
     f"WHERE {SHOWN} AND j.state = 'pending' "
-    "AND b.account_id = :account_id AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    "AND {where} GROUP BY j.model, j.settings, j.est_micros"
+    "AND j.batch_id IN (SELECT id FROM batches WHERE account_id = :account_id) "
+    "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
+    "{where} GROUP BY j.model, j.settings, j.est_micros"
 )
+# Joined for what a condition may name.
+_JOINED = " JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id"
+# By the index of pending jobs, however many there are: the finished ones are not looked at.
+_ALL_PENDING = text(
+    _PENDING_KINDS.format(joined="", where="")
+    .replace(SHOWN, f"+{SHOWN}")
+    .replace("j.batch_id IN", "+j.batch_id IN")
+).listing(batch_ids=int)
 
 
 @dataclass(frozen=True)
@@ -600,19 +621,18 @@ def waiting(
     where: Where | None = None,
 ) -> list[Kind]:
     """Return the jobs that wait to be paid for, those alike counted together."""
-    condition = selecting.Condition("1 = 1")
+    values: dict[str, Any] = {
+        "account_id": account_id,
+        "all_batches": int(batch_ids is None),
+        "batch_ids": list(batch_ids or ()),
+    }
+    query = _ALL_PENDING
     if where is not None:
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
-    query = text(_PENDING_KINDS.format(where=condition.sql))
-    rows = tx.rows(
-        query.listing(batch_ids=int),
-        {
-            "account_id": account_id,
-            "all_batches": int(batch_ids is None),
-            "batch_ids": list(batch_ids or ()),
-            **condition.values,
-        },
-    )
+        said = _PENDING_KINDS.format(joined=_JOINED, where=f" AND {condition.sql}")
+        query = text(said).listing(batch_ids=int)
+        values |= condition.values
+    rows = tx.rows(query, values)
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
 
 
@@ -644,9 +664,6 @@ def lost(tx: Transaction, scope: Scope, account_id: int, *, since_ms: int = 0) -
 
 
 _SAMPLED = 2000  # rows of a manifest
-_FEW_PENDING = text(
-    _PENDING_KINDS.format(where="1 = 1").replace("j.batch_id IN", "+j.batch_id IN")
-).listing(batch_ids=int)
 _LAST_POSITION = text("SELECT max(position) FROM jobs WHERE batch_id = :batch_id")
 _SAMPLE = among(
     "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j "
@@ -669,7 +686,7 @@ def waiting_of(tx: Transaction, batch: BatchSummary) -> tuple[list[Kind], bool]:
     if everywhere > _FEW:
         return waiting(tx, batch.account_id, [batch.id]), False
     values = {"account_id": batch.account_id, "all_batches": 0, "batch_ids": [batch.id]}
-    rows = tx.rows(_FEW_PENDING, values)
+    rows = tx.rows(_ALL_PENDING, values)
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows], False
 
 

@@ -121,7 +121,7 @@ KEPT = "SELECT group_concat(request_id || state || cost_micros || inputs) FROM a
 
 def test_what_is_pruned_changes_no_money_and_no_doubt(bought: Handle) -> None:
     before = (values(KEPT), ok("status", "--json").said["batches"], states())
-    kept = values("SELECT id || coalesce(submit_raw, '') FROM attempts WHERE state = 'in_doubt'")
+    kept = values("SELECT id || hex(submit_raw) FROM attempts WHERE state = 'in_doubt'")
     would = ok("db", "prune", "--older-than", "0", "-n", "--json").said
     assert values("SELECT count(*) FROM attempts WHERE result_raw IS NOT NULL") == [2]
 
@@ -132,7 +132,7 @@ def test_what_is_pruned_changes_no_money_and_no_doubt(bought: Handle) -> None:
     assert did["answer_bytes"] > 0
     assert values("SELECT count(*) FROM attempts WHERE result_raw IS NOT NULL") == [0]
     assert (values(KEPT), ok("status", "--json").said["batches"], states()) == before
-    doubts = values("SELECT id || coalesce(submit_raw, '') FROM attempts WHERE state = 'in_doubt'")
+    doubts = values("SELECT id || hex(submit_raw) FROM attempts WHERE state = 'in_doubt'")
     assert doubts == kept
     assert values(
         "SELECT count(*) FROM events e JOIN jobs j ON j.id = e.job_id WHERE j.state = 'in_doubt'"

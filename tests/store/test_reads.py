@@ -35,3 +35,13 @@ def test_few_jobs_of_a_state_are_found_by_its_index(
         reads.job_ids(tx, batch_id=1, states=[state], limit=100)
 
     assert any(index in plan for plan in plans), plans
+
+
+def test_what_waits_is_counted_by_its_index(sqlite_store: Store) -> None:
+    sqlite_store.fill(9)
+
+    with sqlite_store.database.reading() as tx, plans_of(tx) as plans:
+        found = reads.waiting(tx, sqlite_store.account.id, None)
+
+    assert [kind.jobs for kind in found] == [9]
+    assert "SCAN j USING INDEX ix_jobs_pending" in plans[0]

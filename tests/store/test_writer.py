@@ -1,6 +1,7 @@
 """The store thread: group commit, what it promises to a waiter, and how it insists."""
 
 import asyncio
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from store.stored_jobs import Store, accepted, doubt, finish, generated
 from batchgen.domain.errors import StoreError
 from batchgen.store import jobs
 from batchgen.store.database import Database
+from batchgen.store.payloads import unpacked
 from batchgen.store.statements import text
 from batchgen.store.transactions import FileChanger, ServerChanger, Transaction
 from batchgen.store.writer import Conflict, Writer
@@ -260,7 +262,7 @@ def test_every_change_is_tried_until_it_lands(tmp_path: Path) -> None:
 def test_a_full_disk_is_waited_out(sqlite_store: Store) -> None:
     sqlite_store.fill(1)
     job = sqlite_store.running()[0]
-    raw = "x" * 200_000
+    raw = random.Random(1).randbytes(100_000).hex()
     result = jobs.Generated(job, "w1", (), None, None, raw, 1)
     with sqlite_store.database.transaction() as tx:
         pages = tx.value(text("PRAGMA page_count"))
@@ -289,7 +291,7 @@ def test_a_full_disk_is_waited_out(sqlite_store: Store) -> None:
 
     assert len(said) == 1
     assert "disk is full" in said[0]
-    assert sqlite_store.attempt(job.attempt_id).result_raw == raw
+    assert unpacked(sqlite_store.attempt(job.attempt_id).result_raw) == raw
     sqlite_store.check()
 
 
