@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from batchgen.awake import kept_awake
 from batchgen.cli import common
-from batchgen.cli.measuring import measured
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
 from batchgen.domain.errors import OutputError
@@ -21,9 +20,7 @@ from batchgen.downloads.destination import Destination
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.http import file_client
-from batchgen.inputs.sending import Sender
 from batchgen.library import step_backs
-from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
 from batchgen.runner.job import Settings
@@ -37,6 +34,8 @@ from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.scope import Scope
 
 if TYPE_CHECKING:
+    from batchgen.inputs.sending import Sender
+    from batchgen.metrics import Metrics
     from batchgen.sidecars import Sidecars
 
 _UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
@@ -86,10 +85,10 @@ class Errand:
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
-    sender: Sender | None = None
+    sender: "Sender | None" = None
     sidecar: bool = False
     keep_awake: bool = False
-    metrics: Metrics | None = None
+    metrics: "Metrics | None" = None
 
     @property
     def buys(self) -> bool:
@@ -155,6 +154,8 @@ async def _work(errand: Errand) -> Outcome:
             meter = _meter(errand, session, fetcher)
             await stack.enter_async_context(shown(meter, errand.progress))
             if errand.metrics is not None:
+                from batchgen.cli.measuring import measured  # brings a web server with it
+
                 await stack.enter_async_context(
                     measured(meter, lambda: session.view(0), errand.metrics)
                 )

@@ -84,7 +84,8 @@ def test_a_download_loads_nothing_of_what_manifests_and_tables_need() -> None:
     program = (
         "import sys\n"
         "from batchgen.cli import download, service, session\n"
-        "names = ('yaml', 'jsonschema_rs', 'rich', 'batchgen.manifests', 'batchgen.exporters')\n"
+        "names = ['yaml', 'jsonschema_rs', 'rich', 'wsgiref', 'sqlalchemy']\n"
+        "names += ['batchgen.manifests', 'batchgen.exporters', 'batchgen.inputs']\n"
         "print([name for name in names if name in sys.modules])\n"
     )
 
