@@ -31,7 +31,14 @@ SMALLEST = {
     ),
     "fetching": (
         ["--files", "2", "--mb", "0.01"],
-        [r"\| batchgen download \|", "CPU s per GB", "2 files of 0.01 MB"],
+        [
+            r"\| batchgen download \|",
+            r"\| batchgen download, 16 at a time \|",
+            "CPU s per GB",
+            "2 files of 0.01 MB",
+            "nothing left to fetch",
+            r"\| with downloads \| [0-9.]+ \|.*\n\| without \| [0-9.]+ \|",
+        ],
     ),
     "growth": (
         ["--jobs", "2", "--caps", "2", "--sizes", "20"],

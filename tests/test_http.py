@@ -3,6 +3,8 @@ import gzip
 import logging
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from batchgen.http import (
     opened,
     origin_of,
     poll_client,
+    probe_client,
     retry_after_s,
     submit_client,
 )
@@ -101,6 +104,10 @@ def public_files() -> httpx.AsyncClient:
 
 def any_files() -> httpx.AsyncClient:
     return file_client(connections=2, allow_private=True)
+
+
+def any_probes() -> httpx.AsyncClient:
+    return probe_client(connections=2, allow_private=True, connect_s=5, read_s=5)
 
 
 CLIENTS: list[Callable[[], AnyClient]] = [submit_client, poll_client, any_files]
@@ -232,6 +239,49 @@ def test_opened_gives_the_body_in_parts() -> None:
 
     with serving(reply) as base:
         assert asyncio.run(parts(base)) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("client", "encoding", "most_bytes"),
+    [
+        pytest.param(any_files, "", 256 * 1024, id="file"),
+        # What is unpacked at one step is bounded by what goes in.
+        pytest.param(any_files, "gzip", 16 * 1024, id="packed-file"),
+        pytest.param(any_probes, "", 16 * 1024, id="probe"),
+    ],
+)
+def test_a_file_comes_in_large_parts_where_all_of_it_is_wanted(
+    client: Callable[[], httpx.AsyncClient], encoding: str, most_bytes: int
+) -> None:
+    body, sent = b"x" * 300_000, threading.Event()  # less than a client and the system hold
+
+    def long(connection: socket.socket) -> None:
+        connection.recv(65536)
+        packed = f"Content-Encoding: {encoding}\r\n" if encoding else ""
+        head = f"HTTP/1.1 200 OK\r\n{packed}Content-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        sent.set()
+
+    async def parts(url: str) -> list[int]:
+        async with client() as asked, opened(asked, asked.build_request("GET", url)) as response:
+            await asyncio.to_thread(sent.wait)
+            return [len(part) async for part in response.aiter_raw()]
+
+    with serving(long) as base:
+        found = asyncio.run(parts(base))
+
+    assert sum(found) == len(body)
+    assert most_bytes / 2 < max(found) <= most_bytes
+
+
+def test_httpx_comes_without_its_command_line() -> None:
+    program = "import sys, batchgen.http; print(sorted({'rich', 'pygments'} & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 # -- addresses -------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from batchgen.downloads.destinations import Destinations
 from batchgen.runner.clocks import wall_ms
 from batchgen.runner.limits import Reason
 from batchgen.runner.loop import Outcome
-from batchgen.sidecars import Sidecars
 from batchgen.store import accounts, by_hand, reads
 from batchgen.store.accounts import Account
 from batchgen.store.database import Database, chunks
@@ -175,6 +174,8 @@ class _Beside:
 
 
 def _write_missing(database: Database, found: _Found, batch: str | None) -> _Beside:
+    from batchgen.sidecars import Sidecars  # brings manifests and exporters with it
+
     beside = _Beside()
     sidecars, destinations = Sidecars(database), Destinations(database.folder)
     with database.reading() as tx:

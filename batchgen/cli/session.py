@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from batchgen.awake import kept_awake
 from batchgen.cli import common
-from batchgen.cli.measuring import measured
 from batchgen.cli.numbers import Meter
 from batchgen.cli.progress import Mode, shown
 from batchgen.domain.errors import OutputError
@@ -20,9 +20,7 @@ from batchgen.downloads.destination import Destination
 from batchgen.downloads.destinations import Destinations
 from batchgen.downloads.fetch import Fetcher
 from batchgen.http import file_client
-from batchgen.inputs.sending import Sender
 from batchgen.library import step_backs
-from batchgen.metrics import Metrics
 from batchgen.providers.interface import Provider
 from batchgen.runner.clocks import new_id, steady_s, wall_ms
 from batchgen.runner.job import Settings
@@ -30,11 +28,15 @@ from batchgen.runner.listener import Watch
 from batchgen.runner.loop import Outcome, Session
 from batchgen.runner.purse import Purse
 from batchgen.settings import part_bytes
-from batchgen.sidecars import Sidecars
 from batchgen.store import control, reads
 from batchgen.store.database import Database
 from batchgen.store.jobs import Job, NewSeed
 from batchgen.store.scope import Scope
+
+if TYPE_CHECKING:
+    from batchgen.inputs.sending import Sender
+    from batchgen.metrics import Metrics
+    from batchgen.sidecars import Sidecars
 
 _UNGENERATED = (JobState.PENDING, JobState.SUBMITTING, JobState.RUNNING)
 
@@ -83,10 +85,10 @@ class Errand:
     reseed: Callable[[Job], NewSeed | None] = lambda _: None
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
-    sender: Sender | None = None
+    sender: "Sender | None" = None
     sidecar: bool = False
     keep_awake: bool = False
-    metrics: Metrics | None = None
+    metrics: "Metrics | None" = None
 
     @property
     def buys(self) -> bool:
@@ -141,7 +143,7 @@ async def _work(errand: Errand) -> Outcome:
             total=errand.total,
             reseed=errand.reseed,
             sender=errand.sender,
-            sidecars=Sidecars(errand.database) if errand.sidecar else None,
+            sidecars=_sidecars(errand),
             renew_token=lambda: errand.renew_token(provider),
             purse=errand.purse,
             session_id=errand.session_id,
@@ -152,6 +154,8 @@ async def _work(errand: Errand) -> Outcome:
             meter = _meter(errand, session, fetcher)
             await stack.enter_async_context(shown(meter, errand.progress))
             if errand.metrics is not None:
+                from batchgen.cli.measuring import measured  # brings a web server with it
+
                 await stack.enter_async_context(
                     measured(meter, lambda: session.view(0), errand.metrics)
                 )
@@ -174,6 +178,14 @@ def _meter(errand: Errand, session: Session, fetcher: Fetcher | None) -> Meter:
     if errand.buys:
         session.watch = Watch(errand.scope.batch_ids, meter.stood)
     return meter
+
+
+def _sidecars(errand: Errand) -> "Sidecars | None":
+    if not errand.sidecar:
+        return None
+    from batchgen.sidecars import Sidecars  # a tenth of what `download` takes to start
+
+    return Sidecars(errand.database)
 
 
 def _clip_places(errand: Errand, destinations: Destinations) -> list[Destination]:

@@ -228,6 +228,7 @@ class Carrier:
     unusable: Callable[[Job, InputUnusable], None] = lambda job, error: None
     download_tries: int = _DOWNLOAD_TRIES
     emit: Emit = silent
+    _downloading: int = 0
     _submitting: set[asyncio.Task[Any]] = field(default_factory=set)
     _tokens: int = 1  # that have been used
     _unrecorded: dict[str, str] = field(default_factory=dict)  # request ids by attempt
@@ -985,14 +986,14 @@ class Carrier:
         for attempt in range(1, self.download_tries + 1):
             try:
                 async with self.downloads:
-                    self.stats.downloading += 1
+                    self._count_download(1)
                     try:
                         return [
                             await self._fetch(fetcher, url, job, name)
                             for url, name in zip(job.urls, names_of(job), strict=True)
                         ]
                     finally:
-                        self.stats.downloading -= 1
+                        self._count_download(-1)
             except OutputError as error:
                 self.limits.pause(Exit.OUTPUT, str(error))
                 self.stats.left += 1
@@ -1014,6 +1015,11 @@ class Carrier:
                 )
         self.stats.left += 1
         return None
+
+    def _count_download(self, change: int) -> None:
+        self._downloading += change
+        # The others are being finished, or wait for a connection.
+        self.stats.downloading = min(self._downloading, self.settings.download_jobs)
 
     async def _fetch(self, fetcher: Fetcher, url: str, job: Job, name: str) -> Clip:
         await self.fetches.turn()

@@ -82,6 +82,9 @@ _LARGEST_CLAIM = 32  # what begins in one turn of the event loop
 _TOLD_UNUSABLE = 10  # jobs that wait for an input file, each told of by name
 _LONGEST_BUCKET_WAIT_S = 15.0
 _MOST_ADOPTED = 500  # paid jobs taken over at once
+# The fetcher's client has as many connections as clips may be received at once. More are under way,
+# so that the line does not stand still while those that have arrived are synced and named.
+_FINISHED_BESIDE = 2
 
 
 @dataclass
@@ -420,7 +423,7 @@ class Session:
             may_pay=self._may_pay,
             slot_freed=self._wake.set,
             doubt_slot_ms=lambda: self._doubt_slot_ms,
-            downloads=asyncio.Semaphore(self.settings.download_jobs),
+            downloads=asyncio.Semaphore(self.settings.download_jobs + _FINISHED_BESIDE),
             looks=Spacer(self.settings.poll_rate, clock=steady_s, sleep=self.sleep),
             durations=self._durations,
             fetches=Spacer(self.settings.download_rate, sleep=self.sleep),

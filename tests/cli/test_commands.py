@@ -80,6 +80,22 @@ def test_a_file_is_made_and_worked_with_without_loading_sqlalchemy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_download_loads_nothing_of_what_manifests_and_tables_need() -> None:
+    program = (
+        "import sys\n"
+        "from batchgen.cli import download, service, session\n"
+        "names = ['yaml', 'jsonschema_rs', 'rich', 'wsgiref', 'sqlalchemy']\n"
+        "names += ['batchgen.manifests', 'batchgen.exporters', 'batchgen.inputs']\n"
+        "print([name for name in names if name in sys.modules])\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("words", READING)
 def test_without_a_job_database_the_code_is_11(words: tuple[str, ...]) -> None:
     done = call(*words)

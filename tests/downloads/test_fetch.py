@@ -2,6 +2,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ import pytest
 
 from batchgen.domain.errors import DownloadError, OutputError
 from batchgen.domain.jobs import Clip
+from batchgen.downloads.destination import Room
 from batchgen.downloads.fetch import Fetcher
-from batchgen.downloads.folder import Folder
+from batchgen.downloads.folder import Folder, Part
 from batchgen.http import file_client
 
 MP4 = (
@@ -147,6 +149,32 @@ def test_a_clip_is_fetched_whole(tmp_path: Path) -> None:
     assert clip.sha256 == sha256(MP4).hexdigest()
     assert (tmp_path / clip.path).read_bytes() == MP4
     assert files(tmp_path) == ["b/a.mp4"]
+
+
+def test_the_event_loop_neither_opens_hashes_writes_nor_syncs(tmp_path: Path) -> None:
+    threads: dict[str, set[int]] = {}
+
+    class Noted(Folder):
+        def part(self, name: str, room: Room) -> Part:
+            made = super().part(name, room)
+            for step in ("open", "write", "publish"):
+                setattr(made, step, noting(step, getattr(made, step)))
+            return made
+
+    def noting(step: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            threads.setdefault(step, set()).add(threading.get_ident())
+            return call(*given)
+
+        return noted
+
+    async def then(fetcher: Fetcher, server: Server) -> Clip:
+        return await fetcher.fetch(f"{server.url}/a.mp4", into=Noted(tmp_path), name="a.mp4")
+
+    run({"/a.mp4": answer(MP4)}, then)
+
+    assert threads.keys() == {"open", "write", "publish"}
+    assert threading.get_ident() not in set().union(*threads.values())
 
 
 def test_a_chunked_clip_is_fetched_whole(tmp_path: Path) -> None:

@@ -239,6 +239,54 @@ def test_a_bucket_for_inputs_is_waited_for_no_longer_than_an_outage(tmp_path: Pa
     store.close()
 
 
+class Finishing:
+    """Makes every clip at once; of those under way, one is received and all others are synced."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.submits = 0
+        self.under_way = 0
+        self.seen: set[tuple[int, int]] = set()  # how many are under way, how many are shown
+        self._synced = asyncio.Barrier(3)
+
+    async def submit(self, model: str, inputs: dict[str, Any]) -> Accepted:
+        self.submits += 1
+        return Accepted(f"request-{self.submits}", "{}")
+
+    async def poll(self, model: str, request_id: str) -> Look:
+        return Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=("https://x/1.mp4",))
+
+    async def fetch(self, url: str, *, into: Destination, name: str) -> Clip:
+        assert self.session is not None
+        self.under_way += 1
+        self.seen.add((self.under_way, self.session.stats.downloading))
+        await self._synced.wait()
+        self.under_way -= 1
+        return Clip(path=name, url=url, sha256="0" * 64, size_bytes=1)
+
+
+def test_the_next_clips_are_fetched_while_those_that_have_arrived_are_synced(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    store.fill(6)
+
+    async def run() -> Finishing:
+        disk = Finishing()
+        session = disk.session = session_of(store, disk)
+        session.fetcher = disk
+        session.settings = Settings(jobs=6, download_jobs=1)
+        async with asyncio.timeout(60):  # else it would wait for ever
+            await session.run()
+        return disk
+
+    disk = asyncio.run(run())
+
+    assert disk.seen == {(1, 1), (2, 1), (3, 1)}
+    assert {row.state for row in store.query("SELECT state FROM jobs")} == {"succeeded"}
+    store.close()
+
+
 class Unhurried(Accepting):
     """Has the account's rate lifted while its first job is waited for; a second one ends it all."""
 
