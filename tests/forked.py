@@ -1,8 +1,8 @@
-"""Starts `python -m batchgen` by forking a process that has imported it already.
+"""Starts a Python program by forking a process that has imported batchgen already.
 
 What starts is a child process of the test's, with an environment, a folder, streams and an exit
 code of its own, that can be killed, stopped and waited for. Only the import is spared: a second
-or two of CPU each time. That the program starts from nothing is for the tests that execute it.
+or two of CPU each time. That batchgen starts from nothing is for the tests that execute it.
 """
 
 import atexit
@@ -35,6 +35,8 @@ _LAZY = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
 )
+BATCHGEN = ("-m", "batchgen")
+"""What `python` is told to start it."""
 _SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>
 _LONGEST = 1 << 17  # bytes of a request
 
@@ -54,7 +56,7 @@ def can_start(environment: Mapping[str, str]) -> bool:
 
 
 class Process:
-    """A `batchgen` under way, in parts as `subprocess.Popen` is.
+    """A program under way, in parts as `subprocess.Popen` is.
 
     Attributes:
         returncode: As `subprocess.Popen` tells it; None until it was waited for.
@@ -63,7 +65,14 @@ class Process:
     def __init__(
         self, words: Sequence[str], env: Mapping[str, str], folder: Path, streams: Sequence[int]
     ) -> None:
-        """Start it with these as stdin, stdout and stderr; they stay open here."""
+        """Start what `python WORDS...` would.
+
+        Args:
+            words: `-m` and a module, `-c` and its source or the path of a file; its arguments.
+            env: Its whole environment.
+            folder: Where it starts.
+            streams: Its stdin, stdout and stderr; they stay open here.
+        """
         self.returncode: int | None = None
         request = {"words": list(words), "env": dict(env), "folder": str(folder)}
         self.pid = _fork(json.dumps(request), streams)
@@ -95,7 +104,7 @@ class Process:
             try:
                 if not select.select([watched], [], [], timeout)[0]:
                     self.kill()
-                    raise subprocess.TimeoutExpired("batchgen", timeout or 0.0)
+                    raise subprocess.TimeoutExpired("python", timeout or 0.0)
             finally:
                 os.close(watched)
             _, status = os.waitpid(self.pid, 0)
@@ -105,7 +114,7 @@ class Process:
 
 
 class Piped(Process):
-    """A `batchgen` with nothing on its stdin, whose two other streams are read here."""
+    """A program with nothing on its stdin, whose two other streams are read here."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         """Start it."""
@@ -118,6 +127,12 @@ class Piped(Process):
         finally:
             for stream in its:
                 os.close(stream)
+
+    def close(self) -> None:
+        """Read no more, and wait for the end."""
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Read both streams to their ends, and wait for the end.
@@ -202,8 +217,20 @@ def _become(words: Sequence[str], env: Mapping[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv[1:] = words
-    runpy.run_module("batchgen", run_name="__main__", alter_sys=True)
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(line_buffering=stream.isatty())
+    how, *rest = words
+    if how == "-m":
+        sys.argv[1:] = rest[1:]
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif how == "-c":
+        sys.argv[:] = ["-c", *rest[1:]]
+        sys.path.insert(0, "")
+        exec(rest[0], {"__name__": "__main__"})  # noqa: S102 - a test's own
+    else:
+        sys.argv[:] = [how, *rest]
+        sys.path.insert(0, str(Path(how).parent))
+        runpy.run_path(how, run_name="__main__")
 
 
 def _main() -> None:
