@@ -20,6 +20,14 @@ def _schema(postgres: PostgresServer) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def schema_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
+    """The URL of a job database without jobs, of this module's own."""
+    name = postgres.fresh(template=_schema)
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
 @pytest.fixture
 def stored_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
     """The URL of a job database without jobs, of this test's own."""
