@@ -13,6 +13,11 @@ import pytest
 import s3 as s3_server
 from hypothesis import HealthCheck, settings
 
+# Workers and programs may keep what they compile, as an installer does for packages: else each of
+# hundreds would compile batchgen, and each worker every test, anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("runs", "store.stored_jobs", "storm.storm")
 

@@ -91,6 +91,7 @@ class PostgresServer:
             f"--pwfile={password}",
             "--auth-local=trust",
             "--auth-host=scram-sha-256",
+            "--set=scram_iterations=1",  # thousands keep nobody out of a server of tests
             f"--pgdata={self._data}",
         )
 
