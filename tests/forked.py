@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -189,7 +190,7 @@ def _load() -> None:
     for name in _LAZY:
         importlib.import_module(name)
     # Reads a hundred certificates, of which no test has need.
-    sys.modules["batchgen.http"]._ssl_context()  # type: ignore[attr-defined]
+    sys.modules["batchgen.http"]._ssl_context()
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, "a fork would lack the others"
     gc.freeze()
@@ -221,8 +222,8 @@ def _become(words: Sequence[str], env: Mapping[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(line_buffering=stream.isatty())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     how, *rest = words
     if how == "-m":
         sys.argv[1:] = rest[1:]
@@ -247,7 +248,7 @@ def _main() -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    code: object = None
+    code: str | int | None = None
     try:
         _become(**request)
     except SystemExit as left:
@@ -255,7 +256,7 @@ def _main() -> None:
     _end(code)
 
 
-def _end(code: object) -> None:
+def _end(code: str | int | None) -> None:
     """End as an interpreter does, but free nothing.
 
     To free all that was imported, a fork would first have to copy it: 0.13 s of CPU each time.
@@ -263,7 +264,7 @@ def _end(code: object) -> None:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream and not stream.closed]
-    if not isinstance(code, int | None):
+    if isinstance(code, str):
         sys.exit(code)  # which says it
     with contextlib.suppress(OSError):  # an interpreter has its own word and code for that
         for stream in streams:
