@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from postgres import PostgresServer
+from sqlalchemy.pool import QueuePool
 from store.stored_jobs import Store
 
 from batchgen.store import upgrade
@@ -41,6 +42,7 @@ def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A job database of each kind, whose clock is the test's."""
+    monkeypatch.setattr("batchgen.store.postgres.NullPool", QueuePool)  # connecting takes long
     url = request.getfixturevalue("stored_url") if request.param == "postgresql" else ""
     made = _frozen(tmp_path, url, monkeypatch)
     yield made
