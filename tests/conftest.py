@@ -8,10 +8,20 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import memory
 import postgres as postgres_server
 import pytest
 import s3 as s3_server
 from hypothesis import HealthCheck, settings
+
+# Workers and programs may keep what they compile, as an installer does for packages: else each of
+# hundreds would compile batchgen, and each worker every test, anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Thousands of commits would wait for a disk. What failed is kept until the next session.
+if (_memory := memory.folder()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_memory))
 
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("runs", "store.stored_jobs", "storm.storm")

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import memory
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -32,8 +33,6 @@ _ORDINARY_USER = "nobody"  # what the server runs as where the tests run as root
 _START_S = 60.0
 _STOP_S = 60.0
 _LOOK_S = 0.01
-_MEMORY = Path("/dev/shm")  # on Linux
-_ROOM_BYTES = 4 << 30
 # Below the range from which the kernel takes the ports of connections: nobody else can be given
 # the port while the server restarts.
 _PORTS = range(20_000, 32_000)
@@ -91,6 +90,7 @@ class PostgresServer:
             f"--pwfile={password}",
             "--auth-local=trust",
             "--auth-host=scram-sha-256",
+            "--set=scram_iterations=1",  # thousands keep nobody out of a server of tests
             f"--pgdata={self._data}",
         )
 
@@ -240,7 +240,9 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """Run a server in a temporary folder, and remove both at the end."""
     # Not below pytest's folders, which nobody but their owner may enter; and a short path,
     # because that of a Unix socket may have 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="batchgen-pg-", dir=None if durable else _memory()))
+    # A new database is some 300 files, which on a busy disk takes ten times as long.
+    where = None if durable else memory.folder()
+    folder = Path(tempfile.mkdtemp(prefix="batchgen-pg-", dir=where))
     try:
         server = PostgresServer(folder, durable=durable)
         try:
@@ -250,15 +252,6 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
             server.stop("immediate")
     finally:
         shutil.rmtree(folder)
-
-
-def _memory() -> Path | None:
-    """Return a folder in memory with room for hundreds of databases, None if there is none.
-
-    A new database is some 300 files, which on a busy disk takes ten times as long.
-    """
-    is_there = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK | os.X_OK)
-    return _MEMORY if is_there and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES else None
 
 
 def _ordinary_user() -> dict[str, Any]:

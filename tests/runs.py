@@ -28,7 +28,7 @@ from batchgen.runner import rescue
 
 IMAGE = "https://images.example.com/harbor.jpg"
 DEADLINE_S = 60.0
-BATCHGEN = (sys.executable, "-m", "batchgen")
+BATCHGEN = (sys.executable, *forked.BATCHGEN)
 
 
 def rows_of(count: int, **cells: str) -> list[dict[str, str]]:
@@ -85,8 +85,8 @@ class Done:
 def _process(
     command: Sequence[str], env: dict[str, str], folder: Path
 ) -> subprocess.Popen[str] | forked.Piped:
-    if tuple(command[: len(BATCHGEN)]) == BATCHGEN and forked.can_start(env):
-        return forked.Piped(command[len(BATCHGEN) :], env, folder)
+    if command[0] == sys.executable and forked.can_start(env):
+        return forked.Piped(command[1:], env, folder)
     return subprocess.Popen(
         command,
         env=env,

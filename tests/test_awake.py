@@ -1,10 +1,9 @@
 import os
-import signal
-import subprocess
-import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import forked
 import pytest
 
 from batchgen.awake import kept_awake
@@ -101,11 +100,12 @@ def test_it_ends_with_a_process_that_is_killed(
     stub(tmp_path / "bin", "systemd-inhibit", INHIBIT)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     code = "import time; from batchgen.awake import kept_awake\nwith kept_awake(): time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
+    process = forked.Piped(["-c", code], os.environ, tmp_path)
+    with closing(process):
         word = f"--pid={process.pid}"
         wait_for(notes.with_name("notes.env"))
         assert living(word)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     wait_gone(word)
 
 

@@ -101,7 +101,7 @@ def _batchgen(folder: Path, *words: str) -> None:
     env["HOME"] = str(folder / "home")
     for name in [name for name in env if name.startswith("XDG_")]:
         del env[name]
-    started = forked.Piped(words, env, folder)
+    started = forked.Piped([*forked.BATCHGEN, *words], env, folder)
     _, err = started.communicate()
     assert started.returncode in (0, 3, 10), err
 

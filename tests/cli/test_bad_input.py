@@ -2,15 +2,13 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cli.commands import call
-from runs import IMAGE, Done
+from runs import BATCHGEN, IMAGE, Done, Started
 
 from batchgen.manifests import DEFAULT_MODEL
 
@@ -593,16 +591,8 @@ def test_a_service_that_no_token_may_go_to_is_refused(
 # -- the real program ----------------------------------------------------------------------------
 
 
-def program(words: Sequence[str | bytes], env: Mapping[str, str]) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "batchgen", "run", *words],
-        env={**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+def program(words: Sequence[str], env: Mapping[str, str]) -> Done:
+    return Started([*BATCHGEN, "run", *words], {**os.environ, **env}, Path.cwd()).wait()
 
 
 @pytest.mark.parametrize(
@@ -612,12 +602,12 @@ def program(words: Sequence[str | bytes], env: Mapping[str, str]) -> Done:
         (["m.yaml", "--simulate"], {}, 5, "Error: m.yaml:3: duration: 7 is not one of"),
         (["good.yaml", "--db", "t.db"], {}, 2, "Error: this costs money and nobody can be asked"),
         (["good.yaml", "-y", "--db", "t.db"], {"RUNCOMFY_TOKEN": ""}, 6, "Error: no token"),
-        ([b"caf\xe9.yaml", "-y", "--db", "t.db"], {"PYTHONUTF8": "1"}, 2, "is not UTF-8"),
+        (["caf\udce9.yaml", "-y", "--db", "t.db"], {"PYTHONUTF8": "1"}, 2, "is not UTF-8"),
     ],
     ids=["manifest", "simulated", "consent", "token", "file-name"],
 )
 def test_the_program_itself_leaves_nothing_behind(
-    words: Sequence[str | bytes], env: Mapping[str, str], code: int, says: str
+    words: Sequence[str], env: Mapping[str, str], code: int, says: str
 ) -> None:
     write("m.yaml", job("duration: 7"))
     write("good.yaml", JOB)

@@ -166,7 +166,7 @@ def test_a_person_is_asked(answer: str, code: int, after: str) -> None:
     person, terminal = pty.openpty()
     os.write(person, f"{answer}\n".encode())
 
-    words = ["retry", "--failed"]
+    words = [*forked.BATCHGEN, "retry", "--failed"]
     code_of_it = forked.Process(words, os.environ, Path.cwd(), [terminal, 1, terminal]).wait(60)
     os.close(terminal)
     said = os.read(person, 10_000).decode()

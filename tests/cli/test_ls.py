@@ -164,7 +164,7 @@ def on_a_terminal(*words: str, width: int, **environment: str) -> str:
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", **environment}
     env.pop("COLUMNS", None)
-    started = forked.Process(words, env, Path.cwd(), [theirs] * 3)
+    started = forked.Process([*forked.BATCHGEN, *words], env, Path.cwd(), [theirs] * 3)
     os.close(theirs)
     shown = b""
     try:

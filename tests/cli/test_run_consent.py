@@ -21,7 +21,8 @@ DOUBTS = Settings(
 def asked(*words: str, meanwhile: tuple[str, ...]) -> tuple[int, str]:
     """Run `batchgen run`, do something while it waits for an answer, and agree."""
     person, terminal = pty.openpty()
-    process = forked.Process(["run", *words], os.environ, Path.cwd(), [terminal, 1, terminal])
+    command = [*forked.BATCHGEN, "run", *words]
+    process = forked.Process(command, os.environ, Path.cwd(), [terminal, 1, terminal])
     os.close(terminal)
     said = b""
     while b"Pay for them?" not in said:

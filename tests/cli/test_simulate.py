@@ -1,14 +1,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import forked
 from cli.commands import call
 
 MODEL = "runwayml/runway-gen-4/turbo/image-to-video"
@@ -16,20 +16,13 @@ INPUTS = {"promptImage": "https://images.example.com/a.jpg", "promptText": "a"}
 
 
 @contextmanager
-def served(*words: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchgen", "simulate", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
+def served(*words: str) -> Iterator[tuple[str, forked.Piped]]:
+    process = forked.Piped([*forked.BATCHGEN, "simulate", *words], os.environ, Path.cwd())
     try:
         yield process.stdout.readline().strip(), process
     finally:
         process.kill()
-        process.communicate()
+        process.close()
 
 
 def ask(url: str, body: Any = None, *, token: str = "good") -> tuple[int, Any]:
@@ -49,7 +42,6 @@ def ask(url: str, body: Any = None, *, token: str = "good") -> tuple[int, Any]:
 def test_it_serves_as_it_was_told_and_ends_at_ctrl_c() -> None:
     words = "--token good --run-s 0 --wallet 0.30 --price 0.06 --echo-inputs --outputs 2"
     with served(*words.split()) as (base, process):
-        assert process.stdout is not None
         assert process.stdout.readline() == f"export RUNCOMFY_MODEL_API_BASE={base}\n"
         assert ask(f"{base}/models/{MODEL}", INPUTS, token="bad")[0] == 401
         status, accepted = ask(f"{base}/models/{MODEL}", INPUTS)

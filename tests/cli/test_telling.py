@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import forked
 import hook
 import pytest
 from runs import Done, Place, fits, rows_of
@@ -180,20 +180,12 @@ def test_a_full_disk_under_the_events_harms_nothing(place: Place) -> None:
 
 def test_a_reader_that_goes_away_harms_nothing(place: Place) -> None:
     place.write(rows_of(12))
-    command = [sys.executable, "-m", "batchgen", "run", "jobs.csv", "-y", "--db", place.url]
-    with subprocess.Popen(
-        [*command, "--events", "-", "-j", "1", "--poll-interval", "0.05"],
-        cwd=place.folder,
-        env=place.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as run:
-        assert run.stdout is not None
+    command = [*forked.BATCHGEN, "run", "jobs.csv", "-y", "--db", place.url]
+    command += ["--events", "-", "-j", "1", "--poll-interval", "0.05"]
+    run = forked.Piped(command, place.environment(), place.folder)
+    with closing(run):
         assert json.loads(run.stdout.readline())["kind"] == "session_started"
         run.stdout.close()
-        assert run.stderr is not None
         said = run.stderr.read()
 
     assert run.returncode == 0, said

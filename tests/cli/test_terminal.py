@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import termios
 import threading
 import time
@@ -13,11 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pyte
 import pytest
 from cli.commands import ok
 from rich.cells import cell_len
-from runs import BATCHGEN, DEADLINE_S, Place, rows_of
+from runs import DEADLINE_S, Place, rows_of
 
 from batchgen.providers import simulator
 from batchgen.providers.simulator import Fault, Kind
@@ -39,15 +39,8 @@ class Terminal:
         self._changed = threading.Condition()
         self.resize(columns, rows)
         known = {**place.environment(), "TERM": "xterm-256color", **env}
-        self.process = subprocess.Popen(
-            [*BATCHGEN, *words],
-            cwd=place.folder,
-            env=known,
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=self._slave,
-            start_new_session=True,
-        )
+        command = [*forked.BATCHGEN, *words]
+        self.process = forked.Process(command, known, place.folder, [self._slave] * 3)
         threading.Thread(target=self._read, daemon=True).start()
 
     def resize(self, columns: int, rows: int) -> None:

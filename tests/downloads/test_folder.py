@@ -1,10 +1,10 @@
 import os
-import subprocess
-import sys
 import threading
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+import forked
 import pytest
 
 from batchgen.domain.errors import Exit, OutputError
@@ -128,11 +128,10 @@ part.abort()
 
 
 def test_a_write_that_the_system_cuts_short_is_an_output_error(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    out, err = forked.Piped(["-c", LIMITED, str(tmp_path)], os.environ, tmp_path).communicate()
 
-    assert "File too large; free some space" in done.stdout
+    assert err == ""
+    assert "File too large; free some space" in out
     assert files(tmp_path) == []
 
 
@@ -176,31 +175,25 @@ part = Part(Path(sys.argv[1]), "b/a.mp4", min_free_bytes=0)
 part.open()
 part.write([b"half a clip"])
 print("ready", flush=True)
-sys.stdin.read()
+signal.pause()
 """
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(
     tmp_path: Path,
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
+    process = forked.Piped(["-c", KILLED, str(tmp_path)], os.environ, tmp_path)
+    with closing(process):
         assert process.stdout.readline() == "ready\n"
         live = written(tmp_path, "b/other.mp4")
 
         assert remove_orphans(tmp_path) == 0
         process.kill()
-        process.wait()
 
-        [half, _] = files(tmp_path)
-        assert half.startswith("b/.a.mp4.")
-        assert remove_orphans(tmp_path) == 1
-        assert live.publish() == "b/other.mp4"
+    [half, _] = files(tmp_path)
+    assert half.startswith("b/.a.mp4.")
+    assert remove_orphans(tmp_path) == 1
+    assert live.publish() == "b/other.mp4"
     assert files(tmp_path) == ["b/other.mp4"]
 
 

@@ -15,11 +15,13 @@ from batchgen.providers import simulator
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dbos_clips.py"
 PROGRAM = """
-import runpy, sys
+import sys
 from batchgen import failpoints
 failpoints.arm_from_environment()
 sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], init_globals=None, run_name="__main__")
+source = open(sys.argv[0]).read()
+assert source.count("POLL_S = 2.0") == 1
+exec(compile(source.replace("POLL_S = 2.0", "POLL_S = 0.1"), sys.argv[0], "exec"))
 """
 KILLED = -9
 

@@ -2,10 +2,10 @@ import asyncio
 import errno
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import forked
 import pytest
 
 from batchgen.providers.simulator import (
@@ -1092,11 +1093,8 @@ def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
         "ledger = serve(ready=lambda base: print(base, flush=True))\n"
         "print(ledger.counters.accepted)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(number)
-        assert process.communicate(timeout=30)[0] == "0\n"
+    process = forked.Piped(["-c", program], os.environ, Path.cwd())
+    assert process.stdout.readline().startswith("http://127.0.0.1:")
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[0] == "0\n"
     assert process.returncode == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from postgres import PostgresServer
+from sqlalchemy.pool import QueuePool
 from store.stored_jobs import Store
 
 from batchgen.store import upgrade
@@ -20,6 +21,14 @@ def _schema(postgres: PostgresServer) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def schema_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
+    """The URL of a job database without jobs, of this module's own."""
+    name = postgres.fresh(template=_schema)
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
 @pytest.fixture
 def stored_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
     """The URL of a job database without jobs, of this test's own."""
@@ -33,6 +42,7 @@ def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A job database of each kind, whose clock is the test's."""
+    monkeypatch.setattr("batchgen.store.postgres.NullPool", QueuePool)  # connecting takes long
     url = request.getfixturevalue("stored_url") if request.param == "postgresql" else ""
     made = _frozen(tmp_path, url, monkeypatch)
     yield made

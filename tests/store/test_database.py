@@ -3,11 +3,11 @@
 import fcntl
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
+import forked
 import pytest
 from store.stored_jobs import Store
 
@@ -282,29 +282,24 @@ def test_a_network_file_system_is_refused_unless_allowed(
 # Who lives.
 
 WORKER = """
-import sys
+import signal, sys
 from pathlib import Path
 from batchgen.store.sqlite import WorkerLock
 lock = WorkerLock(Path(sys.argv[1]), "w1")
 print("holds", flush=True)
-sys.stdin.read()
+signal.pause()
 """
 
 
 def test_a_killed_worker_is_dead_at_once(tmp_path: Path) -> None:
     database = tmp_path / "batchgen.db"
     assert not sqlite.is_alive(database, "w1")
-    command = [sys.executable, "-c", WORKER, str(database)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
-    ) as worker:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"holds\n"
+    worker = forked.Piped(["-c", WORKER, str(database)], os.environ, tmp_path)
+    with closing(worker):
+        assert worker.stdout.readline() == "holds\n"
         assert sqlite.is_alive(database, "w1")
         worker.kill()
-        worker.wait()
-
-        assert not sqlite.is_alive(database, "w1")
+    assert not sqlite.is_alive(database, "w1")
     sqlite.forget(database, "w1")
     sqlite.forget(database, "w1")
     assert not list(tmp_path.rglob("*.lock"))

@@ -119,7 +119,17 @@ class Worker:
         self._folder.mkdir(exist_ok=True)
         self._log: IO[bytes] = (place.folder / f"{name}.log").open("wb")
         self._process: forked.Process | None = None
-        self._words = ["run", "-y", "-q", "--no-probe", "--halt", "never", "--db", url]
+        self._words = [
+            *forked.BATCHGEN,
+            "run",
+            "-y",
+            "-q",
+            "--no-probe",
+            "--halt",
+            "never",
+            "--db",
+            url,
+        ]
         self._words += ["-j", str(plan.cap), "--poll-interval", "0.05"]
         if not place.is_sqlite:
             self._words += ["--lease", str(plan.lease_s)]

@@ -25,6 +25,64 @@ def seconds(request: pytest.FixtureRequest) -> float:
     return float(request.config.getoption("--storm-seconds"))
 
 
+# The longest first: the others are over before it.
+
+
+def whole_in(bucket: TestBucket) -> Callable[[Place], None]:
+    """Return what checks that every clip is in the bucket, whole, once, and nothing else is."""
+
+    def check(place: Place) -> None:
+        told = {
+            row["result_file"]: row["result_sha256"] for row in place.export() if row["result_file"]
+        }
+        found = {
+            f"{bucket.url}/{name}": hashlib.sha256(content).hexdigest()
+            for name, content in bucket.contents().items()
+        }
+        assert found == told
+        assert len(found) == place.states()["succeeded"]
+        assert bucket.uploads() == []
+        assert list(place.folder.rglob("*.mp4")) == []
+        # What a worker keeps of itself lies in its folder, where no other one looks.
+        assert [name for name in place.leftovers() if "-rescue-" not in name] == []
+
+    return check
+
+
+def test_four_workers_on_postgresql_fill_one_bucket(
+    tmp_path: Path,
+    postgres_url: str,
+    bucket: TestBucket,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A clip takes two parts, so that most kills find uploads that are not complete.
+    monkeypatch.setenv("BATCHGEN_PART_BYTES", str(SMALLEST_PART_BYTES))
+    plan = Plan(
+        seed=seed,
+        seconds=480,
+        workers=4,
+        cap=40,
+        rows=600,
+        affordable=600,
+        batches=1,
+        strike_s=(3.0, 7.0),  # a worker has to come to its uploads
+        stopped=0.15,
+        output_dir=f"{bucket.url}/night",
+    )
+    settings = replace(
+        service_settings(seed, run_s=(0.3, 1.5)), clip_bytes=3 * SMALLEST_PART_BYTES // 2
+    )
+    with simulator.start_in_thread(settings) as service:
+        place = Place(tmp_path, service, url=postgres_url)
+        storm = Storm(place, plan)
+
+        storm.blow()
+
+        judge(place, plan, storm.figures, check_clips=whole_in(bucket))
+        assert storm.figures.kills
+
+
 def test_on_sqlite_nothing_is_lost_and_nothing_paid_twice(
     tmp_path: Path, seed: int, seconds: float
 ) -> None:
@@ -101,58 +159,3 @@ def test_eight_kills_in_300_jobs_leave_only_doubts(tmp_path: Path, seed: int) ->
 
         judge(place, plan, storm.figures)
         assert storm.figures.kills == 8
-
-
-def whole_in(bucket: TestBucket) -> Callable[[Place], None]:
-    """Return what checks that every clip is in the bucket, whole, once, and nothing else is."""
-
-    def check(place: Place) -> None:
-        told = {
-            row["result_file"]: row["result_sha256"] for row in place.export() if row["result_file"]
-        }
-        found = {
-            f"{bucket.url}/{name}": hashlib.sha256(content).hexdigest()
-            for name, content in bucket.contents().items()
-        }
-        assert found == told
-        assert len(found) == place.states()["succeeded"]
-        assert bucket.uploads() == []
-        assert list(place.folder.rglob("*.mp4")) == []
-        # What a worker keeps of itself lies in its folder, where no other one looks.
-        assert [name for name in place.leftovers() if "-rescue-" not in name] == []
-
-    return check
-
-
-def test_four_workers_on_postgresql_fill_one_bucket(
-    tmp_path: Path,
-    postgres_url: str,
-    bucket: TestBucket,
-    seed: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # A clip takes two parts, so that most kills find uploads that are not complete.
-    monkeypatch.setenv("BATCHGEN_PART_BYTES", str(SMALLEST_PART_BYTES))
-    plan = Plan(
-        seed=seed,
-        seconds=480,
-        workers=4,
-        cap=40,
-        rows=600,
-        affordable=600,
-        batches=1,
-        strike_s=(3.0, 7.0),  # a worker has to come to its uploads
-        stopped=0.15,
-        output_dir=f"{bucket.url}/night",
-    )
-    settings = replace(
-        service_settings(seed, run_s=(0.3, 1.5)), clip_bytes=3 * SMALLEST_PART_BYTES // 2
-    )
-    with simulator.start_in_thread(settings) as service:
-        place = Place(tmp_path, service, url=postgres_url)
-        storm = Storm(place, plan)
-
-        storm.blow()
-
-        judge(place, plan, storm.figures, check_clips=whole_in(bucket))
-        assert storm.figures.kills
