@@ -8,7 +8,7 @@ that can be seen, by the name, and is aborted by whoever takes the job over.
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -101,6 +101,24 @@ class BucketDestination:
                 ):
                     upload.abort()
                     removed += 1
+        return removed
+
+    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+        """Abort the uploads of jobs that are at rest; return how many.
+
+        A worker that was taken for dead, and woke up, may have begun one after all, under the next
+        number since its clip was there by then; if it died of that, nobody takes its job over.
+        """
+        removed = 0
+        for upload in uploads.unfinished(self.bucket, ""):
+            stem = _stem(upload.name)
+            stems = {stem, _NUMBER.sub("", stem)}
+            names = [folded(f"{one}.{ext}") for one in stems for ext in MEDIA_EXTENSIONS]
+            # Also a job that has the number in its name must be at rest.
+            found = resting(names) if _may_be_of(upload.name, stems) else {}
+            if found and all(found.values()):
+                upload.abort()
+                removed += 1
         return removed
 
     @contextmanager

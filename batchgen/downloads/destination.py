@@ -4,7 +4,7 @@ A batch names it by a text, its `output_dir`: a folder, relative to the job data
 `s3://bucket/prefix` and the like.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -130,6 +130,16 @@ class Destination(Protocol):
         Args:
             names: Reserved names, of jobs that no other worker holds.
             reserved: Which of some names, folded, any job has.
+
+        Raises:
+            OutputError: If something cannot be removed.
+        """
+
+    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+        """Remove clips on their way of jobs that are at rest; return how many.
+
+        Args:
+            resting: Which of some names, folded, any job has, and whether it is at rest.
 
         Raises:
             OutputError: If something cannot be removed.

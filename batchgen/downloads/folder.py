@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -206,6 +206,10 @@ class Folder:
         Locks tell what a live process is writing: nobody is asked who has which name.
         """
         return remove_orphans(self.folder, names)
+
+    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+        """Do nothing: a process that is killed leaves its files to `remove_orphans`."""
+        return 0
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Content]:

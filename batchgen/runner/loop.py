@@ -825,6 +825,27 @@ class Session:
         except OutputError as error:
             self.limits.pause(Exit.OUTPUT, str(error))
 
+    async def _remove_leftovers(self) -> None:
+        """Remove what workers that were taken for dead have begun of clips that are there."""
+        with self.database.reading() as tx:
+            output_dirs = additions.output_dirs(tx, self.account_id)
+        for output_dir in output_dirs:
+            try:
+                removed = await asyncio.to_thread(
+                    self.destinations.of(output_dir).remove_leftovers,
+                    resting=partial(self._resting, output_dir),
+                )
+            except OutputError as error:  # the next run tries it again
+                logger.info("%s", error)
+                continue
+            if removed:
+                logger.info("%d uploads of finished jobs were left in %s", removed, output_dir)
+
+    def _resting(self, output_dir: str, folded: Sequence[str]) -> Mapping[str, bool]:
+        """Return which of some names of one destination any job has, and whether it is at rest."""
+        with self.database.reading() as tx:
+            return additions.resting_names(tx, output_dir, folded)
+
     def _reserved(self, output_dir: str, folded: Sequence[str]) -> AbstractSet[str]:
         """Return which of some names of one destination any job has."""
         with self.database.reading() as tx:
@@ -1109,6 +1130,8 @@ class Session:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _end(self, writer: Writer, shutdown: Shutdown) -> Outcome:
+        if self.fetcher is not None and not self._leaving and not self._fenced:
+            await self._remove_leftovers()
         reasons = list(self.limits.reasons)
         if self._out_of_time in reasons and not await self._has_pending(writer):
             reasons.remove(self._out_of_time)  # there was nothing more to submit

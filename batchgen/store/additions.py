@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from batchgen.domain.identity import job_label
 from batchgen.domain.input_files import START, parse_input_file
 from batchgen.domain.jobs import JobSpec, spec_columns
-from batchgen.domain.states import JobState
+from batchgen.domain.states import UNFINISHED, JobState
 from batchgen.failpoints import failpoint
 from batchgen.store.database import chunks
 from batchgen.store.events import note
@@ -117,6 +117,13 @@ _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1
 _NAMES = among(
     "SELECT j.name_folded FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
+)
+_NAMED_STATES = among(
+    "SELECT j.name_folded, j.state FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
+)
+_OUTPUT_DIRS = text(
+    "SELECT DISTINCT output_dir FROM batches WHERE account_id = :account_id ORDER BY output_dir"
 )
 _KEYS = among("SELECT key FROM job_keys WHERE key IN :values")
 _ADD_BATCH = text(
@@ -280,6 +287,21 @@ def taken_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> set[
         for part in chunks(sorted(set(folded)), _CHUNK)
         for row in tx.rows(_NAMES, {"output_dir": output_dir, "values": tx.listed(part)})
     }
+
+
+def resting_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> dict[str, bool]:
+    """Return which folded file names are reserved in an output folder, and for a job at rest."""
+    found: dict[str, bool] = {}
+    for part in chunks(sorted(set(folded)), _CHUNK):
+        for row in tx.rows(_NAMED_STATES, {"output_dir": output_dir, "values": tx.listed(part)}):
+            rests = JobState(row.state) not in UNFINISHED
+            found[row.name_folded] = found.get(row.name_folded, True) and rests
+    return found
+
+
+def output_dirs(tx: Transaction, account_id: int) -> list[str]:
+    """Return where the clips of an account's batches go."""
+    return [row.output_dir for row in tx.rows(_OUTPUT_DIRS, {"account_id": account_id})]
 
 
 def taken_keys(tx: Transaction, keys: Iterable[str]) -> set[str]:

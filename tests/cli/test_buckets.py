@@ -167,3 +167,16 @@ def test_a_batch_that_is_stored_already_is_not_paid_for_without_its_bucket(
 
     assert done.code == 13, done.err
     assert handle.counters.posts == 0
+
+
+def test_a_run_removes_what_was_begun_of_clips_that_are_there(
+    bought: Any, bucket: TestBucket
+) -> None:
+    # As of a worker that was taken for dead, woke up, and died for good.
+    bucket.begin_upload("night/jobs/a-2.mp4")
+    bucket.begin_upload("night/jobs/another.mp4")
+
+    ok("run", "-y", "--db", "batchgen.db")
+
+    assert bucket.uploads() == ["night/jobs/another.mp4"]
+    assert bought.counters.accepted == 2

@@ -150,6 +150,24 @@ def test_what_a_killed_process_left_is_aborted_and_nothing_else(bucket: TestBuck
     assert place.remove_orphans(["b/a.mp4"], reserved=lambda _: {"b/a-3.mp4"}) == 0
 
 
+def test_what_was_begun_of_clips_that_are_there_is_aborted_and_nothing_else(
+    bucket: TestBucket,
+) -> None:
+    place = place_of(bucket)
+    known = {"b/a.mp4": True, "b/c.mp4": False, "b/d.mp4": True, "b/d-2.mp4": False}
+    left = ["night/b/a.mp4", "night/b/a-2.mp4", "night/b/a.webm"]
+    others = ["night/b/c-2.mp4", "night/b/d-2.mp4", "night/b/x.mp4", "night/b/a.txt", "b/a.mp4"]
+    for key in [*left, *others]:
+        bucket.begin_upload(key)
+
+    removed = place.remove_leftovers(
+        resting=lambda names: {name: known[name] for name in names if name in known}
+    )
+
+    assert removed == 3
+    assert sorted(bucket.uploads()) == sorted(others)
+
+
 def test_an_aborted_part_leaves_nothing(bucket: TestBucket) -> None:
     part = written(place_of(bucket), LARGE)
     assert bucket.uploads() == ["night/b/a.mp4"]
