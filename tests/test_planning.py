@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exporters.paged import paged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,7 +141,7 @@ class Desk:
                 for row in reads.job_rows(tx)
             ]
         path = str(self.folder / name)
-        exporters.export(records, path, columns=columns, overwrite=True)
+        exporters.export(paged(records), path, columns=columns, overwrite=True)
         with Path(path).open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 

@@ -26,7 +26,6 @@ from batchgen.exporters.interface import (
     Layout,
     Table,
     encoded,
-    pages_of,
     start_of,
     timestamp,
 )
@@ -54,64 +53,49 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
     datetime: timestamp,
     date: timestamp,
 }
-_QUOTED = ',"\r\n'
-_END = "\r\n"  # as RFC 4180 has it
+_AS_THEY_ARE = frozenset({NoneType, str, int})  # the csv module writes them as `text_of` does
 
 
 def _render(table: Table, layout: Layout) -> Generator[bytes]:
+    buffer = StringIO(newline="")
+    # CRLF, as RFC 4180 has it; it also makes Python before 3.13 quote a lone CR in a cell.
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    if layout.bom:
+        buffer.write("\ufeff")
     names = layout.header
     header = all_escaped(names) if layout.excel_safe else names
     if layout.excel_safe:
         header = [*header, ESCAPED_MARK]
     # What reads it again finds the delimiter in the header: other ones there must be quoted.
     misleading = any(set(name) & set(DELIMITERS[1:]) for name in header)
-    quoted = [_in_quotes(name) for name in header] if misleading else _quoted(header)
-    yield encoded("\ufeff" * layout.bom + _lines([[name] for name in quoted]))
-    for page in pages_of(table):
+    csv.writer(
+        buffer,
+        lineterminator="\r\n",
+        quoting=csv.QUOTE_ALL if misleading else csv.QUOTE_MINIMAL,
+    ).writerow(header)
+    for page in table:
         columns = [
             _cells(page.column(name), escape=layout.excel_safe or name in FROM_SERVICE)
             for name in names
         ]
         if layout.excel_safe:
             columns.append([text_of(True)] * len(page.cells))
-        yield encoded(_lines(columns))
+        writer.writerows(zip(*columns, strict=True))
+        yield encoded(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+    yield encoded(buffer.getvalue())  # without any job, the header
 
 
-def _cells(values: Sequence[Any], *, escape: bool) -> Sequence[str]:
-    """Return a column as it is written; most hold one kind of value, and nothing to quote."""
+def _cells(values: Sequence[Any], *, escape: bool) -> Sequence[Any]:
+    """Return a column as the csv module may write it; most hold one kind of value."""
     kinds = set(map(type, values))
-    if kinds == {NoneType}:
-        return [""] * len(values)
-    if kinds == {str}:
-        return _quoted(all_escaped(values) if escape else values)
-    if kinds == {int}:
-        return list(map(str, values))
-    if kinds == {float}:
-        texts = list(map(str, values))
-        return texts if "e" not in "".join(texts) else list(map(_plain_number, values))
-    if escape:  # only texts: a number is no formula, whatever its sign
+    if escape and str in kinds:
+        if kinds == {str}:
+            return all_escaped(values)
+        # Only texts: a number is no formula, whatever its sign.
         values = [escaped(value) if isinstance(value, str) else value for value in values]
-    return _quoted(list(map(text_of, values)))
-
-
-def _quoted(texts: Sequence[str]) -> Sequence[str]:
-    everything = "".join(texts)
-    if not any(mark in everything for mark in _QUOTED):
-        return texts
-    return [
-        _in_quotes(text) if "," in text or '"' in text or "\n" in text or "\r" in text else text
-        for text in texts
-    ]
-
-
-def _in_quotes(text: str) -> str:
-    return '"{}"'.format(text.replace('"', '""'))
-
-
-def _lines(columns: Sequence[Sequence[str]]) -> str:
-    if len(columns) == 1:  # an empty line would be no row
-        columns = [[text or '""' for text in columns[0]]]
-    return "".join(f"{line}{_END}" for line in map(",".join, zip(*columns, strict=True)))
+    return values if kinds <= _AS_THEY_ARE else list(map(text_of, values))
 
 
 def _is_export(file: BinaryIO) -> bool:

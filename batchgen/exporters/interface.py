@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 from batchgen.domain.columns import RESULT_COLUMNS
 
 _START_BYTES = 1024**2  # where a header is looked for
-_RECORDS_A_PAGE = 256
 
 
 @dataclass(frozen=True)
@@ -49,43 +48,16 @@ class Page:
         return [cells.get(name) for cells in self.cells]
 
 
-Table = Iterable[Record] | Iterable[Page]
-"""The jobs of an export: one by one, or many at once."""
-
-
-def pages_of(table: Table) -> Iterator[Page]:
-    """Yield a table as pages."""
-    records: list[Record] = []
-    for part in table:
-        if isinstance(part, Page):
-            yield part
-            continue
-        records.append(part)
-        if len(records) == _RECORDS_A_PAGE:
-            yield _page(records)
-            records.clear()
-    if records:
-        yield _page(records)
-
-
-def _page(records: Sequence[Record]) -> Page:
-    names = dict.fromkeys(name for record in records for name in record.results)
-    return Page(
-        [record.cells for record in records],
-        {name: [record.results.get(name) for record in records] for name in names},
-        [record.details for record in records],
-    )
+Table = Iterable[Page]
+"""The jobs of an export, many at once."""
 
 
 def records_of(table: Table) -> Iterator[Record]:
-    """Yield a table as records."""
-    for part in table:
-        if isinstance(part, Record):
-            yield part
-            continue
-        rows = zip(*part.results.values(), strict=True)
-        for cells, row, details in zip(part.cells, rows, part.details or repeat({})):  # noqa: B905
-            yield Record(cells, dict(zip(part.results, row, strict=True)), details)
+    """Yield a table job by job."""
+    for page in table:
+        rows = zip(*page.results.values(), strict=True)
+        for cells, row, details in zip(page.cells, rows, page.details or repeat({})):  # noqa: B905
+            yield Record(cells, dict(zip(page.results, row, strict=True)), details)
 
 
 @dataclass(frozen=True)

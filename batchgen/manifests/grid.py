@@ -44,7 +44,6 @@ class Grid:
         self.header_line = header_line
         self._letters = letters
         names = [name.strip() for name in header]
-        self._refuse_duplicates(names)
         ignored = set(RESULT_COLUMNS)
         self._escaped: int | None = None
         if {RESULT_KEY, ESCAPED_MARK} <= set(names):
@@ -52,6 +51,7 @@ class Grid:
             ignored.add(ESCAPED_MARK)
             header = [unescaped(name) for name in header]
             names = [name.strip() for name in header]
+        self._refuse_duplicates(names)
         self._names = names
         self._own = [i for i, name in enumerate(names) if name and name not in ignored]
         self._unnamed = [i for i, name in enumerate(names) if not name]

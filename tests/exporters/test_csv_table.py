@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exporters.paged import paged
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ BREAKING = st.text(st.sampled_from("\"',;\r\n\t =a\u2028\ufeff"))
 
 
 def rendered(records: Sequence[Record], **layout: Any) -> str:
-    return b"".join(CSV.render(records, Layout(**layout))).decode()
+    return b"".join(CSV.render(paged(records), Layout(**layout))).decode()
 
 
 def rows(text: str) -> list[list[str]]:
@@ -132,9 +133,9 @@ def test_a_time_without_zone_is_refused() -> None:
 
 
 def test_rows_come_in_small_pieces() -> None:
-    pieces = CSV.render(
-        (Record(cells={"a": "x" * 100}, results={}) for _ in range(10_000)), Layout(columns=["a"])
-    )
+    records = (Record(cells={"a": "x" * 100}, results={}) for _ in range(10_000))
+
+    pieces = CSV.render(paged(records), Layout(columns=["a"]))
 
     assert max(map(len, pieces)) < 100_000
 
@@ -142,6 +143,8 @@ def test_rows_come_in_small_pieces() -> None:
 def test_half_a_character_does_not_break_the_export(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
 
-    export([Record(cells={"a": "\ud800"}, results={})], str(path), columns=["a"], overwrite=False)
+    record = Record(cells={"a": "\ud800"}, results={})
+
+    export(paged([record]), str(path), columns=["a"], overwrite=False)
 
     assert b"\\ud800" in path.read_bytes()

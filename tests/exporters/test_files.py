@@ -7,6 +7,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from exporters.paged import paged
 
 from batchgen.domain.errors import OutputError, UsageError
 from batchgen.exporters import Record, check_target, export
@@ -16,7 +17,7 @@ RECORD = Record(cells={"a": "1"}, results={"result_key": "j1"})
 
 
 def write(path: Path, *, overwrite: bool = False, records: int = 1) -> None:
-    export([RECORD] * records, str(path), columns=["a"], overwrite=overwrite)
+    export(paged([RECORD] * records), str(path), columns=["a"], overwrite=overwrite)
 
 
 def names(folder: Path) -> list[str]:
@@ -124,7 +125,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     write(path)
     before = path.read_bytes()
     with pytest.raises(RuntimeError):
-        export(failing(), str(path), columns=["a"], overwrite=True)
+        export(paged(failing()), str(path), columns=["a"], overwrite=True)
 
     assert path.read_bytes() == before
     assert names(tmp_path) == ["x.csv"]
@@ -138,7 +139,7 @@ def test_a_strangers_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
         path.write_text("mine")
 
     with pytest.raises(UsageError):
-        export(slow(), str(path), columns=["a"], overwrite=False)
+        export(paged(slow()), str(path), columns=["a"], overwrite=False)
 
     assert path.read_text() == "mine"
     assert names(tmp_path) == ["x.csv"]
@@ -160,7 +161,7 @@ def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path) -> None:
 def test_stdout_gets_csv() -> None:
     out = BytesIO()
 
-    export([RECORD], "-", columns=["a"], overwrite=False, bom=True, stdout=out)
+    export(paged([RECORD]), "-", columns=["a"], overwrite=False, bom=True, stdout=out)
 
     assert out.getvalue().startswith(b"\xef\xbb\xbfa,result_key,")
     assert out.getvalue().endswith(b"\r\n")
@@ -169,8 +170,8 @@ def test_stdout_gets_csv() -> None:
 def test_stdout_gets_the_format_that_is_named() -> None:
     lines, book = BytesIO(), BytesIO()
 
-    export([RECORD], "-", columns=["a"], overwrite=False, format_name="jsonl", stdout=lines)
-    export([RECORD], "-", columns=["a"], overwrite=False, format_name="xlsx", stdout=book)
+    export(paged([RECORD]), "-", columns=["a"], overwrite=False, format_name="jsonl", stdout=lines)
+    export(paged([RECORD]), "-", columns=["a"], overwrite=False, format_name="xlsx", stdout=book)
 
     assert lines.getvalue().startswith(b'{"a":"1","result_key":"j1"')
     with zipfile.ZipFile(book) as archive:
@@ -180,7 +181,7 @@ def test_stdout_gets_the_format_that_is_named() -> None:
 def test_a_name_without_a_suffix_may_have_a_format(tmp_path: Path) -> None:
     path = tmp_path / "x.out"
 
-    export([RECORD], str(path), columns=["a"], overwrite=False, format_name="jsonl")
+    export(paged([RECORD]), str(path), columns=["a"], overwrite=False, format_name="jsonl")
 
     assert count_of(path) == 1
     with pytest.raises(UsageError, match="its name does not say xlsx"):
@@ -192,7 +193,7 @@ def test_a_terminal_gets_no_workbook() -> None:
     with os.fdopen(inner, "wb", buffering=0) as terminal:
         with pytest.raises(UsageError, match="nothing for a terminal"):
             export([], "-", columns=[], overwrite=False, format_name="xlsx", stdout=terminal)
-        export([RECORD], "-", columns=["a"], overwrite=False, stdout=terminal)
+        export(paged([RECORD]), "-", columns=["a"], overwrite=False, stdout=terminal)
 
 
 @pytest.mark.parametrize(("bom", "excel_safe"), [(True, False), (False, True)])
@@ -211,17 +212,17 @@ def test_a_full_device_is_an_output_error() -> None:
         Path("/dev/full").open("wb", buffering=0) as full,
         pytest.raises(OutputError, match="No space"),
     ):
-        export([RECORD], "-", columns=["a"], overwrite=False, stdout=full)
+        export(paged([RECORD]), "-", columns=["a"], overwrite=False, stdout=full)
 
 
 LIMITED = """
 import resource, signal, sys
 from batchgen.domain.errors import OutputError
-from batchgen.exporters import Record, export
+from batchgen.exporters import Page, export
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    export([Record(cells={"a": "x" * 100}, results={})] * 5000, sys.argv[1], columns=["a"],
+    export([Page([{"a": "x" * 100}], {"result_key": [""]})] * 5000, sys.argv[1], columns=["a"],
            overwrite=True)
 except OutputError as error:
     print(error)

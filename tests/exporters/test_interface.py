@@ -1,19 +1,17 @@
-"""Pages and records: the same table, whichever way it comes."""
+"""Pages and records: the same table, many jobs at once or one by one."""
 
 import csv
 from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
-import pytest
+from exporters.paged import paged
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.domain.columns import FORMULA_STARTS, FROM_SERVICE, RESULT_COLUMNS, escaped
-from batchgen.exporters import Record
 from batchgen.exporters.csv_table import CSV, text_of
-from batchgen.exporters.files import FORMATS
-from batchgen.exporters.interface import Layout, Page, pages_of, records_of
+from batchgen.exporters.interface import Layout, Page, records_of
 
 OWN = ("a", "b")
 RESULTS = ("result_error", "result_cost_usd", "result_batch")
@@ -62,23 +60,8 @@ def test_a_page_is_written_as_its_rows_one_by_one(
 
 
 @given(page=tables())
-def test_records_make_the_page_that_they_came_of(page: Page) -> None:
-    [again] = pages_of(records_of([page]))
+def test_records_are_the_rows_of_their_page(page: Page) -> None:
+    [again] = paged(records_of([page]))
 
     for name in (*OWN, *RESULT_COLUMNS):
         assert repr(again.column(name)) == repr(list(page.column(name)))  # NaN is not itself
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_many_records_are_one_table_with_their_pages(suffix: str) -> None:
-    records = [Record({"a": f"{n}"}, {"result_key": f"j{n}"}, {"n": n}) for n in range(600)]
-
-    pages = list(pages_of(records))
-
-    one, other = (
-        b"".join(FORMATS[suffix].render(table, Layout(["a"]))) for table in (records, pages)
-    )
-
-    assert len(pages) == 3  # memory stays small
-    assert one == other
-    assert one.count(b",j599" if suffix == ".csv" else b'"j599"') == 1

@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from exporters.paged import paged
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ VALUES = st.recursive(
 @given(value=VALUES)
 def test_a_value_comes_back_with_its_type(value: object) -> None:
     layout = Layout(columns=["a"])
-    text = b"".join(JSONL.render([Record(cells={"a": value}, results={})], layout)).decode()
+    text = b"".join(JSONL.render(paged([Record({"a": value}, {})]), layout)).decode()
 
     assert text.count("\n") == 1
     assert json.loads(text)["a"] == value
@@ -38,7 +39,9 @@ def test_an_object_holds_columns_results_and_details_in_order() -> None:
         details={"urls": ["https://x/1"], "at": datetime(2026, 11, 23, tzinfo=UTC)},
     )
 
-    [line] = b"".join(JSONL.render([record], Layout(columns=["a", "b"]))).decode().splitlines()
+    [line] = (
+        b"".join(JSONL.render(paged([record]), Layout(columns=["a", "b"]))).decode().splitlines()
+    )
 
     assert line == (
         '{"a":null,"b":1,"extra":"kept","result_key":"j1","result_cost_usd":0.25,'
@@ -50,7 +53,7 @@ def test_chosen_columns_come_in_the_order_of_the_choice() -> None:
     record = Record(cells={"b": 1, "a": None}, results={"result_key": "j1"}, details={"urls": []})
     layout = Layout(columns=["a", "b", "c"], chosen=["result_details", "c", "b"])
 
-    [line] = b"".join(JSONL.render([record], layout)).splitlines()
+    [line] = b"".join(JSONL.render(paged([record]), layout)).splitlines()
 
     assert line == b'{"result_details":{"urls":[]},"b":1}'
 
@@ -66,7 +69,7 @@ def test_what_nobody_foresaw_is_an_error() -> None:
 
 def test_many_lines_come_in_pieces() -> None:
     records = [Record(cells={"n": n}, results={}) for n in range(1000)]
-    pieces = list(JSONL.render(iter(records), Layout(columns=["n"])))
+    pieces = list(JSONL.render(paged(records), Layout(columns=["n"])))
 
     assert len(pieces) > 1
     assert [json.loads(line)["n"] for line in b"".join(pieces).splitlines()] == list(range(1000))

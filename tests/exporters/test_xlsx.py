@@ -11,6 +11,7 @@ from typing import Any
 
 import openpyxl  # type: ignore[import-untyped]
 import pytest
+from exporters.paged import paged
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ BREAKING = st.lists(
 
 
 def written(path: Path, records: Sequence[Record], columns: Sequence[str]) -> Path:
-    export(records, str(path), columns=columns, overwrite=True)
+    export(paged(records), str(path), columns=columns, overwrite=True)
     return path
 
 
@@ -183,7 +184,7 @@ def test_rows_are_not_held_in_memory(tmp_path: Path) -> None:
     written(tmp_path / "x.xlsx", [], ["a"])  # what is imported stays
     tracemalloc.start()
     try:
-        export(many(), str(tmp_path / "x.xlsx"), columns=["a"], overwrite=True)
+        export(paged(many()), str(tmp_path / "x.xlsx"), columns=["a"], overwrite=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

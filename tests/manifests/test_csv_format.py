@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from exporters.paged import paged
 from hypothesis import example, given
 from hypothesis import strategies as st
 from manifests.manifest_files import IMAGE, faults_of, specs_of, write
@@ -312,6 +313,7 @@ NAMES = CELLS.map(lambda text: f"{text}x").filter(str.strip)
 
 
 @example(table={";;x": "", "\rx": ""}, excel_safe=False, bom=False)
+@example(table={"=x": "", " '=x": ""}, excel_safe=True, bom=False)  # alike until it is undone
 @given(
     table=st.dictionaries(NAMES, CELLS, max_size=4).filter(
         lambda table: len({name.strip() for name in table}) == len(table)
@@ -325,7 +327,9 @@ def test_any_cells_come_back_from_an_export(
     path = tmp_path_factory.getbasetemp() / "round-trip.csv"
     record = Record(cells=table, results={"result_key": "j01", "result_error": "=1+1"})
 
-    export([record], str(path), columns=[*table], overwrite=True, excel_safe=excel_safe, bom=bom)
+    export(
+        paged([record]), str(path), columns=[*table], overwrite=True, excel_safe=excel_safe, bom=bom
+    )
     (row,) = manifests.read(path).rows()
 
     assert (dict(row.cells), row.result_key) == (table, "j01")

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from exporters.paged import paged
 from hypothesis import example, given
 from hypothesis import strategies as st
 from manifests.manifest_files import IMAGE, faults_of, specs_of, write
@@ -151,7 +152,7 @@ def test_any_cells_come_back_from_an_export(
         cells=cells, results={"result_key": key, "result_error": "=1"}, details={"is_estimate": 1}
     )
 
-    export([record], str(path), columns=[*cells], overwrite=True)
+    export(paged([record]), str(path), columns=[*cells], overwrite=True)
     source = manifests.read(path)
     (row,) = source.rows()
 
