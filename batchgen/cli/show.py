@@ -21,7 +21,7 @@ from batchgen.store.payloads import RAW_ANSWERS
 from batchgen.store.reads import JobRow
 from batchgen.store.transactions import Transaction
 
-RAW_ANSWERS_CHARACTERS = 300  # of an answer, unless it is asked for whole
+_SHOWN_CHARACTERS = 300  # of an answer, unless it is asked for whole
 
 
 @click.command("show")
@@ -258,9 +258,9 @@ def _answer(text: str, *, raw: bool) -> str:
         except (ValueError, RecursionError):
             return text
     line = tables.one_line(text)
-    if len(line) <= RAW_ANSWERS_CHARACTERS:
+    if len(line) <= _SHOWN_CHARACTERS:
         return line
-    return f"{line[:RAW_ANSWERS_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
+    return f"{line[:_SHOWN_CHARACTERS]}… (--raw shows all {len(line):,} characters)"
 
 
 def _next(row: JobRow, destinations: Destinations) -> str | None:

@@ -57,7 +57,9 @@ def unpacked(stored: str | bytes | None) -> str | None:
         raise StoreError("this answer of the service is kept in a way that is not known")
     unpacker = zlib.decompressobj(_WINDOW, zdict=_SAMPLE)
     try:
-        plain = unpacker.decompress(stored[len(_KIND) :]) + unpacker.flush()
-    except zlib.error as error:
+        plain = unpacker.decompress(stored[len(_KIND) :]).decode("utf-8", "surrogatepass")
+    except (zlib.error, UnicodeDecodeError) as error:
         raise StoreError(f"this answer of the service is damaged: {error}") from error
-    return plain.decode("utf-8", "surrogatepass")
+    if not unpacker.eof:  # zlib gives what there is
+        raise StoreError("this answer of the service is damaged: its end is missing")
+    return plain

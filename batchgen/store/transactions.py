@@ -49,9 +49,9 @@ class Transaction(ABC):
         """SQLAlchemy's connection.
 
         Raises:
-            TypeError: If this only looks at a file, and has none.
+            TypeError: If this is a transaction on a file, which has none.
         """
-        raise TypeError("this transaction is of sqlite3's connection")
+        raise TypeError("a transaction on a file is sqlite3's")
 
     def now_ms(self) -> int:
         """Return the job database's clock: one for all workers, in epoch milliseconds."""

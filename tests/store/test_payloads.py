@@ -2,8 +2,10 @@
 
 import json
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,8 @@ def test_a_usual_answer_takes_less_than_half() -> None:
     [
         (b"\x02abc", "not known"),
         (b"\x01\xff\xff\xff", "damaged"),
+        (cast(bytes, packed_for_file(SUCCESS))[:-3], "damaged: its end is missing"),
+        (b"\x01" + zlib.compress(b"\xff", wbits=-13), "damaged: 'utf-8'"),
         (b"", "not known"),
     ],
 )
