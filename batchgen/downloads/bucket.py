@@ -8,7 +8,7 @@ that can be seen, by the name, and is aborted by whoever takes the job over.
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -20,7 +20,7 @@ from batchgen.buckets.location import Location
 from batchgen.buckets.uploads import Upload
 from batchgen.domain.errors import BucketError, BucketUnreachable, OutputError
 from batchgen.downloads.content import MEDIA_EXTENSIONS, type_of
-from batchgen.downloads.destination import Content, Part, Room
+from batchgen.downloads.destination import Content, Named, Part, Room
 from batchgen.downloads.names import folded, numbered, split_extension
 from batchgen.failpoints import failpoint
 
@@ -81,9 +81,7 @@ class BucketDestination:
         """Return None: a bucket is never full."""
         return None
 
-    def remove_orphans(
-        self, names: Iterable[str], *, reserved: Callable[[Sequence[str]], AbstractSet[str]]
-    ) -> int:
+    def remove_orphans(self, names: Iterable[str], *, named: Named) -> int:
         """Abort the uploads that killed processes left of some clips; return how many.
 
         A folder is listed once, however many jobs are taken over: few uploads are ever under way.
@@ -96,14 +94,12 @@ class BucketDestination:
             stems = {_stem(name) for name in mine}
             for upload in uploads.unfinished(self.bucket, f"{folder}/" if folder else ""):
                 is_mine = upload.name in mine
-                if is_mine or (
-                    _may_be_of(upload.name, stems) and not reserved([folded(upload.name)])
-                ):
+                if is_mine or (_may_be_of(upload.name, stems) and not named([folded(upload.name)])):
                     upload.abort()
                     removed += 1
         return removed
 
-    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+    def remove_leftovers(self, *, named: Named) -> int:
         """Abort the uploads of jobs that are at rest; return how many.
 
         A worker that was taken for dead, and woke up, may have begun one after all, under the next
@@ -115,7 +111,7 @@ class BucketDestination:
             stems = {stem, _NUMBER.sub("", stem)}
             names = [folded(f"{one}.{ext}") for one in stems for ext in MEDIA_EXTENSIONS]
             # Also a job that has the number in its name must be at rest.
-            found = resting(names) if _may_be_of(upload.name, stems) else {}
+            found = named(names) if _may_be_of(upload.name, stems) else {}
             if found and all(found.values()):
                 upload.abort()
                 removed += 1

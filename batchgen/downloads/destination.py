@@ -5,13 +5,15 @@ A batch names it by a text, its `output_dir`: a folder, relative to the job data
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from batchgen.buckets.location import is_location, parse_location
+
+Named = Callable[[Sequence[str]], Mapping[str, bool]]
+"""Tells which of some names, folded, any job has, and whether all jobs that have it are at rest."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +124,22 @@ class Destination(Protocol):
             OutputError: If that cannot be found out.
         """
 
-    def remove_orphans(
-        self, names: Iterable[str], *, reserved: Callable[[Sequence[str]], AbstractSet[str]]
-    ) -> int:
+    def remove_orphans(self, names: Iterable[str], *, named: Named) -> int:
         """Remove what killed processes left of clips on their way; return how many.
 
         Args:
             names: Reserved names, of jobs that no other worker holds.
-            reserved: Which of some names, folded, any job has.
+            named: Tells of names.
 
         Raises:
             OutputError: If something cannot be removed.
         """
 
-    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+    def remove_leftovers(self, *, named: Named) -> int:
         """Remove clips on their way of jobs that are at rest; return how many.
 
         Args:
-            resting: Which of some names, folded, any job has, and whether it is at rest.
+            named: Tells of names.
 
         Raises:
             OutputError: If something cannot be removed.

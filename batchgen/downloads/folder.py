@@ -17,15 +17,14 @@ import re
 import secrets
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from batchgen.domain.errors import OutputError
-from batchgen.downloads.destination import Content, Room
+from batchgen.downloads.destination import Content, Named, Room
 from batchgen.downloads.names import numbered
 from batchgen.failpoints import failpoint
 
@@ -198,16 +197,14 @@ class Folder:
         """Return how many bytes may still be written."""
         return free_bytes(self.folder)
 
-    def remove_orphans(
-        self, names: Iterable[str], *, reserved: Callable[[Sequence[str]], AbstractSet[str]]
-    ) -> int:
+    def remove_orphans(self, names: Iterable[str], *, named: Named) -> int:
         """Remove the temporary files that killed processes left; return how many.
 
         Locks tell what a live process is writing: nobody is asked who has which name.
         """
         return remove_orphans(self.folder, names)
 
-    def remove_leftovers(self, *, resting: Callable[[Sequence[str]], Mapping[str, bool]]) -> int:
+    def remove_leftovers(self, *, named: Named) -> int:
         """Do nothing: a process that is killed leaves its files to `remove_orphans`."""
         return 0
 

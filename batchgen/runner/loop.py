@@ -7,7 +7,6 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -56,6 +55,7 @@ from batchgen.store import (
     jobs,
     learned,
     moving,
+    reads,
     sharing,
     step_back,
     workers,
@@ -817,7 +817,7 @@ class Session:
                 await asyncio.to_thread(
                     self.destinations.of(output_dir).remove_orphans,
                     names,
-                    reserved=partial(self._reserved, output_dir),
+                    named=partial(self._named, output_dir),
                 )
         except BucketUnreachable as error:
             # What is left of them is removed when their clips have arrived.
@@ -827,13 +827,18 @@ class Session:
 
     async def _remove_leftovers(self) -> None:
         """Remove what workers that were taken for dead have begun of clips that are there."""
+        wanted = self.scope.batch_ids
         with self.database.reading() as tx:
-            output_dirs = additions.output_dirs(tx, self.account_id)
-        for output_dir in output_dirs:
+            output_dirs = {
+                batch.output_dir
+                for batch in reads.batches(tx)
+                if batch.account_id == self.account_id and (wanted is None or batch.id in wanted)
+            }
+        for output_dir in sorted(output_dirs):
             try:
                 removed = await asyncio.to_thread(
                     self.destinations.of(output_dir).remove_leftovers,
-                    resting=partial(self._resting, output_dir),
+                    named=partial(self._named, output_dir),
                 )
             except OutputError as error:  # the next run tries it again
                 logger.info("%s", error)
@@ -841,15 +846,10 @@ class Session:
             if removed:
                 logger.info("%d uploads of finished jobs were left in %s", removed, output_dir)
 
-    def _resting(self, output_dir: str, folded: Sequence[str]) -> Mapping[str, bool]:
+    def _named(self, output_dir: str, folded: Sequence[str]) -> Mapping[str, bool]:
         """Return which of some names of one destination any job has, and whether it is at rest."""
         with self.database.reading() as tx:
-            return additions.resting_names(tx, output_dir, folded)
-
-    def _reserved(self, output_dir: str, folded: Sequence[str]) -> AbstractSet[str]:
-        """Return which of some names of one destination any job has."""
-        with self.database.reading() as tx:
-            return additions.taken_names(tx, output_dir, folded)
+            return additions.named_jobs(tx, output_dir, folded)
 
     async def _look_back(self, writer: Writer) -> None:
         """Hold what this host has written down against the job database."""

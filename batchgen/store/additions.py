@@ -115,15 +115,8 @@ _WITH_FILES = text(
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
 _NAMES = among(
-    "SELECT j.name_folded FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
-)
-_NAMED_STATES = among(
     "SELECT j.name_folded, j.state FROM jobs j JOIN batches b ON b.id = j.batch_id "
     "WHERE b.output_dir = :output_dir AND j.name_folded IN :values"
-)
-_OUTPUT_DIRS = text(
-    "SELECT DISTINCT output_dir FROM batches WHERE account_id = :account_id ORDER BY output_dir"
 )
 _KEYS = among("SELECT key FROM job_keys WHERE key IN :values")
 _ADD_BATCH = text(
@@ -282,26 +275,17 @@ def has_names(tx: Transaction, output_dir: str) -> bool:
 
 def taken_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> set[str]:
     """Return which folded file names are reserved in an output folder already."""
-    return {
-        row.name_folded
-        for part in chunks(sorted(set(folded)), _CHUNK)
-        for row in tx.rows(_NAMES, {"output_dir": output_dir, "values": tx.listed(part)})
-    }
+    return set(named_jobs(tx, output_dir, folded))
 
 
-def resting_names(tx: Transaction, output_dir: str, folded: Iterable[str]) -> dict[str, bool]:
-    """Return which folded file names are reserved in an output folder, and for a job at rest."""
+def named_jobs(tx: Transaction, output_dir: str, folded: Iterable[str]) -> dict[str, bool]:
+    """Return which folded file names jobs of an output folder have, and whether all are at rest."""
     found: dict[str, bool] = {}
     for part in chunks(sorted(set(folded)), _CHUNK):
-        for row in tx.rows(_NAMED_STATES, {"output_dir": output_dir, "values": tx.listed(part)}):
-            rests = JobState(row.state) not in UNFINISHED
+        for row in tx.rows(_NAMES, {"output_dir": output_dir, "values": tx.listed(part)}):
+            rests = row.state not in UNFINISHED
             found[row.name_folded] = found.get(row.name_folded, True) and rests
     return found
-
-
-def output_dirs(tx: Transaction, account_id: int) -> list[str]:
-    """Return where the clips of an account's batches go."""
-    return [row.output_dir for row in tx.rows(_OUTPUT_DIRS, {"account_id": account_id})]
 
 
 def taken_keys(tx: Transaction, keys: Iterable[str]) -> set[str]:

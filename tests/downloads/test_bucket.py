@@ -143,11 +143,13 @@ def test_what_a_killed_process_left_is_aborted_and_nothing_else(bucket: TestBuck
     for key in [*mine, *others]:
         bucket.begin_upload(key)
 
-    removed = place.remove_orphans(["b/a.mp4"], reserved=lambda names: {"b/a-3.mp4"} & set(names))
+    removed = place.remove_orphans(
+        ["b/a.mp4"], named=lambda names: dict.fromkeys({"b/a-3.mp4"} & set(names), False)
+    )
 
     assert removed == 3
     assert sorted(bucket.uploads()) == sorted(others)
-    assert place.remove_orphans(["b/a.mp4"], reserved=lambda _: {"b/a-3.mp4"}) == 0
+    assert place.remove_orphans(["b/a.mp4"], named=lambda _: {"b/a-3.mp4": False}) == 0
 
 
 def test_what_was_begun_of_clips_that_are_there_is_aborted_and_nothing_else(
@@ -161,7 +163,7 @@ def test_what_was_begun_of_clips_that_are_there_is_aborted_and_nothing_else(
         bucket.begin_upload(key)
 
     removed = place.remove_leftovers(
-        resting=lambda names: {name: known[name] for name in names if name in known}
+        named=lambda names: {name: known[name] for name in names if name in known}
     )
 
     assert removed == 3

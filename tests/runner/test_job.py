@@ -10,6 +10,7 @@ from store.stored_jobs import MODEL, Store, accepted, spec_of
 
 from batchgen.domain.errors import (
     AccountBlocked,
+    BucketUnreachable,
     DownloadError,
     Exit,
     OutcomeUnknown,
@@ -237,6 +238,33 @@ def test_a_worker_that_may_have_been_replaced_pays_for_nothing(world: World, job
 
     assert service.submits == []
     assert states(world, job) == ("pending", None)
+
+
+class Unsigned:
+    """Cannot sign a link just now."""
+
+    def is_plain(self, job: Job) -> bool:
+        return False
+
+    def is_ready(self, inputs_json: str, uploads: str | None) -> bool:
+        return True
+
+    def prepare(self, job: Job) -> None:
+        """Nothing is to be made ready."""
+
+    def sent(self, job: Job) -> dict[str, Any]:
+        raise BucketUnreachable("s3://in does not answer")
+
+
+def test_a_job_whose_link_cannot_be_signed_just_now_waits_unpaid(world: World, job: Job) -> None:
+    service = Service([DONE])
+
+    world.carry(job, service, prepare=lambda carrier: setattr(carrier, "sender", Unsigned()))
+
+    assert service.submits == []
+    assert states(world, job)[0] == "pending"
+    assert world.store.job(job.id).not_before_ms == int(world.now_s * 1000) + 30_000
+    assert not world.limits.paused
 
 
 @dataclass
