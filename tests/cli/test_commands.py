@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -36,48 +37,37 @@ def test_the_overview_names_every_command() -> None:
     assert all(name in done.out for name in COMMANDS)
 
 
-def test_the_overview_and_init_load_no_heavy_library() -> None:
-    program = (
-        "import sys\n"
-        "from batchgen.cli.main import main\n"
-        "heavy = {'sqlalchemy', 'httpx', 'aiohttp', 'yaml', 'jinja2', 'rich', 'alembic'}\n"
-        "for words in (['--help'], ['init', 'x.yaml'], ['simulate', '--help']):\n"
-        "    sys.argv = ['batchgen', *words]\n"
-        "    try:\n"
-        "        main()\n"
-        "    except SystemExit as left:\n"
-        "        assert left.code == 0, words\n"
-        "    found = heavy & set(sys.modules)\n"
-        "    assert not found, (words, found)\n"
-    )
+HEAVY = {"sqlalchemy", "httpx", "aiohttp", "yaml", "jinja2", "rich", "alembic"}
+LOADING = """
+import sys
+from batchgen.cli.main import main
+heavy, *commands = map(str.split, sys.argv[1:])
+for words in commands:
+    sys.argv = ["batchgen", *words]
+    try:
+        main()
+    except SystemExit as left:
+        assert left.code == 0, words
+    found = {*heavy} & {*sys.modules}
+    assert not found, (words, found)
+"""
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
 
+def check_loads_none(heavy: Collection[str], *commands: str) -> None:
+    """Check that commands, one after the other in one process, load none of some libraries."""
+    words = [sys.executable, "-c", LOADING, " ".join(heavy), *commands]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_overview_and_init_load_no_heavy_library() -> None:
+    check_loads_none(HEAVY, "--help", "init x.yaml", "simulate --help")
 
 
 def test_a_file_is_made_and_worked_with_without_loading_sqlalchemy() -> None:
     Path("jobs.csv").write_text("prompt,image_url\nrain,https://example.com/a.png\n")
-    program = (
-        "import sys\n"
-        "from batchgen.cli.main import main\n"
-        "for words in (['add', 'jobs.csv', '--db', 'jobs.db'], ['run', '-n', '--no-probe',\n"
-        "               '--db', 'jobs.db']):\n"
-        "    sys.argv = ['batchgen', *words]\n"
-        "    try:\n"
-        "        main()\n"
-        "    except SystemExit as left:\n"
-        "        assert left.code == 0, words\n"
-        "    assert 'sqlalchemy' not in sys.modules, words\n"
-    )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
+    check_loads_none({"sqlalchemy"}, "add jobs.csv --db jobs.db", "run -n --no-probe --db jobs.db")
 
 
 def test_a_download_loads_nothing_of_what_manifests_and_tables_need() -> None:
