@@ -112,7 +112,8 @@ class Answer:
 class Client:
     """Asks an API, straight over aiohttp: httpx in between cost a quarter of the jobs a second.
 
-    Its connections are made inside the running loop, with the first request.
+    Its connections are made inside the running loop, with the first request; what takes long of
+    it, the certificates of a hundred authorities, is read before, where a client is made.
     """
 
     def __init__(
@@ -183,14 +184,23 @@ def _session(
     )
 
 
-def submit_client(*, connect_s: float = CONNECT_S, total_s: float = POST_S) -> Client:
+def submit_client(
+    *, connect_s: float = CONNECT_S, total_s: float = POST_S, tls: bool = True
+) -> Client:
     """Return a client for paid requests: every one on a new connection, never repeated.
 
     The number of connections is not limited here: a paid request that waits for a
     connection would only fail; the runner's slots are the limit.
+
+    Args:
+        connect_s: Longest wait for a connection to be made.
+        total_s: Longest wait for the next bytes.
+        tls: Whether the API is asked over TLS.
     """
     return Client(
-        functools.partial(_connector, limit=0, force_close=True),
+        functools.partial(
+            _connector, limit=0, force_close=True, tls=_ssl_context() if tls else None
+        ),
         aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=total_s, connect=connect_s),
         request_class=_Watched if is_armed("after-send") else aiohttp.ClientRequest,
     )
@@ -202,6 +212,7 @@ def poll_client(
     connect_s: float = CONNECT_S,
     total_s: float = GET_S,
     free_s: float = GET_S,
+    tls: bool = True,
 ) -> Client:
     """Return a client for looks: connections are kept and shared.
 
@@ -210,9 +221,10 @@ def poll_client(
         connect_s: Longest wait for a connection to be made.
         total_s: Longest wait for the next bytes.
         free_s: Longest wait for one to be free and made.
+        tls: Whether the API is asked over TLS.
     """
     return Client(
-        functools.partial(_connector, limit=connections),
+        functools.partial(_connector, limit=connections, tls=_ssl_context() if tls else None),
         aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=total_s, connect=free_s),
     )
 
@@ -223,7 +235,7 @@ def file_client(
     allow_private: bool,
     connect_s: float = CONNECT_S,
     read_s: float = GET_S,
-) -> httpx.AsyncClient:
+) -> "FileClient":
     """Return a client for clips and reference images; it carries no token.
 
     Args:
@@ -236,7 +248,9 @@ def file_client(
         read_s: Longest wait for the next bytes; a large file may take longer in all.
     """
     return _client(
-        functools.partial(_connector, limit=connections, public_only=not allow_private),
+        functools.partial(
+            _connector, limit=connections, public_only=not allow_private, tls=_ssl_context()
+        ),
         httpx.Timeout(read_s, connect=connect_s, pool=2 * read_s),
         part_bytes=_FILE_PART,
     )
@@ -265,6 +279,7 @@ def probe_client(
             limit=connections,
             public_only=not allow_private,
             resolver=ThreadResolver if resolver is None else lambda: resolver,
+            tls=_ssl_context(),
         ),
         httpx.Timeout(read_s, connect=connect_s, pool=None),
     )
@@ -360,8 +375,8 @@ def _client(
     timeout: httpx.Timeout,
     *,
     part_bytes: int = AiohttpResponseStream.CHUNK_SIZE,
-) -> httpx.AsyncClient:
-    return _FileClient(
+) -> "FileClient":
+    return FileClient(
         transport=_Transport(connector, part_bytes),
         timeout=timeout,
         trust_env=False,
@@ -371,7 +386,7 @@ def _client(
     )
 
 
-class _FileClient(httpx.AsyncClient):
+class FileClient(httpx.AsyncClient):
     """A client without what batchgen never uses: authentication, redirects, cookies, hooks."""
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
@@ -382,6 +397,7 @@ class _FileClient(httpx.AsyncClient):
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **_: Any
     ) -> httpx.Response:
+        """Send a request once, straight to the transport."""
         if self.is_closed:
             raise RuntimeError("the client has been closed")
         request.extensions.setdefault("timeout", self._stated_timeout)
@@ -398,12 +414,13 @@ def _connector(
     force_close: bool = False,
     public_only: bool = False,
     resolver: Callable[[], AbstractResolver] = aiohttp.DefaultResolver,
+    tls: ssl.SSLContext | None,
 ) -> aiohttp.TCPConnector:
     asked = resolver()
     return aiohttp.TCPConnector(
         limit=limit,
         force_close=force_close,
-        ssl=_ssl_context(),
+        ssl=True if tls is None else tls,
         resolver=PublicResolver(asked) if public_only else asked,
         # The resolver is not asked about literal addresses; this sees every address.
         socket_factory=_public_socket if public_only else None,

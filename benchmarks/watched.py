@@ -10,16 +10,21 @@ import selectors
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from batchgen.runner import turns
 
 _KEPT = 50
 
 
-class _Watched(selectors.DefaultSelector):
+class _Watching(selectors.BaseSelector):
     """Notes the time from the end of one wait to the begin of the next: a turn of the loop."""
+
+    watched: ClassVar[list["_Watching"]] = []
 
     def __init__(self) -> None:
         super().__init__()
+        self.watched.append(self)
         self.turns = 0
         self.longest: list[tuple[float, float]] = []  # on the wall, of this thread's processor time
         self._since = (time.perf_counter(), time.thread_time())
@@ -35,17 +40,17 @@ class _Watched(selectors.DefaultSelector):
         return found
 
 
+class _Plain(_Watching, selectors.DefaultSelector):
+    """Of the loops that are asyncio's own."""
+
+
+class _OfTurns(_Watching, turns.Selector):
+    """Of those that are batchgen's."""
+
+
 class _Policy(asyncio.DefaultEventLoopPolicy):
-    """Gives every loop a selector that watches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.watched: list[_Watched] = []
-
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        selector = _Watched()
-        self.watched.append(selector)
-        return asyncio.SelectorEventLoop(selector)
+        return asyncio.SelectorEventLoop(_Plain())
 
 
 def main() -> None:
@@ -54,14 +59,14 @@ def main() -> None:
 
     out = Path(sys.argv[1])
     sys.argv = ["batchgen", *sys.argv[2:]]
-    policy = _Policy()
-    asyncio.set_event_loop_policy(policy)
+    asyncio.set_event_loop_policy(_Policy())
+    turns.Selector = _OfTurns  # type: ignore[misc]
     try:
         batchgen()
     finally:
-        longest = sorted((turn for one in policy.watched for turn in one.longest), reverse=True)
+        longest = sorted((turn for one in _Watching.watched for turn in one.longest), reverse=True)
         said = {
-            "turns": sum(one.turns for one in policy.watched),
+            "turns": sum(one.turns for one in _Watching.watched),
             "longest_ms": [[1000 * wall, 1000 * cpu] for wall, cpu in longest[:_KEPT]],
             "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         }

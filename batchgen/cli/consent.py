@@ -35,6 +35,7 @@ from batchgen.downloads.folder import KEPT_FREE_BYTES, in_mib
 from batchgen.library import step_backs
 from batchgen.library.known_models import known_models
 from batchgen.library.service import Service
+from batchgen.providers.interface import Provider
 from batchgen.runner.deadline import in_words
 from batchgen.store import accounts, costs, moving, probes, reads, upgrade
 from batchgen.store.accounts import Account
@@ -428,7 +429,7 @@ class _Said:
 
 def read(database: Database, service: Service, found: Look) -> None:
     """Read the balance and the catalog's prices; decide anew if a price has changed."""
-    said = asyncio.run(_ask_service(service, sorted(found.models)))
+    said = asyncio.run(_ask_service(service.connect(), sorted(found.models)))
     found.balance_micros = said.balance_micros
     changed = {
         model: price for model, price in said.catalog.items() if found.catalog.get(model) != price
@@ -458,8 +459,7 @@ def _relisted(kind: Kind, models: Mapping[str, Model]) -> Kind:
     return kind if listed is None else replace(kind, listed=listed)
 
 
-async def _ask_service(service: Service, models: Sequence[str]) -> _Said:
-    provider = service.connect()
+async def _ask_service(provider: Provider, models: Sequence[str]) -> _Said:
     try:
         balance, *prices = await asyncio.gather(
             _unless_refused(provider.balance_micros()),

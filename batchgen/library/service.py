@@ -25,7 +25,7 @@ class Service:
     token: Token | None = None
 
     def connect(self) -> Provider:
-        """Return a client; call it inside the event loop and close it there."""
+        """Return a client; close it in the event loop that has used it."""
         token = self.token.text if self.token else "simulated"
         return factory(RunComfy.name)(base=self.base, token=token)
 

@@ -133,8 +133,11 @@ class RunComfy:
         self.use_token(token)
         self._post_s = post_s
         self._get_s = get_s
-        self._sender = submit_client(connect_s=connect_s, total_s=post_s)
-        self._reader = poll_client(connections=connections, connect_s=connect_s, total_s=get_s)
+        tls = self.origin.startswith("https:")
+        self._sender = submit_client(connect_s=connect_s, total_s=post_s, tls=tls)
+        self._reader = poll_client(
+            connections=connections, connect_s=connect_s, total_s=get_s, tls=tls
+        )
 
     def use_token(self, token: str) -> None:
         """Send this token from now on.

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Protocol
 
 from batchgen.domain.errors import (
@@ -68,7 +67,7 @@ _RESCUE_AFTER_S = 2.0
 _LATE_COSTS_TRIED = 3  # in vain, one after the other
 _MOST_UNCOSTED = 1000  # that are asked for again at the end of the session
 _OUTAGE_AFTER_LOOKS = 5
-_PLANNED_TOGETHER = 100  # in one turn of the event loop
+_PLANNED_TOGETHER = 25  # in one turn of the event loop
 _SERVER_TROUBLE = 500
 _LONGEST_LOOK_WAIT_S = 300.0
 _TELLING_S = 3.0  # a first look so early tells when a generation began, a later one does not
@@ -235,7 +234,8 @@ class Carrier:
     _uncosted: "dict[str, _Uncosted]" = field(default_factory=dict)  # by attempt
     _watches: "dict[str, _Watch]" = field(default_factory=dict)  # by attempt
     _asked: set[str] = field(default_factory=set)  # attempts to be looked at at once
-    _to_plan: dict[str, None] = field(default_factory=dict)  # attempts whose next look is stale
+    _news: set[tuple[str, str | None]] = field(default_factory=set)  # kinds: model and settings
+    _to_plan: deque[str] = field(default_factory=deque)  # attempts whose next look is stale
     _is_planning: bool = False
 
     async def carry(self, job: Job) -> None:
@@ -660,8 +660,11 @@ class Carrier:
 
         A look that is under way may have been answered already, so another follows it.
         """
+        wanted = set(attempt_ids)
+        if not wanted:  # as a rule: ten thousand in flight are not gone through for nothing
+            return
         flying = self._watches.keys() | {job.attempt_id for job in self.in_flight.values()}
-        for attempt_id in flying.intersection(attempt_ids):
+        for attempt_id in flying & wanted:
             self._asked.add(attempt_id)
             if attempt_id in self._watches:
                 self._watches[attempt_id].wake()
@@ -672,21 +675,29 @@ class Carrier:
         of_model = self.durations.seen(job.model) <= FIRST_ENDINGS
         if not of_model and self.durations.seen(job.model, job.settings) > FIRST_ENDINGS:
             return
-        for attempt_id, watch in self._watches.items():
-            other = watch.job
-            if other.model == job.model and (of_model or other.settings == job.settings):
-                self._to_plan[attempt_id] = None
+        self._news.add((job.model, None if of_model else job.settings))
         if not self._is_planning:
             self._is_planning = True
             self._plan_some()
 
     def _plan_some(self) -> None:
-        """Wake a few of those that are to plan anew: ten thousand at once would stall the loop."""
-        for attempt_id in list(islice(self._to_plan, _PLANNED_TOGETHER)):
-            del self._to_plan[attempt_id]
-            if attempt_id in self._watches:
-                self._watches[attempt_id].wake()
-        self._is_planning = bool(self._to_plan)
+        """Wake a few of those that are to plan anew: ten thousand at once would stall the loop.
+
+        What is learned meanwhile waits until all of them are through: to go through what is in
+        flight for each of many endings would stall it too.
+        """
+        if not self._to_plan:
+            news, self._news = self._news, set()
+            self._to_plan.extend(
+                attempt_id
+                for attempt_id, watch in self._watches.items()
+                if (watch.job.model, None) in news or (watch.job.model, watch.job.settings) in news
+            )
+        for _ in range(min(_PLANNED_TOGETHER, len(self._to_plan))):
+            watch = self._watches.get(self._to_plan.popleft())
+            if watch is not None:
+                watch.wake()
+        self._is_planning = bool(self._to_plan or self._news)
         if self._is_planning:
             asyncio.get_running_loop().call_soon(self._plan_some)
 

@@ -78,7 +78,7 @@ _PAUSED_LOOK_S = 2.0
 _BETWEEN_BALANCES_S = 2.0
 _CLOCK_S = 1.0  # between two looks at the clock on the wall, which may be set
 _GRACE_S = 2.0  # for the job database, once told to leave at once
-_LARGEST_CLAIM = 32  # what begins in one turn of the event loop
+_LARGEST_CLAIM = 16  # what begins in one turn of the event loop
 _TOLD_UNUSABLE = 10  # jobs that wait for an input file, each told of by name
 _LONGEST_BUCKET_WAIT_S = 15.0
 _MOST_ADOPTED = 500  # paid jobs taken over at once
@@ -693,9 +693,9 @@ class Session:
             wanted = min(wanted, 1 - unanswered)
         if wanted <= 0:
             return 0
-        room = self.purse.room(self._reserved_micros, in_flight=len(self._held))
-        if room is not None:
-            wanted = min(wanted, room)
+        if self.purse.min_micros is not None:  # else nobody adds up all that is in flight
+            room = self.purse.room(self._reserved_micros, in_flight=len(self._held))
+            wanted = min(wanted, room or 0)
             if not room:
                 self.purse.ask()
         return wanted

@@ -607,3 +607,16 @@ def test_a_page_is_no_sign_that_the_service_can_be_reached() -> None:
         assert ask(server.base, RunComfy.is_reachable) is False
     with service({"error_code": 404001}, status=404) as server:
         assert ask(server.base, RunComfy.is_reachable) is True
+
+
+def test_a_base_without_tls_needs_no_certificates_and_another_has_them_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[bool] = []
+    monkeypatch.setattr("batchgen.http._ssl_context", lambda: read.append(True))
+
+    RunComfy(base="http://127.0.0.1:8000/v1", token="t")
+    assert not read
+
+    RunComfy(base=DEFAULT_BASE, token="t")
+    assert read

@@ -793,7 +793,7 @@ def test_what_is_learned_first_changes_the_plans_of_those_that_wait(world: World
     waiting_for(world, body, Service([DONE]))
 
 
-def test_ten_thousand_plans_are_made_anew_a_hundred_in_a_turn(world: World, job: Job) -> None:
+def test_ten_thousand_plans_are_made_anew_a_few_in_a_turn(world: World, job: Job) -> None:
     """One ending among ten thousand jobs in flight must not hold up the event loop."""
 
     async def body(carrier: Carrier, hall: Hall) -> None:
@@ -806,17 +806,18 @@ def test_ten_thousand_plans_are_made_anew_a_hundred_in_a_turn(world: World, job:
         )
         carriers = [
             asyncio.create_task(carrier.carry(replace(running, id=number, attempt_id=f"a{number}")))
-            for number in range(250)
+            for number in range(60)
         ]
-        await hall.sleepers(250)
+        await hall.sleepers(60)
 
-        carrier._learn(of_kind(job), 100_000)
+        for _ in range(3):  # one after the other: those that wait are gone through once
+            carrier._learn(of_kind(job), 100_000)
         cut_short = []
         for _ in range(4):
             cut_short.append(sum(sleeper.cancelled() for sleeper in hall.asleep.values()))
             await asyncio.sleep(0)
 
-        assert cut_short == [100, 200, 250, 250]
+        assert cut_short == [25, 50, 60, 60]
         for task in carriers:
             task.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)

@@ -88,6 +88,31 @@ def test_many_changes_cost_one_commit(store: Store) -> None:
     assert {row.state for row in store.query("SELECT state FROM jobs")} == {"running"}
 
 
+def test_the_waiters_of_one_commit_go_on_a_few_in_a_turn(sqlite_store: Store) -> None:
+    many = 3 * 16 + 5
+    door = Door()
+    in_a_turn: list[int] = []
+
+    async def main(writer: Writer) -> None:
+        first = asyncio.create_task(writer.do(door, None))
+        await entered(door)
+        others = [asyncio.create_task(writer.do(door, None)) for _ in range(many)]
+        await asyncio.sleep(0)
+        door.opened.set()
+        before = 0
+        while before < many:
+            await asyncio.sleep(0)
+            done = sum(one.done() for one in others)
+            in_a_turn.append(done - before)
+            before = done
+        await first
+
+    with writing(sqlite_store.database) as (writer, _):
+        asyncio.run(main(writer))
+
+    assert max(in_a_turn) == 16
+
+
 def test_a_waiter_is_told_only_after_the_commit(store: Store) -> None:
     store.fill(1)
     job = store.claim()[0]
