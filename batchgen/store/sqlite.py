@@ -43,8 +43,13 @@ def connect(
         )
     # isolation_level None: sqlite3 would open transactions by itself, but late, after the
     # first read, and that loses updates. Whoever begins one says BEGIN instead.
+    is_still = read_only and _is_still(path)
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=256
+        f"{path.resolve().as_uri()}?immutable=1" if is_still else path,
+        uri=is_still,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
     )
     connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -57,6 +62,24 @@ def connect(
     connection.execute("PRAGMA fullfsync = 1")  # macOS: a plain fsync does not flush the drive
     connection.execute("PRAGMA checkpoint_fullfsync = 1")
     return connection
+
+
+def _is_still(path: Path) -> bool:
+    """Whether a file is on a disk that nobody can write, so that no log can be made beside it.
+
+    Raises:
+        StoreError: If it has a log there: without that it would tell of an earlier time.
+    """
+    if not os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"{path}: it was copied or mounted while a run changed it, and its log {log.name} "
+            "cannot be taken in on a disk that is read-only: copy both to another folder, and "
+            "name that with --db"
+        )
+    return True
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -1,7 +1,10 @@
 import csv
 import io
 import json
+import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -260,3 +263,28 @@ def test_a_newer_job_database_is_left_alone() -> None:
         assert done.code == 11
         assert "newer batchgen" in done.err
     assert ok("db", "check", "--json").said["schema_is_current"] is False
+
+
+_CAN_MOUNT = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+)
+
+
+@pytest.mark.skipif(not _CAN_MOUNT, reason="a read-only disk has to be mounted")
+def test_a_disk_that_nobody_can_write_can_be_looked_at() -> None:
+    ok("add", write("m.csv", rows("a", "b")))
+    mounted = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && exec "$@"'
+
+    def look() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "batchgen", "ls", "--keys"]
+        shell = ["unshare", "-m", "sh", "-c", mounted, "sh", *command]
+        return subprocess.run(shell, capture_output=True, text=True, check=False)
+
+    looked = look()
+    Path("batchgen.db-wal").write_bytes(b"a log of a run that was going on")
+    refused = look()
+
+    assert (looked.returncode, looked.stdout.split()) == (0, ok("ls", "--keys").out.split())
+    assert (refused.returncode, refused.stdout) == (11, "")
+    assert "copy both to another folder" in refused.stderr
