@@ -5,6 +5,7 @@ Pure bookkeeping of one session; the loop asks it, and coroutines report to it.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from batchgen.domain.errors import Exit
 from batchgen.domain.halting import Halting
 from batchgen.domain.retry import backoff_s
 from batchgen.domain.telling import Emit, silent
+from batchgen.runner.turns import TOGETHER
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class Limits:
     _unsent: int = 0
     _offline_since: float | None = None
     _offline_total_s: float = 0.0
-    _online: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting_online: deque[asyncio.Future[None]] = field(default_factory=deque)
     _outage: asyncio.Event = field(default_factory=asyncio.Event)
     _lacks_money: bool = False
     _waiting: "Held | None" = None  # why jobs wait for their input files
@@ -71,9 +73,6 @@ class Limits:
     _first: str = ""  # of these reasons
     _wake: Callable[[], None] = lambda: None
     _leave: Callable[[], object] = lambda: None
-
-    def __post_init__(self) -> None:
-        self._online.set()
 
     def on_change(self, wake: Callable[[], None], leave: Callable[[], object]) -> None:
         """Call `wake` whenever the loop should look again, `leave` if it should leave at once."""
@@ -243,7 +242,6 @@ class Limits:
         """Note that the service cannot be reached: no submits until it answers."""
         if self._offline_since is None:
             self._offline_since = self.clock()
-            self._online.clear()
             self._outage.set()
             self._wake()
 
@@ -253,8 +251,19 @@ class Limits:
             self._offline_total_s += self.clock() - self._offline_since
             self._offline_since = None
             self._outage.clear()
-            self._online.set()
+            self._let_on()
             self._wake()
+
+    def _let_on(self) -> None:
+        """Let a few go on that have waited for the service: all at once would stall the loop."""
+        if self.offline:
+            return
+        for _ in range(min(TOGETHER, len(self._waiting_online))):
+            one = self._waiting_online.popleft()
+            if not one.done():
+                one.set_result(None)
+        if self._waiting_online:
+            self._waiting_online[0].get_loop().call_soon(self._let_on)
 
     def outage_s(self) -> float:
         """Return how long the present outage lasts, 0 if there is none."""
@@ -266,7 +275,10 @@ class Limits:
 
     async def online(self) -> None:
         """Wait until the service can be reached."""
-        await self._online.wait()
+        if self.offline:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting_online.append(waiting)
+            await waiting
 
     async def outage(self) -> None:
         """Wait until the service cannot be reached."""

@@ -70,6 +70,20 @@ def test_a_text_without_a_secret_stays(text: str) -> None:
     assert redact_text(text) == text
 
 
+_NAMES = ("sig", "SIG", "Signature", "x-amz-date", "X-Goog-Expires", "Key-Pair-Id", "Policy")
+_SECRETS = [
+    *(f"{name}{equals}AAAA" for name in _NAMES for equals in ("=", "%3D", "%3d")),
+    *("https://a.test/?AAAA", "data:image/png;base64,AAAA", "DATA:image\\/png;BASE64,AAAA"),
+]
+
+
+@pytest.mark.parametrize("secret", _SECRETS)
+def test_no_text_with_a_secret_is_passed_over(secret: str) -> None:
+    assert "AAAA" not in redact_text(f"said {secret}")
+    if "://" not in secret:
+        assert "AAAA" not in unsigned_answer(f'{{"said": "{secret}"}}', set)
+
+
 def test_every_text_of_a_payload_is_redacted() -> None:
     said = {"a": ["https://a.test/b?sig=s", 5, None], "b": {"c": ("x",)}}
 

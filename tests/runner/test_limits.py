@@ -5,6 +5,7 @@ import pytest
 from batchgen.domain.errors import Exit
 from batchgen.domain.halting import NEVER_HALTS, Halting, parse_halting
 from batchgen.runner.limits import NOTHING_LOST, Limits
+from batchgen.runner.turns import TOGETHER
 
 
 class Clock:
@@ -236,6 +237,33 @@ def test_looks_wait_for_the_service() -> None:
         return order
 
     assert asyncio.run(body()) == ["outage", "look"]
+
+
+def test_the_looks_that_waited_go_on_a_few_in_a_turn() -> None:
+    many = 3 * TOGETHER + 5
+
+    async def body() -> list[int]:
+        limits, _ = make_limits()
+        limits.go_offline()
+        looking = [asyncio.create_task(limits.online()) for _ in range(many)]
+        looking[1].cancel()
+        await asyncio.sleep(0)
+        limits.go_online()
+        ended: list[int] = []
+        while not all(one.done() for one in looking):
+            before = sum(one.done() for one in looking)
+            await asyncio.sleep(0)
+            ended.append(sum(one.done() for one in looking) - before)
+            if len(ended) == 2:  # those that still wait are not forgotten
+                limits.go_offline()
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                limits.go_online()
+        return ended
+
+    ended = asyncio.run(body())
+
+    assert max(ended) == TOGETHER
 
 
 def test_submits_that_never_leave_are_tried_less_and_less_often() -> None:
