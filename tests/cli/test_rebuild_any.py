@@ -28,7 +28,8 @@ FAULTS = (
     Fault(Kind.CANCELLED, prompt="stopped"),
 )
 WORDS = ("fine", "fine", "refused", "silent", "wrong", "stopped")
-FAST = ("-q", "-y", "--poll-interval", "0", "--no-log", "--no-inhibit")
+# More slots than requests that can be in doubt: each keeps one for ten minutes.
+FAST = ("-q", "-y", "--poll-interval", "0", "--no-log", "--no-inhibit", "-j", "64")
 RETRIED = (
     "night.csv",
     f"id,prompt,image,repeat\na,flaky,{IMAGE},2\n,fine,{IMAGE},\n,fine,{IMAGE},\n",
