@@ -26,6 +26,7 @@ from stored import build
 
 TITLE = "Growth"
 CAPS = (10, 50, 200, 500, 2_000)
+QUICK_CAPS = (10, 100)
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -84,13 +85,14 @@ def build_again(path: Path, rows: int) -> float:
 def main() -> None:
     """Measure, report."""
     options = parser(__doc__, rounds=3, base=True)
-    options.add_argument("--jobs", type=int, help="default: 2000; 200 with --quick")
-    options.add_argument("--caps", type=int, nargs="+", default=CAPS, metavar="N")
+    options.add_argument("--jobs", type=int, help="default: 2000; 100 with --quick")
+    options.add_argument("--caps", type=int, nargs="+", metavar="N")
     options.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of jobs")
     chosen = options.parse_args()
     jobs = chosen.jobs or (100 if chosen.quick else 2_000)
     sizes = tuple(chosen.sizes or (SIZES[:2] if chosen.quick else SIZES))
-    caps = by_cap(jobs, chosen.caps, 1 if chosen.quick else chosen.rounds, chosen.base)
+    at_once = chosen.caps or (QUICK_CAPS if chosen.quick else CAPS)
+    caps = by_cap(jobs, at_once, 1 if chosen.quick else chosen.rounds, chosen.base)
     text = f"{jobs:,} jobs against an instant service, start-up included:\n\n{caps}\n\n"
     report(TITLE, text + by_size(sizes), results=results_file(chosen))
 

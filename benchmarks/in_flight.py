@@ -95,7 +95,7 @@ def main() -> None:
     options.add_argument("--run-s", type=float, help="seconds of a generation, half as much again")
     chosen = options.parse_args()
     jobs = chosen.jobs or (500 if chosen.quick else 10_000)
-    run_s = chosen.run_s or (5.0 if chosen.quick else 90.0)
+    run_s = chosen.run_s or (3.0 if chosen.quick else 90.0)
     found = run(jobs, run_s, chosen.base)
     by_cpu = sorted((cpu for _, cpu in found.longest_ms), reverse=True)
     lines = [

@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other.
 
-python benchmarks/run.py --quick                # small: two minutes on a machine of its own
+python benchmarks/run.py --quick                # small: within two minutes on a machine of its own
 python benchmarks/run.py                        # in full: an hour or so
 python benchmarks/run.py --only overhead export
 """
@@ -44,8 +44,10 @@ def main() -> None:
             command += ["--base", chosen.base]
         # The environment's token is for the service that is given.
         environment = None if chosen.base else clean_environment()
+        its_begin = time.monotonic()
         if subprocess.run(command, env=environment, check=False).returncode:
             failed.append(name)
+        print(f"{name}: {time.monotonic() - its_begin:.0f} s", file=sys.stderr)
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     if failed:
         sys.exit(f"could not be measured: {', '.join(failed)}")

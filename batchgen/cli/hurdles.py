@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from batchgen.cli.common import plural
+from batchgen.domain.wording import lasting
 from batchgen.http import POST_S
 from batchgen.runner.view import View
 
@@ -27,6 +28,7 @@ def holds_up(view: View) -> bool:
         or view.lacks_money
         or view.outage_s
         or view.stuck
+        or view.doubts
         or view.is_over_budget
         or view.is_waiting_for_others
     )
@@ -60,6 +62,11 @@ def _waits(view: View) -> Iterator[str]:
         yield (
             f"the service refuses for now: submits wait {view.throttled_s:.0f} s "
             "(`batchgen set jobs` lowers how many are in flight)"
+        )
+    if view.doubts:
+        yield (
+            f"no slot is free: {plural(view.doubts, 'request')} in doubt may still be generating, "
+            f"for at most {lasting(view.doubts_for_s)}; `batchgen set jobs` allows more"
         )
     if view.is_waiting_for_others:
         yield "waits for jobs that another worker has in hand: `batchgen workers`"

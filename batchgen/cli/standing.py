@@ -179,9 +179,11 @@ def _open(standing: Standing, name: str, *, is_worked_on: bool) -> list[_Said]:
     if waiting.jobs:
         price = price_in_words(standing)
         found.append(("waiting", f"{waiting.jobs:,} to be paid for ({price})", run))
-    at_work = counts.get(JobState.RUNNING, 0) + counts.get(JobState.SUBMITTING, 0)
-    if at_work and not is_worked_on:
-        found.append(("running", f"{at_work:,} paid for and left at the service", run))
+    if (running := counts.get(JobState.RUNNING)) and not is_worked_on:
+        found.append(("running", f"{running:,} paid for and left at the service", run))
+    if (sent := counts.get(JobState.SUBMITTING)) and not is_worked_on:
+        said = f"{sent:,} maybe paid for: their worker died as it sent them. To put them in doubt"
+        found.append(("submitting", said, run))
     if counts.get(JobState.DOWNLOADING):
         fetch = None if is_worked_on else "batchgen download"
         found.append(("downloading", f"{counts[JobState.DOWNLOADING]:,} to be fetched", fetch))

@@ -34,7 +34,8 @@ class Paid:
     """What requests of one model and settings cost whose cost the service has stated.
 
     Attributes:
-        jobs: Jobs that came to their end.
+        jobs: Jobs that came to their end, but for those that failed free of charge: bought again
+            they cost what the others did.
         attempts: Paid requests, of those jobs and of others.
         clips: Requests that gave a clip.
         micros: What all the requests cost together.
@@ -50,7 +51,7 @@ class Paid:
     def plus(self, micros: int, *, is_clip: bool, is_end: bool) -> "Paid":
         """Return the same with one more request, which may have been its job's last."""
         return Paid(
-            self.jobs + is_end,
+            self.jobs + (is_end and (is_clip or micros > 0)),
             self.attempts + 1,
             self.clips + is_clip,
             self.micros + micros,

@@ -171,6 +171,7 @@ class Session:
         self._told = (0, 0)  # of `Stats`, submitted and ended, at the last claim that counted
         self._adapted: State | None = None
         self._over_budget: frozenset[int] = frozenset()
+        self._doubts = (0, 0)  # that leave no slot free, and until when
         self._told_paused = False
         self._warned_of: set[int] = set()  # batches whose budget comes to its end
         self._prices = Prices()
@@ -213,6 +214,7 @@ class Session:
         limits, carrier = self.limits, self._carrier
         cap = self._cap if self.settings.jobs is None else min(self._cap, self.settings.jobs)
         held = [one for one in limits.reasons if isinstance(one, Held)]
+        doubts_for_s = max(0.0, (self._doubts[1] - self.now_ms()) / 1000)
         return View(
             in_flight=len(self._held),
             cap=cap,
@@ -226,6 +228,8 @@ class Session:
             lacks_money=limits.lacks_money,
             outage_s=limits.outage_s(),
             throttled_s=max(0.0, (self._known.frozen_until_ms - self.now_ms()) / 1000),
+            doubts=self._doubts[0] if doubts_for_s > 0 else 0,
+            doubts_for_s=doubts_for_s,
             is_over_budget=bool(self._over_budget),
             stuck=str(carrier.writer.stuck),
             is_waiting_for_others=self._is_idle,
@@ -590,6 +594,7 @@ class Session:
         self.journal.intended(claim.jobs, account_id=self.account_id, now_ms=self.now_ms())
         self._stepped_back(claim.stepped_back)
         self._over_budget = claim.over_budget
+        self._doubts = claim.doubts, claim.doubts_until_ms
         self._warn_of_budgets(claim.nearly_spent)
         if claim.cap:  # else it came back before it looked at what a person has set
             self._tell_pause(claim.paused)

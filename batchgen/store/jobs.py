@@ -134,6 +134,8 @@ class Claim:
         may_rise: `-j auto` would raise the cap for a submit that is accepted now.
         state: What `-j auto` has learned; None if the cap is fixed, or nothing was asked.
         unready: Jobs that would have been claimed, but their files are not in place.
+        doubts: With no slot free, how many of them requests in doubt hold.
+        doubts_until_ms: When the first of those is free at the latest.
     """
 
     jobs: tuple[Job, ...]
@@ -149,6 +151,8 @@ class Claim:
     may_rise: bool = False
     state: State | None = None
     unready: tuple[Job, ...] = ()
+    doubts: int = 0
+    doubts_until_ms: int = 0
 
 
 _GATE = locking(
@@ -162,6 +166,11 @@ _LIVE = text(
     "SELECT count(*) FROM attempts WHERE account_id = :account_id "
     "AND state IN ('intent', 'accepted', 'in_doubt') "
     "AND ((slot_until_ms IS NULL AND state <> 'in_doubt') OR slot_until_ms > :now_ms)"
+)
+_DOUBTS = text(
+    "SELECT count(*) AS held, min(slot_until_ms) AS until_ms FROM attempts "
+    "WHERE account_id = :account_id AND state IN ('intent', 'accepted', 'in_doubt') "
+    "AND state = 'in_doubt' AND slot_until_ms > :now_ms"
 )
 _BUDGETS = text(
     "SELECT b.id, b.name, b.budget_micros, "
@@ -308,7 +317,8 @@ def _claim_within(tx: Transaction, request: ClaimRequest, gate: Gate) -> Claim:
     wanted = len(request.attempt_ids)
     room = gate.room(wanted)
     if room <= 0:
-        return Claim((), gate.live, gate.cap, gate.next_ms(wanted, 0))
+        claim = Claim((), gate.live, gate.cap, gate.next_ms(wanted, 0))
+        return claim if gate.live < gate.cap else _with_doubts(tx, request, claim)
     taken, unready, budgets = _affordable(tx, request, room)
     over_budget, nearly_spent = budgets.exceeded, budgets.nearly_spent
     if not taken:
@@ -330,6 +340,12 @@ def _claim_within(tx: Transaction, request: ClaimRequest, gate: Gate) -> Claim:
     return Claim(
         jobs, live, gate.cap, next_ms, over_budget, nearly_spent=nearly_spent, unready=unready
     )
+
+
+def _with_doubts(tx: Transaction, request: ClaimRequest, claim: Claim) -> Claim:
+    key = {"account_id": request.account_id, "now_ms": request.now_ms}
+    [row] = tx.rows(_DOUBTS, key)
+    return replace(claim, doubts=row.held, doubts_until_ms=row.until_ms or 0)
 
 
 class _Budgets:

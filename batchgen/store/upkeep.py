@@ -253,7 +253,12 @@ _FIND_EVENTS = Statement(
     f"SELECT e.id, coalesce({_POSTGRES_OCTETS.format('e.data')}, 0) AS octets {_OLD_EVENTS}",
 )
 _DROP_EVENT = text("DELETE FROM events WHERE id = :id")
-_OLD_SESSIONS = "FROM sessions WHERE ended_ms < :before_ms"
+# Those that died too; never the newest, which `status` tells of.
+_OLD_SESSIONS = (
+    "FROM sessions WHERE id < (SELECT max(id) FROM sessions) AND (ended_ms < :before_ms "
+    "OR (ended_ms IS NULL AND started_ms < :before_ms "
+    "AND worker_id NOT IN (SELECT id FROM workers WHERE state = 'live')))"
+)
 _OLD_PROBES = "FROM probes WHERE seen_ms < :before_ms"
 _STEP = 2_000  # rows of one transaction, beside which workers go on
 

@@ -83,6 +83,7 @@ def test_of_a_mere_download_every_clip_tells_the_pace() -> None:
         {"outage_s": 3.0},
         {"stuck": "locked"},
         {"is_over_budget": True},
+        {"doubts": 2, "doubts_for_s": 300.0},
         {"is_waiting_for_others": True},
     ],
 )

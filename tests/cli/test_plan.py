@@ -35,20 +35,20 @@ def test_each_job_is_told_with_what_would_become_of_it(monkeypatch: pytest.Monke
     everything = ok("plan", "jobs.csv", "--all").out
     again = ok("plan", "jobs.csv", "--replace", "--prune").out
 
-    # What the three finished ones cost, of which the broken one was not charged.
+    # What the finished ones cost; the broken one was not charged, and makes no clip cheaper.
     lines = [line for line in told.splitlines() if re.match(r"[^ ] ", line)]
     assert lines == [
         "! made  succeeded with other inputs: left alone, --replace buys it again  (jobs.csv:2)",
-        "± broken  failed, and its inputs have changed: it is bought again  $0.17  (jobs.csv:4)",
-        "= waits  waits, not paid for yet  $0.17  (jobs.csv:5)",
-        "~ edited  waits, and takes the new inputs  $0.17  (jobs.csv:6)",
-        "+ new  new  $0.17  (jobs.csv:7)",
+        "± broken  failed, and its inputs have changed: it is bought again  $0.25  (jobs.csv:4)",
+        "= waits  waits, not paid for yet  $0.25  (jobs.csv:5)",
+        "~ edited  waits, and takes the new inputs  $0.25  (jobs.csv:6)",
+        "+ new  new  $0.25  (jobs.csv:7)",
         "- gone  gone from the manifest: waits, and is not run; `add --prune` cancels it",
     ]
     assert '    promptText: "scene edited " → "another edited"' in told.splitlines()
-    assert "4 jobs to pay for: about $0.67" in told
+    assert "4 jobs to pay for: about $1.00" in told
     assert "= kept  succeeded  (jobs.csv:3)" in everything
-    assert "± made  succeeded, and --replace buys version 2  $0.17  (jobs.csv:2)" in again
+    assert "± made  succeeded, and --replace buys version 2  $0.25  (jobs.csv:2)" in again
     assert "- gone  gone from the manifest: cancelled (--prune)" in again
     assert Path("batchgen.db").read_bytes() == before
 

@@ -81,17 +81,22 @@ def test_what_is_left_at_the_service_and_on_its_way_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with service(monkeypatch):
-        buy("a", "b", options=("--no-download",))
-    change("UPDATE jobs SET state = 'running', owner = NULL WHERE row_id = 'a'")
+        buy("a", "b", "c", "d", "e", "f", options=("--no-download",))
+    change("UPDATE jobs SET state = 'running', owner = NULL WHERE row_id IN ('a', 'c')")
+    change("UPDATE jobs SET state = 'submitting', owner = NULL WHERE row_id IN ('d', 'e', 'f')")
     change("UPDATE counters SET jobs = 1 WHERE state = 'downloading'")
     change(
-        "INSERT INTO counters (batch_id, state, jobs) VALUES (1, 'running', 1) "
-        "ON CONFLICT DO UPDATE SET jobs = 1"
+        "INSERT INTO counters (batch_id, state, jobs) "
+        "VALUES (1, 'running', 2), (1, 'submitting', 3) "
+        "ON CONFLICT DO UPDATE SET jobs = excluded.jobs"
     )
 
     found = in_the_way()
 
-    assert found["running"]["command"] == "batchgen run --batch jobs"
+    run = "batchgen run --batch jobs"
+    assert found["running"]["command"] == found["submitting"]["command"] == run
+    assert found["running"]["message"] == "2 paid for and left at the service"
+    assert found["submitting"]["message"].startswith("3 maybe paid for")
     assert found["downloading"]["command"] == "batchgen download"
 
 

@@ -141,6 +141,23 @@ def test_what_is_pruned_changes_no_money_and_no_doubt(bought: Handle) -> None:
     assert "nothing to drop" in ok("db", "prune", "--older-than", "0", "-y").err
 
 
+def test_of_the_sessions_the_newest_is_kept_and_dead_ones_are_not(bought: Handle) -> None:
+    for number in (1, 2):  # one that died, one whose worker lives
+        change(
+            "INSERT INTO sessions (id, worker_id, command, started_ms) "
+            f"VALUES ('s00{number}', 'w{number}', 'run', 1)"
+        )
+    change(
+        "INSERT INTO workers (id, host, pid, version, state, started_ms, seen_ms, expires_ms) "
+        "VALUES ('w2', 'h', 1, '1', 'live', 1, 1, 1)"
+    )
+    newest = ok("status", "--json").said["last_session"]["id"]
+
+    assert ok("db", "prune", "--older-than", "0", "-y", "--json").said["sessions"] == 1
+
+    assert set(values("SELECT id FROM sessions")) == {"s002", newest}
+
+
 def test_nothing_young_is_pruned_and_nothing_unasked(bought: Handle) -> None:
     assert "nothing to drop" in ok("db", "prune", "-y").err
     done = call("db", "prune", "--older-than", "0")

@@ -41,6 +41,16 @@ def test_a_job_bears_the_cost_of_its_failed_requests_and_a_request_does_not() ->
     assert prices.of_request("m", "{}", None) == 250
 
 
+def test_what_failed_free_of_charge_makes_no_clip_cheaper() -> None:
+    prices = Prices()
+    prices.add("m", "{}", 500, is_clip=True)
+    for _ in range(5):
+        prices.add("m", "{}", 0, is_clip=False)
+
+    assert prices.of_job("m", "{}", None) == prices.of_request("m", "{}", None) == 500
+    assert prices.jobs_seen("m", "{}") == 1
+
+
 def test_without_any_clip_nothing_is_learned() -> None:
     prices = Prices()
     prices.add("m", "{}", 0, is_clip=False)

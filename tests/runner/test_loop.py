@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from store.stored_jobs import Store, put_back
+from store.stored_jobs import NOW, SLOT_MS, Store, doubt, put_back
 
 from batchgen.domain.errors import BucketUnreachable, Exit, Rejected
 from batchgen.domain.jobs import Clip
@@ -22,6 +22,7 @@ from batchgen.providers.interface import Accepted, Look, Phase, Provider
 from batchgen.runner import loop, rescue
 from batchgen.runner.job import Settings
 from batchgen.runner.loop import Session
+from batchgen.runner.view import View
 from batchgen.store import accounts, jobs, sharing
 from batchgen.store.database import Database
 from batchgen.store.scope import Scope
@@ -341,4 +342,25 @@ def test_what_is_heard_wakes_a_run_in_which_nothing_else_happens(
     asyncio.run(body())
 
     assert service.submits == 2
+    store.close()
+
+
+def test_slots_that_doubts_keep_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, cap=1)
+    store.fill(2)
+    [job] = store.claim()
+    store.do(jobs.record_doubt, doubt(job))
+    session = session_of(store, Refusing())
+    session.now_ms = lambda: NOW
+    seen: list[View] = []
+
+    async def wait(self: Session, seconds: float | None) -> None:
+        seen.append(self.view(0))
+        signal.raise_signal(signal.SIGINT)
+        await self._wake.wait()
+
+    monkeypatch.setattr(Session, "_wait", wait)
+    asyncio.run(session.run())
+
+    assert (seen[0].doubts, seen[0].doubts_for_s) == (1, SLOT_MS / 1000)
     store.close()

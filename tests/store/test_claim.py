@@ -1,6 +1,7 @@
 """Who may pay for what: cap, budget, scope, order, and the plans of the hot queries."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,20 @@ def test_the_hot_queries_walk_their_partial_index_in_order(
     assert not any("TEMP B-TREE" in line for line in plans), plans
     assert not any(line == "SCAN j" for line in plans), plans
     store.close()
+
+
+def test_a_claim_without_a_free_slot_says_how_many_of_them_doubts_hold(store: Store) -> None:
+    store.fill(9)
+    first, second = store.claim(2)
+    store.do(jobs.record_doubt, doubt(first))
+    second_doubt = replace(doubt(second), slot_until_ms=NOW + 7)
+    store.do(jobs.record_doubt, second_doubt)
+    full = [store.try_claim(2), store.try_claim(2)]
+
+    assert [(len(claim.jobs), claim.doubts, claim.doubts_until_ms) for claim in full] == [
+        (2, 0, 0),
+        (0, 2, NOW + 7),
+    ]
 
 
 def test_doubts_hold_their_slots_no_longer_than_generations_take(store: Store) -> None:

@@ -37,12 +37,21 @@ _EVENTS = text(
 
 Act = Callable[[Store, Transaction, list[jobs.Job]], Any]
 
+
+def _with_cap(tx: Transaction, cap: int) -> int:
+    tx.run(text("UPDATE accounts SET cap = :cap"), {"cap": cap})
+    return NOW
+
+
 ACTS: dict[str, Act] = {
     "claim": lambda store, tx, _: jobs.claim(tx, [store.request(3)]),
     "claim but some": lambda store, tx, _: jobs.claim(
         tx, [store.request(3, scope=Scope((1,), 10**9, frozenset({5, 6})))]
     ),
     "claim when none is due": lambda store, tx, _: jobs.claim(tx, [store.request(3, now_ms=-1)]),
+    "claim when no slot is free": lambda store, tx, _: jobs.claim(
+        tx, [store.request(3, now_ms=_with_cap(tx, 1))]
+    ),
     "is anything left": lambda store, tx, _: jobs.has_claimable(tx, store.request(1)),
     "accepted": lambda store, tx, found: jobs.record_accepted(tx, [accepted(found[0])]),
     "put back": lambda store, tx, found: jobs.put_back(tx, [put_back(found[0])]),
