@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from operator import attrgetter
+from typing import Any
 
 from batchgen.domain.errors import Fault, ManifestError
-from batchgen.domain.jobs import JobSpec
+from batchgen.domain.jobs import JobSpec, specs_of
 from batchgen.domain.prices import Prices
 from batchgen.domain.states import LOST, JobState
 from batchgen.manifests import named
@@ -75,14 +76,13 @@ def decide(tx: Transaction | None, prepared: Prepared) -> Plan:
 
 def _all_new(plan: Plan) -> None:
     size = 0
-    specs = plan.prepared.specs()
-    while chunk := list(islice(specs, CHUNK)):
-        plan.asked.update(map(_kind, chunk))
+    for page in plan.prepared.pages():
+        plan.asked.update(_kinds(page))
         if size < SAMPLES:
-            samples = enumerate(chunk[: SAMPLES - size], size)
+            samples = enumerate(islice(specs_of(page), SAMPLES - size), size)
             found = [Item(position, Verdict.NEW, spec, None) for position, spec in samples]
             plan.samples.setdefault(Verdict.NEW, []).extend(found)
-        size += len(chunk)
+        size += len(page.row_id)
     plan.bought = Counter(plan.asked)
     plan.verdicts = bytearray(size)  # Verdict.NEW is 0
     plan.moved = bytearray(size)
@@ -90,6 +90,11 @@ def _all_new(plan: Plan) -> None:
 
 
 _kind = attrgetter("model", "settings", "est_micros")  # of a spec: what decides its price
+
+
+def _kinds(page: Any) -> Iterator[tuple[str, str, int | None]]:
+    """Return the `_kind` of each job of `spec_columns`."""
+    return zip(*_kind(page), strict=True)
 
 
 def _prices(tx: Transaction | None, wish: Wish) -> Prices:

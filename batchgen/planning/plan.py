@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
-from typing import NamedTuple
+from itertools import compress, islice
+from typing import Any, NamedTuple
 
 from batchgen.domain.errors import UsageError
-from batchgen.domain.jobs import JobSpec
+from batchgen.domain.jobs import JobSpec, joined_columns
 from batchgen.domain.prices import Estimate, Prices
 from batchgen.domain.states import JobState
 from batchgen.planning.wishes import Prepared
@@ -198,6 +198,24 @@ class Plan:
             if found:
                 yield found
 
+    def pages(self, verdict: Verdict) -> Iterator[tuple[Sequence[int], Any]]:
+        """Yield the same for one verdict: many places at a time, and `spec_columns`."""
+        start = 0
+        for page in pages_of(self.prepared):
+            end = start + len(page.row_id)
+            positions: Sequence[int] = range(start, end)
+            if self.verdicts[start:end].count(verdict) < len(positions):
+                wanted = [it == verdict for it in self.verdicts[start:end]]
+                positions = list(compress(positions, wanted))
+                page = JobSpec._make([list(compress(column, wanted)) for column in page])
+            start = end
+            if not positions:
+                continue
+            if self.row_ids:
+                row_ids = map(self.row_ids.get, positions, page.row_id)
+                page = page._replace(row_id=list(row_ids))
+            yield positions, page
+
     def resolved(self, tx: Transaction | None, chosen: Sequence[Choice]) -> list[Item]:
         """Return chosen jobs with the stored ones that they stand for, as they are now.
 
@@ -223,6 +241,18 @@ class Plan:
         if known is not None and spec.result_key:
             spec = self.prepared.as_stored(spec, known)
         return Item(position, Verdict(self.verdicts[position]), spec, known)
+
+
+def pages_of(prepared: Prepared) -> Iterator[Any]:
+    """Yield the jobs of a manifest, about `CHUNK` of them at a time, as `spec_columns`."""
+    found: list[Any] = []
+    for page in prepared.pages():
+        found.append(page)
+        if sum(len(it.row_id) for it in found) >= CHUNK:
+            yield joined_columns(found)
+            found = []
+    if found:
+        yield joined_columns(found)
 
 
 def check_budget(plan: Plan) -> None:
