@@ -83,13 +83,19 @@ class Ids:
 
     def __init__(self) -> None:
         self._bits = bytearray()
+        self._count = 0
 
     def add(self, job_id: int) -> None:
         """Take an id in."""
-        place = job_id >> 3
+        place, flag = job_id >> 3, 1 << (job_id & 7)
         if place >= len(self._bits):
             self._bits.extend(bytes(max(1024, place + 1 - len(self._bits), len(self._bits))))
-        self._bits[place] |= 1 << (job_id & 7)
+        if not self._bits[place] & flag:
+            self._bits[place] |= flag
+            self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
 
     def __contains__(self, job_id: int) -> bool:
         place = job_id >> 3

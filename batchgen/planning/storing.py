@@ -176,8 +176,9 @@ class _Storing:
         plan = self.plan
         outside: frozenset[int] = frozenset()
         if self.batch.id:
-            ids = additions.ids_of_batch(tx, self.batch.id)
-            outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
+            if additions.count(tx, self.batch.id) > len(plan.claimed):
+                ids = additions.ids_of_batch(tx, self.batch.id)
+                outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
             self._known = additions.batch_by_id(tx, self.batch.id)
             if self._known is not None and outside:
                 # Jobs that are not in the file any more keep their columns in every export.

@@ -112,6 +112,12 @@ _PENDING = text(
 _WITH_FILES = text(
     f"SELECT j.inputs FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id AND j.inputs LIKE :mark"
 )
+_COUNT = text(f"SELECT count(*) FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
+_AT_PLACES = text(
+    "SELECT j.id, j.state, j.position, j.row_id, j.variant_kind, j.variant, j.input_hash, "
+    f"j.inputs, j.cells FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id "
+    "AND j.position >= :first AND j.position < :behind ORDER BY j.position, j.id"
+)
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
 _NAMES = among(
@@ -236,6 +242,29 @@ def by_row_ids(tx: Transaction, batch_id: int, row_ids: Iterable[str]) -> list[K
     return _in_chunks(tx, _BY_ROW_ID, row_ids, batch_id=batch_id)
 
 
+class Placed(NamedTuple):
+    """Stored jobs in the order of their places; each attribute holds a value for all of them."""
+
+    id: tuple[int, ...] = ()
+    state: tuple[str, ...] = ()
+    position: tuple[int, ...] = ()
+    row_id: tuple[str, ...] = ()
+    variant_kind: tuple[str, ...] = ()
+    variant: tuple[str, ...] = ()
+    input_hash: tuple[str, ...] = ()
+    inputs_json: tuple[str, ...] = ()
+    cells_json: tuple[str, ...] = ()
+
+
+def at_places(tx: Transaction, batch_id: int, places: range) -> Placed:
+    """Return the jobs of a batch whose rows have these places in its newest manifest."""
+    values = {"batch_id": batch_id, "first": places.start, "behind": places.stop}
+    found = Placed()
+    for rows in tx.pages(_AT_PLACES, values, at_once=len(places) + 1):
+        found = Placed._make(map(tuple.__add__, found, zip(*rows, strict=True)))
+    return found
+
+
 def by_keys(tx: Transaction, keys: Iterable[str]) -> list[Known]:
     """Return the jobs with these keys."""
     return _in_chunks(tx, _BY_KEY, keys)
@@ -256,6 +285,11 @@ def pending(tx: Transaction, batch_id: int) -> Iterator[tuple[int, str]]:
     """Yield row id and input hash of the pending jobs of a batch, in the order of its manifest."""
     for row in _streamed(tx, _PENDING, batch_id):
         yield row.id, row.input_hash
+
+
+def count(tx: Transaction, batch_id: int) -> int:
+    """Return how many jobs a batch has."""
+    return int(tx.value(_COUNT, {"batch_id": batch_id}))
 
 
 def ids_of_batch(tx: Transaction, batch_id: int) -> Iterator[int]:
