@@ -475,7 +475,7 @@ class _Names:
         # One that was numbered may have the name of one whose step was prepared by then.
         must_look = self._others or bool(self._next)
         taken = self._taken(tx, wanted[1] if must_look else doubtful)
-        if not doubtful and not taken:
+        if not taken and (not doubtful or len(set(wanted[1])) == len(wanted[1])):
             return wanted
         found: tuple[list[str], list[str]] = ([], [])
         mine: set[str] = set()
