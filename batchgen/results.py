@@ -269,9 +269,15 @@ def _usd(column: Sequence[int | None]) -> list[float | None]:
 def _times(column: Sequence[int | None]) -> list[str | None]:
     """Return moments as ISO 8601 in UTC with milliseconds."""
     return [
-        None if ms is None else f"{_minute(ms // 60_000)}{ms % 60_000 / 1000:06.3f}Z"
+        None
+        if ms is None
+        else _minute(ms // 60_000) + _SECONDS[ms % 60_000 // 1000] + _MILLISECONDS[ms % 1000]
         for ms in column
     ]
+
+
+_SECONDS = [f"{second:02}." for second in range(60)]  # to look one up takes a third of the time
+_MILLISECONDS = [f"{ms:03}Z" for ms in range(1000)]
 
 
 @functools.lru_cache(maxsize=4096)  # jobs that follow each other were often sent in one minute

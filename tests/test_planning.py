@@ -20,6 +20,9 @@ from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
 from batchgen.domain.prices import UnitPrice
 from batchgen.domain.states import ErrorClass, JobState
+from batchgen.manifests import checks
+from batchgen.planning import matching
+from batchgen.planning import plan as planning_plan
 from batchgen.store import accounts, additions, imports, jobs, reads, upgrade, workers
 from batchgen.store.database import Database
 from batchgen.store.scope import Scope
@@ -204,6 +207,57 @@ def test_the_same_again_is_nothing_new(desk: Desk, state: JobState) -> None:
     assert desk.add(path) == {"unchanged": ["a", "b"]}
 
     assert desk.rows() == before
+
+
+MANY = [
+    {**row, "seed": str(at % 3), "shot": str(at)} for at, row in enumerate(rows(*"abcdefghijkl"))
+]
+X = {**MANY[-1], **rows("x")[0]}
+ANEW: dict[str, list[dict[str, str]]] = {
+    "as-it-was": MANY,
+    "longer": [*MANY[:-1], X, *rows("y", "z")],
+    "back-again": [*MANY, X],
+    "shorter": MANY[:-1],
+    "first-gone": MANY[1:],
+    "turned-round": MANY[::-1],
+    "two-swapped": [*MANY[:5], MANY[6], MANY[5], *MANY[7:]],
+    "other-cell": [*MANY[:5], {**MANY[5], "shot": "z"}, *MANY[6:]],
+    "other-input": [*MANY[:5], {**MANY[5], "seed": "9"}, *MANY[6:]],
+    "other-id": [*MANY[:5], {**MANY[5], "id": "z"}, *MANY[6:]],
+    "signed": [*MANY[:5], {**MANY[5], "image": f"{MANY[5]['image']}?X-Amz-Date=1"}, *MANY[6:]],
+    "no-ids": without_ids(MANY),
+}
+
+
+@pytest.mark.parametrize("edit", ANEW)
+@pytest.mark.parametrize("moved", ["", "bdj"])
+def test_many_rows_that_stay_are_compared_at_once_as_one_by_one(
+    edit: str, moved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path / "desk")
+    monkeypatch.setattr(checks, "_CHUNK_ROWS", 5)
+    monkeypatch.setattr(planning_plan, "CHUNK", 5)
+    desk.add(desk.write("jobs.csv", MANY))
+    desk.add(desk.write("jobs.csv", [*MANY[:-1], X]))  # in the place of one that is outside
+    if moved:
+        desk.move("succeeded", *moved)
+    path = desk.write("jobs.csv", ANEW[edit])
+
+    one_by_one = desk.plan(path)
+    monkeypatch.setattr(matching, "SAMPLES", 0)  # these are made one by one
+    at_once = desk.plan(path)
+
+    assert {**_told(at_once), "samples": {}} == {**_told(one_by_one), "samples": {}}
+    assert desk.add(path).keys() <= {"new", "unchanged", "changed", "left", "renamed", "gone"}
+    desk.database.close()
+
+
+def _told(plan: planning.Plan) -> dict[str, Any]:
+    fields = ("verdicts", "known_ids", "moved", "row_ids", "gone", "asked", "bought", "states")
+    ids = range(1, 100)
+    claimed = [job_id for job_id in ids if job_id in plan.claimed]
+    assert len(claimed) == len(plan.claimed)
+    return {name: getattr(plan, name) for name in fields} | {"claimed": claimed}
 
 
 @on_both

@@ -1,9 +1,11 @@
 """The values that travel between the floors: rows, specs, jobs, clips."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 Inputs = Mapping[str, Any]
 """A model's inputs by their names in its schema, typed."""
@@ -71,9 +73,29 @@ class JobSpec(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-def spec_columns(specs: Sequence[JobSpec]) -> Any:
-    """Return specs turned round: as one `JobSpec`, each field of which has the values of all."""
+def spec_columns(specs: Iterable[tuple[Any, ...]]) -> Any:
+    """Return specs turned round: as one `JobSpec`, each field of which has the values of all.
+
+    Args:
+        specs: One at least; plain tuples of the same values will do.
+    """
     return tuple.__new__(JobSpec, zip(*specs, strict=True))
+
+
+def specs_of(columns: Any) -> Iterator[JobSpec]:
+    """Return the specs of which `columns` are `spec_columns`."""
+    return map(_as_spec, zip(*columns, strict=True))
+
+
+_as_spec = cast("Callable[[tuple[Any, ...]], JobSpec]", partial(tuple.__new__, JobSpec))
+
+
+def joined_columns(columns: Sequence[Any]) -> Any:
+    """Return the `spec_columns` of several lists of specs, one behind the other."""
+    if len(columns) == 1:
+        return columns[0]
+    parts = zip(*columns, strict=True)
+    return tuple.__new__(JobSpec, [list(chain.from_iterable(part)) for part in parts])
 
 
 @dataclass(frozen=True)

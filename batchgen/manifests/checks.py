@@ -7,10 +7,9 @@ a time by `plain_rows`; what is said here of one row is the rule for both.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 from batchgen.domain.errors import Fault, ManifestError
 from batchgen.domain.expansion import (
@@ -20,7 +19,7 @@ from batchgen.domain.expansion import (
     variants,
 )
 from batchgen.domain.identity import input_hash, settings_of
-from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.jobs import JobSpec, Model, encoded, spec_columns, specs_of
 from batchgen.domain.models import id_problem
 from batchgen.domain.repeats import Occurrences, Repeats
 from batchgen.inputs.local import LocalFiles
@@ -44,10 +43,8 @@ Report = Callable[[str, str], None]
 Spec = tuple[Any, ...]
 """A `JobSpec` before its class: what the spool can hold."""
 
-_ROW_ID, _HAS_ID = JobSpec._fields.index("row_id"), JobSpec._fields.index("has_id")
 _CELLS = JobSpec._fields.index("cells_json")
-_KIND, _VARIANT = JobSpec._fields.index("variant_kind"), JobSpec._fields.index("variant")
-_as_spec = cast("Callable[[Spec], JobSpec]", partial(tuple.__new__, JobSpec))
+_VARIANT = JobSpec._fields.index("variant")
 
 
 class Checked:
@@ -91,15 +88,24 @@ class Checked:
         Raises:
             OutputError: If the temporary file cannot be read.
         """
-        if self._numbers is None:
-            for chunk in self._spool.chunks():
-                yield from map(_as_spec, chunk)
-            return
-        numbers = iter(self._numbers)
+        return chain.from_iterable(map(specs_of, self.pages()))
+
+    def pages(self) -> Iterator[Any]:
+        """Return the same, some hundreds of jobs at a time, as `spec_columns`.
+
+        Raises:
+            OutputError: If the temporary file cannot be read.
+        """
+        numbers = None if self._numbers is None else iter(self._numbers)
         for chunk in self._spool.chunks():
-            for spec in map(_as_spec, chunk):
-                number = 1 if spec.has_id else next(numbers)
-                yield spec._replace(row_id=numbered_id(spec.row_id, number)) if number > 1 else spec
+            page: Any = JobSpec._make(chunk)
+            if numbers is not None:
+                row_ids = [
+                    row_id if has_id else numbered_id(row_id, next(numbers))
+                    for row_id, has_id in zip(page.row_id, page.has_id, strict=True)
+                ]
+                page = page._replace(row_id=row_ids)
+            yield page
 
     def close(self) -> None:
         """Free what is kept of the rows; it happens by itself when this is not used any more."""
@@ -246,13 +252,15 @@ class _Checker:
     def _take(self, rows: Sequence[Row]) -> None:
         """Check some rows and spool their jobs, in their order."""
         self.table = self.table or rows[0].file or self.source.path
-        ready = self._plain_specs(rows) if self.source.is_table else ()
-        specs: list[Spec] = [spec for spec in ready if spec is not None]
-        if len(specs) == len(rows):
-            self._keep(specs)
-            return
-        specs, room = [], _CHUNK_CHARACTERS
-        for row, spec in zip(rows, ready or [None] * len(rows), strict=True):
+        ready: Sequence[Spec | None] = [None] * len(rows)
+        if self.source.is_table:
+            whole, ready = self._plain_specs(rows)
+            if whole is not None:
+                self._keep(whole)
+                return
+        specs: list[Spec] = []
+        room = _CHUNK_CHARACTERS
+        for row, spec in zip(rows, ready, strict=True):
             if spec is not None:
                 specs.append(spec)
                 continue
@@ -260,21 +268,28 @@ class _Checker:
                 specs.append(other)
                 room -= len(other[_CELLS])
                 if len(specs) >= _CHUNK_ROWS or room < 0:
-                    self._keep(specs)
+                    self._keep(spec_columns(specs))
                     specs, room = [], _CHUNK_CHARACTERS
-        self._keep(specs)
+        if specs:
+            self._keep(spec_columns(specs))
 
-    def _keep(self, specs: list[Spec]) -> None:
-        if self.faults or not specs:
+    def _keep(self, columns: Any) -> None:
+        """Spool jobs as `spec_columns`."""
+        if self.faults:
             return
-        add = self.occurrences.add
-        for spec in specs:
-            if not spec[_HAS_ID]:
-                add(occurrence_key(spec[_ROW_ID], spec[_KIND], spec[_VARIANT]))
-        self.spool.append(specs)
+        if not all(columns.has_id):
+            add = self.occurrences.add
+            names = zip(columns.row_id, columns.variant_kind, columns.variant, strict=True)
+            for has_id, name in zip(columns.has_id, names, strict=True):
+                if not has_id:
+                    add(occurrence_key(*name))
+        self.spool.append(tuple(columns))
 
-    def _plain_specs(self, rows: Sequence[Row]) -> list[Spec | None]:
-        """Return the job of each row that is plain and has no fault, None for the others."""
+    def _plain_specs(self, rows: Sequence[Row]) -> tuple[Any, Sequence[Spec | None]]:
+        """Return the job of each row that is plain and has no fault, None for the others.
+
+        If it is all of them, they come as `spec_columns` instead, before nothing.
+        """
         found: list[Spec | None] = [None] * len(rows)
         columns, use_keys = self.source.columns, self.use_keys
         groups = plain_groups(rows, columns, use_keys=use_keys)
@@ -295,11 +310,14 @@ class _Checker:
             self.keyed_ids.update(taken.keyed_id_hashes)
             self.keys.update(taken.key_hashes)
             self.count += taken.jobs
-            if len(places) == len(rows):
-                return taken.specs
-            for place, spec in zip(places, taken.specs, strict=True):
+            if len(places) == len(rows) and not taken.faulty:
+                return taken.columns, ()
+            specs: list[Spec | None] = list(zip(*taken.columns, strict=True))
+            for faulty in taken.faulty:
+                specs[faulty] = None
+            for place, spec in zip(places, specs, strict=True):
                 found[place] = spec
-        return found
+        return None, found
 
     # One row.
 

@@ -8,13 +8,13 @@ left to be told by the rule itself.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
 from batchgen.domain.expansion import ROW_ID_DIGITS, estimate_micros
 from batchgen.domain.identity import canonical, input_hashes, is_default, is_setting, member
-from batchgen.domain.jobs import encoded
+from batchgen.domain.jobs import JobSpec, encoded
 from batchgen.manifests.binding import Binding, Pair
 from batchgen.manifests.interface import NOTHING, Row
 from batchgen.manifests.media import PublicUrls, url_problem
@@ -86,14 +86,16 @@ class Taken(NamedTuple):
     """What was found of some rows.
 
     Attributes:
-        specs: For each row its job as the plain tuple of a `JobSpec`; None if it has a fault.
-        jobs: How many there are.
+        columns: For each row its job, as `spec_columns`; of one with a fault they say nothing.
+        faulty: The places of rows with a fault.
+        jobs: How many jobs there are.
         id_hashes: Of the users' own ids of those jobs, but of exported rows.
         keyed_id_hashes: Of those of exported rows.
         key_hashes: Of the keys of exported rows.
     """
 
-    specs: list[tuple[Any, ...] | None]
+    columns: Any
+    faulty: Collection[int]
     jobs: int
     id_hashes: Iterable[int]
     keyed_id_hashes: Iterable[int]
@@ -172,28 +174,27 @@ class PlainRows:
         )
         sent = _objects([found.sent for found in members], len(rows))
         settings = self._settings_of(members, len(rows))
-        specs: list[tuple[Any, ...] | None] = list(
-            zip(
-                [it or file for it in files],
-                lines,
-                [row_id or base[:ROW_ID_DIGITS] for row_id, base in zip(ids, hashes, strict=True)],
-                map(bool, ids),
-                repeat(""),
-                repeat(""),
-                repeat(self._model.id),
-                sent,
-                hashes,
-                self._cells(texts),
-                repeat(self._input_columns),
-                keys if self._use_keys else repeat(None),
-                self._estimates_of(members, len(rows)),
-                repeat(False),
-                settings,
-                strict=False,
-            )
+        count = len(rows)
+        found: Any = JobSpec
+        columns = found(
+            file=[it or file for it in files],
+            line=lines,
+            row_id=[
+                row_id or base[:ROW_ID_DIGITS] for row_id, base in zip(ids, hashes, strict=True)
+            ],
+            has_id=list(map(bool, ids)),
+            variant=[""] * count,
+            variant_kind=[""] * count,
+            model=[self._model.id] * count,
+            inputs_json=sent,
+            input_hash=hashes,
+            cells_json=self._cells(texts),
+            input_columns=[self._input_columns] * count,
+            result_key=keys if self._use_keys else [None] * count,
+            est_micros=self._estimates_of(members, count),
+            draw_seed=[False] * count,
+            settings=settings,
         )
-        for place in faulty:
-            specs[place] = None
         if faulty:
             ids = tuple(row_id for i, row_id in enumerate(ids) if i not in faulty)
             keys = tuple(key for i, key in enumerate(keys) if i not in faulty)
@@ -202,8 +203,9 @@ class PlainRows:
             unkeyed = [row_id for row_id, key in zip(ids, keys, strict=True) if not key]
             keyed = [row_id for row_id, key in zip(ids, keys, strict=True) if key]
         return Taken(
-            specs,
-            len(rows) - len(faulty),
+            columns,
+            faulty,
+            count - len(faulty),
             map(hash, filter(None, unkeyed)),
             map(hash, filter(None, keyed)),
             map(hash, filter(None, keys)) if self._use_keys else (),
@@ -215,18 +217,18 @@ class PlainRows:
             parts += [repeat(start), column]
         return [f"{{{row}}}" for row in map("".join, zip(*parts, strict=False))]
 
-    def _settings_of(self, members: Sequence[Members], count: int) -> Iterable[str]:
+    def _settings_of(self, members: Sequence[Members], count: int) -> list[str]:
         chosen = [members[i].settings for i in self._by_name]
         parts = [part for part in chosen if part is not None]
         if not parts:
-            return repeat("{}", count)
+            return ["{}"] * count
         return _remembered(
             self._settings, zip(*parts, strict=True), lambda row: f"{{{''.join(row)[:-1]}}}"
         )
 
-    def _estimates_of(self, members: Sequence[Members], count: int) -> Iterable[int | None]:
+    def _estimates_of(self, members: Sequence[Members], count: int) -> list[int | None]:
         if self._duration is None:
-            return repeat(estimate_micros(self._model, {}), count)
+            return [estimate_micros(self._model, {})] * count
         return _remembered(self._estimates, members[self._duration].sent, self._estimate)
 
     def _estimate(self, text: str) -> int | None:

@@ -30,7 +30,7 @@ class Spool:
         self._ends = array("q")
         self._closed = False
 
-    def append(self, chunk: list[tuple[Any, ...]]) -> None:
+    def append(self, chunk: Any) -> None:
         """Write a chunk behind the others.
 
         Raises:
@@ -43,7 +43,7 @@ class Spool:
         if self._file is not None or self._bytes > self._in_memory_bytes:
             self._flush()
 
-    def chunks(self) -> Iterator[list[tuple[Any, ...]]]:
+    def chunks(self) -> Iterator[Any]:
         """Read the chunks from the first; several readings may go on at once.
 
         Raises:

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
-from typing import NamedTuple
+from itertools import compress, islice
+from typing import Any, NamedTuple
 
 from batchgen.domain.errors import UsageError
-from batchgen.domain.jobs import JobSpec
+from batchgen.domain.jobs import JobSpec, joined_columns
 from batchgen.domain.prices import Estimate, Prices
 from batchgen.domain.states import JobState
 from batchgen.planning.wishes import Prepared
@@ -83,13 +83,19 @@ class Ids:
 
     def __init__(self) -> None:
         self._bits = bytearray()
+        self._count = 0
 
     def add(self, job_id: int) -> None:
         """Take an id in."""
-        place = job_id >> 3
+        place, flag = job_id >> 3, 1 << (job_id & 7)
         if place >= len(self._bits):
             self._bits.extend(bytes(max(1024, place + 1 - len(self._bits), len(self._bits))))
-        self._bits[place] |= 1 << (job_id & 7)
+        if not self._bits[place] & flag:
+            self._bits[place] |= flag
+            self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
 
     def __contains__(self, job_id: int) -> bool:
         place = job_id >> 3
@@ -198,6 +204,24 @@ class Plan:
             if found:
                 yield found
 
+    def pages(self, verdict: Verdict) -> Iterator[tuple[Sequence[int], Any]]:
+        """Yield the same for one verdict: many places at a time, and `spec_columns`."""
+        start = 0
+        for page in pages_of(self.prepared):
+            end = start + len(page.row_id)
+            positions: Sequence[int] = range(start, end)
+            if self.verdicts[start:end].count(verdict) < len(positions):
+                wanted = [it == verdict for it in self.verdicts[start:end]]
+                positions = list(compress(positions, wanted))
+                page = JobSpec._make([list(compress(column, wanted)) for column in page])
+            start = end
+            if not positions:
+                continue
+            if self.row_ids:
+                row_ids = map(self.row_ids.get, positions, page.row_id)
+                page = page._replace(row_id=list(row_ids))
+            yield positions, page
+
     def resolved(self, tx: Transaction | None, chosen: Sequence[Choice]) -> list[Item]:
         """Return chosen jobs with the stored ones that they stand for, as they are now.
 
@@ -223,6 +247,18 @@ class Plan:
         if known is not None and spec.result_key:
             spec = self.prepared.as_stored(spec, known)
         return Item(position, Verdict(self.verdicts[position]), spec, known)
+
+
+def pages_of(prepared: Prepared) -> Iterator[Any]:
+    """Yield the jobs of a manifest, about `CHUNK` of them at a time, as `spec_columns`."""
+    found: list[Any] = []
+    for page in prepared.pages():
+        found.append(page)
+        if sum(len(it.row_id) for it in found) >= CHUNK:
+            yield joined_columns(found)
+            found = []
+    if found:
+        yield joined_columns(found)
 
 
 def check_budget(plan: Plan) -> None:

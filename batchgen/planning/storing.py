@@ -11,7 +11,7 @@ from typing import Any
 
 from batchgen.domain.expansion import seed_bounds
 from batchgen.domain.identity import job_keys
-from batchgen.domain.jobs import JobSpec, encoded, spec_columns
+from batchgen.domain.jobs import JobSpec, encoded, specs_of
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
 from batchgen.failpoints import failpoint
@@ -24,6 +24,8 @@ from batchgen.store.transactions import Transaction
 
 Draw = Callable[[int, int], int]
 Step = Callable[[Transaction], None]
+NamesAndFolded = tuple[Sequence[str], Sequence[str]]
+"""File names, and their folded forms."""
 
 _SWITCH_S = 0.0005
 """How long the thread that prepares a step lets the one wait that comes back from the database."""
@@ -156,8 +158,9 @@ class _Storing:
         followed = (Verdict.UNCHANGED, Verdict.LEFT, Verdict.BUSY)
         for chosen in self.plan.chosen(*followed, moved=True):
             yield self._step(chosen, self._follow)
-        for number, chosen in enumerate(self.plan.chosen(Verdict.NEW), 1):
-            yield self._new(chosen, is_hidden=is_hidden)
+        new = self.plan.pages(Verdict.NEW) if self.plan.count(Verdict.NEW) else ()
+        for number, (positions, of) in enumerate(new, 1):
+            yield self._new(positions, of, is_hidden=is_hidden)
             if is_hidden and number % _KEYS_AFTER == 0:
                 yield self._index_keys
         if is_hidden:
@@ -173,8 +176,9 @@ class _Storing:
         plan = self.plan
         outside: frozenset[int] = frozenset()
         if self.batch.id:
-            ids = additions.ids_of_batch(tx, self.batch.id)
-            outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
+            if additions.count(tx, self.batch.id) > len(plan.claimed):
+                ids = additions.ids_of_batch(tx, self.batch.id)
+                outside = frozenset(job_id for job_id in ids if job_id not in plan.claimed)
             self._known = additions.batch_by_id(tx, self.batch.id)
             if self._known is not None and outside:
                 # Jobs that are not in the file any more keep their columns in every export.
@@ -213,78 +217,77 @@ class _Storing:
     def _index_keys(self, tx: Transaction) -> None:
         self._newest_id = additions.index_keys(tx, self._newest_id)
 
-    def _new(self, chosen: Sequence[Choice], *, is_hidden: bool) -> Step:
-        specs = [spec for _, spec in chosen]
-        if self.plan.row_ids:
-            specs = [self._placed(*one) for one in chosen]
-        of = spec_columns(specs)  # a million rows pass here
-        seeded = self._all_seeded(specs, of)
+    def _new(self, positions: Sequence[int], of: Any, *, is_hidden: bool) -> Step:
+        """Return the step that stores new jobs; a million pass here, so as `spec_columns`."""
+        inputs, seeds = self._all_seeded(of)
         keys = list(map(self._keys, of.row_id, of.variant_kind, of.variant))
-        wanted = self._wanted(chosen, specs, seeded, keys)
+        new: Any = NewJob(of, keys, (), (), positions, inputs, seeds)  # type: ignore[arg-type]
+        wanted = self._wanted(new)
         doubtful = self._names.doubtful(wanted)
 
         def add(tx: Transaction) -> None:
-            unused = self._unused(tx, specs, keys)
-            if self._names.naming.needs_key and unused is not keys:
-                renamed = self._wanted(chosen, specs, seeded, unused)
-                free = self._names.reserve(tx, renamed, [folded for _, folded in renamed])
+            unused = new._replace(key=self._unused(tx, of, keys))
+            if self._names.naming.needs_key and unused.key is not keys:
+                renamed = self._wanted(unused)
+                free = self._names.reserve(tx, renamed, renamed[1])
             else:
                 free = self._names.reserve(tx, wanted, doubtful)
-            new = [
-                NewJob(spec, key, *name, position, *inputs)
-                for (position, _), spec, key, name, inputs in zip(
-                    chosen, specs, unused, free, seeded, strict=True
-                )
-            ]
-            additions.add_jobs(tx, self.batch.id, new, now_ms=self.now_ms, is_hidden=is_hidden)
+            stored = unused._replace(name=free[0], name_folded=free[1])
+            additions.add_columns(
+                tx, self.batch.id, stored, now_ms=self.now_ms, is_hidden=is_hidden
+            )
 
         return add
 
-    def _wanted(
-        self,
-        chosen: Sequence[Choice],
-        specs: Sequence[JobSpec],
-        seeded: Sequence[tuple[str, int | None]],
-        keys: Sequence[str],
-    ) -> list[tuple[str, str]]:
+    def _wanted(self, new: Any) -> NamesAndFolded:
+        of = new.spec
         if (quick := self._names.naming.quick) is not None:  # a million rows pass here
-            return list(map(with_folded, [quick(spec.row_id, spec.variant) for spec in specs]))
-        return [
-            self._names.wanted(_named(spec, position, *inputs, key=key))
-            for (position, _), spec, inputs, key in zip(chosen, specs, seeded, keys, strict=True)
-        ]
+            wanted = list(map(quick, of.row_id, of.variant))
+            if "".join(wanted).isascii():
+                return wanted, list(map(str.lower, wanted))
+        else:
+            wanted = [
+                self._names.naming.name(Named(*job))
+                for job in zip(
+                    of.row_id,
+                    of.variant,
+                    of.model,
+                    new.position,
+                    new.seed,
+                    new.inputs_json,
+                    of.cells_json,
+                    new.key,
+                    strict=True,
+                )
+            ]
+        return wanted, [with_folded(name)[1] for name in wanted]
 
-    def _placed(self, position: int, spec: JobSpec) -> JobSpec:
-        row_id = self.plan.row_ids.get(position)
-        return spec if row_id is None else spec._replace(row_id=row_id)
-
-    def _unused(
-        self, tx: Transaction, specs: Sequence[JobSpec], keys: Sequence[str]
-    ) -> Sequence[str]:
+    def _unused(self, tx: Transaction, of: Any, keys: Sequence[str]) -> Sequence[str]:
         if not self.plan.batch.id:
             return keys  # only a batch of this name has such keys
         taken = additions.taken_keys(tx, keys)
         if not taken:
             return keys
         found = []
-        for spec, key in zip(specs, keys, strict=True):
+        for *job, key in zip(of.row_id, of.variant_kind, of.variant, keys, strict=True):
             salt, free = 0, key
             while free in taken:
                 salt += 1
-                free = self._keys(spec.row_id, spec.variant_kind, spec.variant, salt=salt)
+                free = self._keys(*job, salt=salt)
                 taken |= additions.taken_keys(tx, [free])
             found.append(free)
         return found
 
-    def _all_seeded(self, specs: Sequence[JobSpec], of: Any) -> list[tuple[str, int | None]]:
-        """Return `_seeded` of many specs, whose columns are `of`."""
+    def _all_seeded(self, of: Any) -> tuple[Sequence[str], Sequence[int | None]]:
+        """Return `_seeded` of many specs, column by column."""
         names = {self.plan.prepared.models[model].seed for model in set(of.model)}
         if len(names) > 1 or any(of.draw_seed):
-            return list(map(self._seeded, specs))
+            inputs, seeds = zip(*map(self._seeded, specs_of(of)), strict=True)
+            return inputs, seeds
         [name] = names
-        inputs: Sequence[str] = of.inputs_json
-        seeds = [None if name is None else _seed_of(text, name) for text in inputs]
-        return list(zip(inputs, seeds, strict=True))
+        if name is None:
+            return of.inputs_json, [None] * len(of.inputs_json)
+        return of.inputs_json, [_seed_of(text, name) for text in of.inputs_json]
 
     def _seeded(self, spec: JobSpec, *, seed: int | None = None) -> tuple[str, int | None]:
         """Return the inputs as they will be sent, with the seed of a take drawn once.
@@ -328,8 +331,7 @@ class _Storing:
             )
             old, new = self._names.wanted(was), self._names.wanted(now)
             if old != new:
-                [free] = self._names.reserve(tx, [new], [new[1]])
-                found.append((known.id, *free))
+                found.append((known.id, *self._names.reserve_one(tx, new)))
         return found
 
     def _change(self, tx: Transaction, items: list[Item]) -> None:
@@ -368,8 +370,7 @@ class _Storing:
         )._replace(row_id=known.row_id, variant=known.variant)
         name = names.versioned(self._names.wanted(named)[0], known.version + 1)
         folded = names.folded(name)
-        [free] = self._names.reserve(tx, [(name, folded)], [folded])
-        return free
+        return self._names.reserve_one(tx, (name, folded))
 
     def _follow(self, tx: Transaction, items: list[Item]) -> None:
         additions.follow(
@@ -443,13 +444,27 @@ class _Names:
         """Return the name that a job would have, and its folded form."""
         return with_folded(self.naming.name(job))
 
-    def doubtful(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
+    def doubtful(self, wanted: NamesAndFolded) -> list[str]:
         """Return which of these names, folded, may be taken; the others surely are not."""
-        return [folded for _, folded in wanted if self._may_be_taken(folded)]
+        bits, mask = self._bits, self._mask
+        found = []
+        for folded in wanted[1]:
+            bit = hash(folded) & mask
+            place, flag = bit >> 3, 1 << (bit & 7)
+            if bits[place] & flag:
+                found.append(folded)
+            else:
+                bits[place] |= flag
+        return found
+
+    def reserve_one(self, tx: Transaction, wanted: tuple[str, str]) -> tuple[str, str]:
+        """Return a name and its folded form, or another if it is taken."""
+        [name], [folded] = self.reserve(tx, ([wanted[0]], [wanted[1]]), [wanted[1]])
+        return name, folded
 
     def reserve(
-        self, tx: Transaction, wanted: Sequence[tuple[str, str]], doubtful: Sequence[str]
-    ) -> Sequence[tuple[str, str]]:
+        self, tx: Transaction, wanted: NamesAndFolded, doubtful: Sequence[str]
+    ) -> NamesAndFolded:
         """Return these names, and others instead of those that are taken.
 
         Args:
@@ -459,12 +474,12 @@ class _Names:
         """
         # One that was numbered may have the name of one whose step was prepared by then.
         must_look = self._others or bool(self._next)
-        taken = self._taken(tx, [folded for _, folded in wanted] if must_look else doubtful)
-        if not doubtful and not taken:
+        taken = self._taken(tx, wanted[1] if must_look else doubtful)
+        if not taken and (not doubtful or len(set(wanted[1])) == len(wanted[1])):
             return wanted
-        found: list[tuple[str, str]] = []
+        found: tuple[list[str], list[str]] = ([], [])
         mine: set[str] = set()
-        for name, folded in wanted:
+        for name, folded in zip(*wanted, strict=True):
             free, key = name, folded
             while key in taken or key in mine:
                 number = self._next.get(folded, 2)
@@ -473,18 +488,12 @@ class _Names:
                 key = names.folded(free)
                 taken |= self._taken(tx, [key])
             mine.add(key)
-            found.append((free, key))
+            found[0].append(free)
+            found[1].append(key)
         return found
 
     def _taken(self, tx: Transaction, folded: Sequence[str]) -> set[str]:
         return additions.taken_names(tx, self._output_dir, folded) if folded else set()
-
-    def _may_be_taken(self, folded: str) -> bool:
-        bit = hash(folded) & self._mask
-        place, flag = bit >> 3, 1 << (bit & 7)
-        was = self._bits[place] & flag
-        self._bits[place] |= flag
-        return bool(was)
 
 
 def with_folded(name: str) -> tuple[str, str]:

@@ -1,16 +1,18 @@
 """What the user asks for with one manifest, read and checked against the batch it belongs to."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from batchgen import manifests
 from batchgen.domain.errors import Fault, ManifestError, UsageError
 from batchgen.domain.expansion import estimate_micros
 from batchgen.domain.identity import input_hash
-from batchgen.domain.jobs import JobSpec, Model, encoded
+from batchgen.domain.jobs import JobSpec, Model, encoded, specs_of
 from batchgen.domain.prices import UnitPrice, priced
 from batchgen.downloads import names
 from batchgen.downloads.destination import usual_form
@@ -120,17 +122,22 @@ class Prepared:
 
     def specs(self) -> Iterator[JobSpec]:
         """Return the manifest's jobs in order, from the start."""
+        return chain.from_iterable(map(specs_of, self.pages()))
+
+    def pages(self) -> Iterator[Any]:
+        """Return the same, some hundreds of jobs at a time, as `spec_columns`."""
         if self.listed is None:
-            return self.checked.specs()
+            return self.checked.pages()
         return self._relisted(self.listed)
 
-    def _relisted(self, listed: dict[tuple[str, str], int | None]) -> Iterator[JobSpec]:
-        for spec in self.checked.specs():
-            kind = (spec.model, spec.settings)
-            if kind not in listed:
-                inputs = spec.inputs
-                listed[kind] = estimate_micros(self.models[spec.model], inputs)
-            yield spec._replace(est_micros=listed[kind])
+    def _relisted(self, listed: dict[tuple[str, str], int | None]) -> Iterator[Any]:
+        for page in self.checked.pages():
+            kinds = list(zip(page.model, page.settings, strict=True))
+            for kind, inputs_json in zip(kinds, page.inputs_json, strict=True):
+                if kind not in listed:
+                    inputs = json.loads(inputs_json)
+                    listed[kind] = estimate_micros(self.models[kind[0]], inputs)
+            yield page._replace(est_micros=[listed[kind] for kind in kinds])
 
     def as_stored(self, spec: JobSpec, known: Known) -> JobSpec:
         """Return an exported row with the variant that its job has: the row tells only its key."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, NamedTuple, cast
 
 from batchgen.domain.identity import job_label
@@ -111,6 +111,12 @@ _PENDING = text(
 )
 _WITH_FILES = text(
     f"SELECT j.inputs FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id AND j.inputs LIKE :mark"
+)
+_COUNT = text(f"SELECT count(*) FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
+_AT_PLACES = text(
+    "SELECT j.id, j.state, j.position, j.row_id, j.variant_kind, j.variant, j.input_hash, "
+    f"j.inputs, j.cells FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id "
+    "AND j.position >= :first AND j.position < :behind ORDER BY j.position, j.id"
 )
 _IDS = text(f"SELECT j.id FROM jobs j WHERE {SHOWN} AND j.batch_id = :batch_id")
 _ANY_NAME = text(f"SELECT 1{_OF_BATCHES}WHERE b.output_dir = :output_dir LIMIT 1")
@@ -236,6 +242,29 @@ def by_row_ids(tx: Transaction, batch_id: int, row_ids: Iterable[str]) -> list[K
     return _in_chunks(tx, _BY_ROW_ID, row_ids, batch_id=batch_id)
 
 
+class Placed(NamedTuple):
+    """Stored jobs in the order of their places; each attribute holds a value for all of them."""
+
+    id: tuple[int, ...] = ()
+    state: tuple[str, ...] = ()
+    position: tuple[int, ...] = ()
+    row_id: tuple[str, ...] = ()
+    variant_kind: tuple[str, ...] = ()
+    variant: tuple[str, ...] = ()
+    input_hash: tuple[str, ...] = ()
+    inputs_json: tuple[str, ...] = ()
+    cells_json: tuple[str, ...] = ()
+
+
+def at_places(tx: Transaction, batch_id: int, places: range) -> Placed:
+    """Return the jobs of a batch whose rows have these places in its newest manifest."""
+    values = {"batch_id": batch_id, "first": places.start, "behind": places.stop}
+    found = Placed()
+    for rows in tx.pages(_AT_PLACES, values, at_once=len(places) + 1):
+        found = Placed._make(map(tuple.__add__, found, zip(*rows, strict=True)))
+    return found
+
+
 def by_keys(tx: Transaction, keys: Iterable[str]) -> list[Known]:
     """Return the jobs with these keys."""
     return _in_chunks(tx, _BY_KEY, keys)
@@ -256,6 +285,11 @@ def pending(tx: Transaction, batch_id: int) -> Iterator[tuple[int, str]]:
     """Yield row id and input hash of the pending jobs of a batch, in the order of its manifest."""
     for row in _streamed(tx, _PENDING, batch_id):
         yield row.id, row.input_hash
+
+
+def count(tx: Transaction, batch_id: int) -> int:
+    """Return how many jobs a batch has."""
+    return int(tx.value(_COUNT, {"batch_id": batch_id}))
 
 
 def ids_of_batch(tx: Transaction, batch_id: int) -> Iterator[int]:
@@ -344,7 +378,7 @@ def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:
 
 
 class NewJob(NamedTuple):
-    """A job to be stored."""
+    """A job to be stored; or many of them, each field with the values of all."""
 
     spec: JobSpec
     key: str
@@ -355,9 +389,7 @@ class NewJob(NamedTuple):
     seed: int | None
 
 
-def add_jobs(
-    tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int, is_hidden: bool = False
-) -> None:
+def add_jobs(tx: Transaction, batch_id: int, new: Sequence[NewJob], *, now_ms: int) -> None:
     """Store new jobs as `pending`.
 
     Args:
@@ -365,20 +397,38 @@ def add_jobs(
         batch_id: Their batch.
         new: In the order of their ids to be.
         now_ms: Epoch milliseconds.
+    """
+    if new:
+        columns: Any = NewJob._make(zip(*new, strict=True))
+        columns = columns._replace(spec=spec_columns(columns.spec))
+        add_columns(tx, batch_id, columns, now_ms=now_ms)
+
+
+def add_columns(
+    tx: Transaction, batch_id: int, new: Any, *, now_ms: int, is_hidden: bool = False
+) -> None:
+    """Store many new jobs as `pending`.
+
+    Args:
+        tx: A writing transaction.
+        batch_id: Their batch.
+        new: A `NewJob` of columns in the order of their ids to be; that of specs is
+            `spec_columns`.
+        now_ms: Epoch milliseconds.
         is_hidden: Whether their keys, and their number, are stored later: those of an import.
     """
     after_id = 0 if is_hidden else newest_id(tx)
-    rows = _rows(batch_id, new, now_ms) if new else []
+    rows = _rows(batch_id, new, now_ms)
     if tx.is_postgresql:
         _copy(tx, rows)
     else:
         file = cast(OnFile, tx).file
-        for part in chunks(rows, _ROWS):
-            file.execute(_insert(len(part)), tuple(chain.from_iterable(part)))
+        while values := tuple(chain.from_iterable(islice(rows, _ROWS))):
+            file.execute(_insert(len(values) // _PLACES), values)
     failpoint("in-expansion")
     if not is_hidden:
         index_keys(tx, after_id)
-        tx.moved(batch_id, None, "pending", len(new))
+        tx.moved(batch_id, None, "pending", len(new.key))
 
 
 def newest_id(tx: Transaction) -> int:
@@ -392,12 +442,13 @@ def index_keys(tx: Transaction, after_id: int) -> int:
     return newest_id(tx)
 
 
+_PLACES = _JOB_COLUMNS.count(",") + 1
 _ROWS = 1_000  # of one statement; a statement a row takes half as long again
 
 
 @cache
 def _insert(rows: int) -> str:
-    places = ", ".join("?" * (_JOB_COLUMNS.count(",") + 1))
+    places = ", ".join("?" * _PLACES)
     return f"INSERT INTO jobs ({_JOB_COLUMNS}) VALUES " + ", ".join([f"({places})"] * rows)
 
 
@@ -408,32 +459,29 @@ def _copy(tx: Transaction, rows: Iterable[tuple[Any, ...]]) -> None:
             copy.write_row(row)
 
 
-def _rows(batch_id: int, new: Sequence[NewJob], now_ms: int) -> list[tuple[Any, ...]]:
+def _rows(batch_id: int, new: Any, now_ms: int) -> Iterator[tuple[Any, ...]]:
     """Return the values of `_JOB_COLUMNS`; a million jobs pass here, so column by column."""
-    specs, keys, names, folded, positions, inputs, seeds = zip(*new, strict=True)
-    of = spec_columns(specs)
-    return list(
-        zip(
-            repeat(batch_id),
-            keys,
-            of.row_id,
-            of.has_id,
-            of.variant_kind,
-            of.variant,
-            positions,
-            of.model,
-            inputs,
-            of.input_hash,
-            of.cells_json,
-            seeds,
-            names,
-            folded,
-            of.est_micros,
-            of.settings,
-            repeat("pending"),
-            repeat(now_ms),
-            strict=False,
-        )
+    of = new.spec
+    return zip(
+        repeat(batch_id),
+        new.key,
+        of.row_id,
+        of.has_id,
+        of.variant_kind,
+        of.variant,
+        new.position,
+        of.model,
+        new.inputs_json,
+        of.input_hash,
+        of.cells_json,
+        new.seed,
+        new.name,
+        new.name_folded,
+        of.est_micros,
+        of.settings,
+        repeat("pending"),
+        repeat(now_ms),
+        strict=False,
     )
 
 

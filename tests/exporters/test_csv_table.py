@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from exporters.paged import paged
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchgen.domain.columns import ESCAPED_MARK, FORMULA_STARTS, RESULT_COLUMNS
@@ -41,6 +41,26 @@ def test_the_users_cells_come_back_byte_for_byte(cells: list[str], bom: bool) ->
     header, first, second = rows(text.removeprefix("\ufeff") if bom else text)
     assert header == [*columns, *RESULT_COLUMNS]
     assert first[: len(cells)] == second[: len(cells)] == cells
+
+
+VALUES = CELLS | BREAKING | st.none() | st.integers() | st.floats(allow_nan=False) | st.booleans()
+TABLES = st.integers(1, 3).flatmap(
+    lambda width: st.lists(st.tuples(*[VALUES] * width), min_size=1, max_size=4)
+)
+
+
+@given(table=TABLES)
+@example(table=[(1e22,), (0.5,)])
+@example(table=[("",), (None,)])
+def test_a_table_is_written_as_the_csv_module_writes_it(table: list[tuple[Any, ...]]) -> None:
+    columns = [f"c{number}" for number in range(len(table[0]))]
+    expected = StringIO(newline="")
+    writer = csv.writer(expected, lineterminator="\r\n")
+    writer.writerows([columns, *([text_of(value) for value in row] for row in table)])
+
+    records = [Record(cells=dict(zip(columns, row, strict=True)), results={}) for row in table]
+
+    assert rendered(records, columns=columns, chosen=columns) == expected.getvalue()
 
 
 @given(columns=st.lists(CELLS | BREAKING, unique=True))

@@ -665,7 +665,7 @@ def test_long_jobs_of_one_row_do_not_wait_for_each_other() -> None:
     row = Row(2, {"image": IMAGE}, seeds=list(range(12)), meta={"note": "x" * 1024**2})
 
     with manifests.check(source_of(row), models=MODELS) as found:
-        sizes = [len(chunk) for chunk in found._spool.chunks()]
+        sizes = [len(page.row_id) for page in found.pages()]
 
     assert sizes == [4, 4, 4]
 
