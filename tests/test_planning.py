@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from exporters.paged import paged
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchgen import exporters, manifests, planning
@@ -732,11 +732,13 @@ def test_a_row_of_an_export_may_be_copied(desk: Desk) -> None:
     table = desk.export("night.csv")
     edited = {**table[0], "prompt": "another"}
     copied = {**table[0], "result_key": ""}
-    path = desk.write("night.csv", [edited, copied])
 
-    plan = desk.add(path)
+    # The edited row still stands for the clip, which the copy would pay for once more.
+    asked = desk.add(desk.write("night.csv", [edited, copied]))
+    told = desk.add(desk.write("night.csv", [table[0], {**edited, "result_key": ""}]))
 
-    assert {name: len(ids) for name, ids in plan.items()} == {"left": 1, "new": 1}
+    assert {name: len(ids) for name, ids in asked.items()} == {"left": 1, "held": 1}
+    assert {name: len(ids) for name, ids in told.items()} == {"unchanged": 1, "new": 1}
     assert len(desk.rows()) == 2
 
 
@@ -939,6 +941,8 @@ def _content(name: str) -> _Row:
 
 
 @settings(max_examples=15, deadline=None)
+@example(steps=[("ids", True, None), ("edit", 0, "c"), ("add", 0, "b")])
+@example(steps=[("drop", 0, None), ("ids", True, None), ("edit", 0, "b"), ("add", 0, "a")])
 @given(steps=_STEPS)
 def test_no_clip_is_paid_for_twice_whatever_becomes_of_its_file(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]
@@ -979,6 +983,25 @@ def test_a_clip_that_was_replaced_is_not_bought_again_for_its_old_inputs(
     again = desk.write(name, [{**row, "id": f"{row['id']}-again"} for row in original] + rows("c"))
 
     assert desk.add(again)["held"][0] == "a-again"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "running", "in_doubt", "downloading"])
+@pytest.mark.parametrize("replace_too", [False, True])
+def test_a_clip_whose_row_was_edited_is_not_bought_again_for_another_row(
+    desk: Desk, state: str, *, replace_too: bool
+) -> None:
+    [original] = rows("a")
+    desk.add(desk.write("jobs.csv", [original]))
+    desk.move(state, "a")
+    edited = [{**original, "prompt": "another prompt"}, {**original, "id": "b"}, *rows("c")]
+    path = desk.write("jobs.csv", edited)
+
+    plan = desk.plan(path, replace=replace_too)
+
+    assert plan.to_pay == 1 + (replace_too and state == "succeeded")
+    assert desk.add(path, replace=replace_too)["held"] == ["b"]
+    again = [*edited, {**original, "id": "d"}]  # one clip holds back one row
+    assert "d" in desk.add(desk.write("jobs.csv", again))["new"]
 
 
 @pytest.mark.parametrize("state", ["pending", "failed", "cancelled", "expired"])

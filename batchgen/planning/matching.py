@@ -20,6 +20,7 @@ from batchgen.store import accounts, additions, costs
 from batchgen.store.additions import Known
 from batchgen.store.transactions import Transaction
 
+_KEEPS_CLIP = {Verdict.BUSY, Verdict.LEFT, Verdict.REPLACED}  # of the inputs that its row had
 _NOT_YET = 255  # a verdict that is still to be found
 _SAME = ("row_id", "variant_kind", "variant", "input_hash", "inputs_json", "cells_json")
 
@@ -122,6 +123,7 @@ class _Matching:
         self.keyed = Ids()  # jobs that rows of an export have by their keys
         self.row_ids: set[str] = set()  # of the whole manifest, where a new one is looked for
         self.paid_before: set[tuple[int, str]] | None = None  # jobs, and what they once were
+        self.edited_since = Ids()  # jobs whose rows ask for other inputs than were paid for
         self.unmatched = 0
         self.with_id = self.edited = 0
 
@@ -286,6 +288,8 @@ class _Matching:
         # holds the row back.
         if verdict is not Verdict.HELD:
             self.plan.claimed.add(known.id)
+        if verdict in _KEEPS_CLIP:
+            self.edited_since.add(known.id)
 
     def _note(self, item: Item) -> None:
         plan, spec = self.plan, item.spec
@@ -326,7 +330,13 @@ class _Matching:
         account = accounts.find(self.tx, wish.provider, wish.account)
         jobs = None
         if account is not None and not wish.new_batch:
-            jobs = _Unclaimed(self.tx, account.id, self.prepared.batch.id, self.plan.claimed)
+            jobs = _Unclaimed(
+                self.tx,
+                account.id,
+                self.prepared.batch.id,
+                claimed=self.plan.claimed,
+                edited_since=self.edited_since,
+            )
         for start, specs in self._chunks():
             rows = [
                 (position, spec)
@@ -345,6 +355,7 @@ class _Matching:
                 # The batch's own job: it only got an id. Else the file has been renamed, or
                 # the clip was bought before its row was edited and replaced.
                 is_own = known.batch_id == self.prepared.batch.id
+                is_own = is_own and known.id not in self.edited_since
                 is_same = known.input_hash == spec.input_hash
                 verdict = Verdict.RENAMED if is_own and is_same else Verdict.HELD
                 self._settle(position, verdict, spec, known)
@@ -382,20 +393,29 @@ class _Matching:
 
 
 class _Unclaimed:
-    """Jobs by their inputs that no row has claimed yet, each given away once."""
+    """Jobs by their inputs that no row has claimed for these yet, each given away once."""
 
-    def __init__(self, tx: Transaction, account_id: int, batch_id: int, claimed: Ids) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        account_id: int,
+        batch_id: int,
+        *,
+        claimed: Ids,
+        edited_since: Ids,
+    ) -> None:
         self._tx = tx
         self._account_id = account_id
         self._batch_id = batch_id
         self._claimed = claimed
+        self._edited_since = edited_since
         self._given = Ids()
         self._found: dict[str, list[Known]] = {}
         self._earlier: dict[str, list[Known]] = {}
         for paid_hash, job in additions.paid_earlier(tx, account_id):
             self._earlier.setdefault(paid_hash, []).append(job)
         waiting = additions.pending(tx, batch_id) if batch_id else ()
-        self._waiting = _Waiting(one for one in waiting if one[0] not in claimed)
+        self._waiting = _Waiting(one for one in waiting if self._is_free(one[0]))
 
     def look_up(self, wanted: Mapping[str, int]) -> None:
         """Read the jobs with these inputs; of each that wait, no more than there are rows."""
@@ -408,11 +428,14 @@ class _Unclaimed:
             ids += self._waiting.first(one, wanted[one], given=self._given)
         waiting = additions.by_ids(self._tx, ids).values()
         for job in (*additions.paid_by_hashes(self._tx, self._account_id, missing), *waiting):
-            is_free = job.id not in self._claimed and job.id not in self._given
-            if is_free and job.input_hash in missing:
+            if self._is_free(job.id) and job.input_hash in missing:
                 self._found[job.input_hash].append(job)
         for one in missing:
             self._found[one].sort(key=self._rank, reverse=True)
+
+    def _is_free(self, job_id: int) -> bool:
+        is_claimed = job_id in self._claimed and job_id not in self._edited_since
+        return not is_claimed and job_id not in self._given
 
     def _rank(self, job: Known) -> tuple[bool, bool, int, int]:
         waits = job.state is JobState.PENDING
