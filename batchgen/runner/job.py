@@ -271,7 +271,7 @@ class Carrier:
                 return None
             if self.draining:
                 return None  # recorded; the next run goes on from here
-            job = jobs.changed(
+            job = replace(
                 job,
                 state=JobState.RUNNING,
                 request_id=accepted.request_id,
@@ -843,7 +843,7 @@ class Carrier:
             return None
         if look.cost_micros is not None:
             self.stats.late_costs = 0
-        return jobs.changed(
+        return replace(
             job,
             state=JobState.DOWNLOADING,
             urls=look.output_urls,

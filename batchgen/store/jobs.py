@@ -60,13 +60,6 @@ class Job:
     uploads: str | None = None  # where its batch has files of this machine uploaded to
 
 
-def changed(job: Job, **values: Any) -> Job:
-    """Return a job with other values, as `dataclasses.replace` does, in a quarter of the time."""
-    other = object.__new__(Job)
-    other.__dict__.update(job.__dict__, **values)
-    return other
-
-
 @dataclass(frozen=True)
 class ClaimRequest:
     """What a worker wants to claim.

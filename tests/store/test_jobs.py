@@ -884,13 +884,3 @@ def test_a_lost_request_is_looked_at_again_and_charged_once(store: Store) -> Non
     store.do(jobs.record_generated, generated(again, cost_micros=1))
     store.check()
     assert store.spent() == 1
-
-
-def test_a_job_with_other_values_is_what_dataclasses_make_of_it(sqlite_store: Store) -> None:
-    sqlite_store.fill(1)
-    [job] = sqlite_store.claim(1)
-
-    other = jobs.changed(job, request_id="r", urls=("u",))
-
-    assert other == replace(job, request_id="r", urls=("u",))
-    assert job.request_id is None
