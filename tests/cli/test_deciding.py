@@ -317,8 +317,10 @@ def test_a_clip_that_is_gone_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -
         before = clips["a"].read_bytes()
         clips["a"].unlink()
 
-        assert ok("download", "-q").out == ""
-        assert not clips["a"].exists()
+        for words in ([], ["--dry-run"], ["--json"]):
+            told = ok("download", "-q", *words)
+            said = "1 clip fetched before is gone: `batchgen download --refresh` fetches"
+            assert (said in told.err, clips["a"].exists()) == (True, False)
         done = ok("download", "--refresh", "-q", "--json")
 
         assert handle.counters.accepted == 2
