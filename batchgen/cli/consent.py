@@ -119,6 +119,11 @@ class Look:
         wanted = self.to_pay + len(self.again)
         return wanted if limit is None else min(wanted, limit)
 
+    def is_limited(self, limit: int | None) -> bool:
+        """Return whether `--limit` leaves something that would be paid for without it."""
+        everything = self.to_pay + len(self.again) + self.still_in_doubt
+        return self.payments(limit) < everything
+
     def estimate(self, limit: int | None) -> Estimate:
         """Return what the payments will probably cost: those in doubt, and the dearest others."""
         found = Estimate()
@@ -323,21 +328,33 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
     for plan in found.plans:
         planning.check_budget(plan)
     if not flags.quiet:
-        for plan in found.plans:
-            for line in describe(plan):
-                say(line)
-        for line in [] if found.probed is None else found.probed.lines():
+        for line in plan_lines(found, flags):
             say(line)
     if not pays:
         return
     check_balance(flags, found)
     if flags.simulate:
         return
-    _say_where(database, flags)
     _warn_of_token(found, service)
-    for line in [*price(found, flags), *_balance_lines(found, flags)]:
-        say(line)
+    if not (flags.quiet and flags.yes):  # else nobody is asked, and nobody wants to read it
+        _say_where(database, flags)
+        for line in [*price(found, flags), *_balance_lines(found, flags)]:
+            say(line)
     confirm("Pay for them?", yes=flags.yes)
+
+
+def plan_lines(found: Look, flags: Flags) -> list[str]:
+    """Return what storing the manifests would do, and what was found of their input files.
+
+    Nobody is asked by a simulated run or a dry one: what a question would say beyond that too.
+    """
+    is_limited = found.is_limited(flags.limit)
+    lines = [line for plan in found.plans for line in describe(plan, is_limited=is_limited)]
+    lines += [] if found.probed is None else found.probed.lines()
+    says_more = is_limited or (flags.dry_run and (found.again or found.probed or not found.plans))
+    if says_more and (flags.simulate or flags.dry_run):
+        lines += price(found, flags)
+    return lines
 
 
 def _say_where(database: Database, flags: Flags) -> None:
@@ -366,8 +383,7 @@ def price(found: Look, flags: Flags) -> list[str]:
     worst = whole_cents(found.most_micros(flags.limit, retries=retries))
     known = f", and {estimate.unpriced:,} without a known price" if estimate.unpriced else ""
     basis = estimate.basis(line for plan in found.plans for line in plan.list_bases)
-    everything = found.to_pay + len(found.again) + found.still_in_doubt
-    limited = " (--limit)" if payments < everything else ""
+    limited = " (--limit)" if found.is_limited(flags.limit) else ""
     head = f"{plural(payments, 'job')} to pay for{limited}"
     if estimate.unpriced == payments:
         lines.append(f"{head}: the price is unknown")

@@ -132,9 +132,10 @@ def command(
 
     Every paid job of the account that no live worker holds is looked at and fetched. JOB,
     --where and --refresh also bring back jobs whose clip expired, was lost, or was fetched
-    before and is gone from its folder; else the latter are only counted. --verify compares each clip with the size and the SHA-256 that it was fetched with; a
-    file that was changed stays as it is, and the clip is fetched to a name beside it. --sidecar
-    also writes those that clips on disk lack.
+    before and is gone; without them those that are gone are only counted. --verify compares each
+    clip with the size and the SHA-256 that it was fetched with; a file that was changed stays as
+    it is, and the clip is fetched to a name beside it. --sidecar also writes those that clips on
+    disk lack.
 
     Exit code 3 if a clip is still missing, or with --dry-run if something is wrong. JOB may be -
     to read jobs from stdin.

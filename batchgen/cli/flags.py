@@ -386,7 +386,12 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
     common.progress_option,
     click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
-    click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="No plan and no progress; with -y nothing but what is wrong.",
+    ),
     common.json_option,
 )
 

@@ -186,14 +186,8 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
             }
         )
         return Exit.SUCCESS
-    for plan in look.plans:
-        for line in plans.describe(plan):
-            click.echo(line)
-    for line in [] if look.probed is None else look.probed.lines():
+    for line in consent.plan_lines(look, wanted):
         click.echo(line)
-    if look.again or look.probed or not look.plans:
-        for line in consent.price(look, wanted):
-            click.echo(line)
     click.echo("dry run: nothing was stored or spent")
     return Exit.SUCCESS
 
