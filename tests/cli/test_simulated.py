@@ -1,5 +1,6 @@
 """`--simulate` on every command that has a job database: that of `run --simulate`, and its jobs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_jobs_that_were_simulated_are_looked_at_and_acted_on(
         ok(*words, "--simulate")
     assert ok("balance", "--simulate").out.startswith("$")
     assert not Path("real.db").exists()
+
+
+def test_the_first_example_of_the_readme_prints_what_it_shows() -> None:
+    shown = (Path(__file__).parents[2] / "README.md").read_text().split("```console\n")[1]
+    _, manifest, said = re.split(r"\$ .*\n", shown.split("```")[0])
+    Path("jobs.csv").write_text(manifest)
+
+    done = ok("run", "jobs.csv", "--simulate", "-o", "results.csv", "--progress", "none")
+
+    took = re.compile(r"took .*")
+    assert took.sub("took", done.err) == took.sub("took", said)
 
 
 def test_real_and_simulated_jobs_stay_apart() -> None:
