@@ -321,10 +321,20 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
         raise NoDatabase(
             f"{error}; {SIMULATED_DATABASE} is here: --simulate means its jobs"
         ) from error
-    if is_simulated():  # who only looks may do so without saying it
-        with database.reading() as tx:
+    with database.reading() as tx:
+        if is_simulated():  # who only looks may do so without saying it
             check_kind(tx, database)
+        elif {account.provider for account in accounts.every(tx)} == {SIMULATED}:
+            _mean_simulated(database)
     return database
+
+
+def _mean_simulated(database: Database) -> None:
+    """Let the commands that are advised say what the one at work need not: `--simulate`."""
+    context = click.get_current_context(silent=True)
+    reply = None if context is None else context.find_object(Reply)
+    if reply is not None:
+        reply.database = f"{reply.database or shlex.join(['--db', database.shown])} --simulate"
 
 
 def open_to_change(db: str | None, *, allow_network_fs: bool) -> Database:

@@ -11,10 +11,10 @@ import click
 
 from batchgen.cli import common, session_logs, tables
 from batchgen.cli.session_logs import Line
+from batchgen.cli.standing import how_long
 from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.redaction import redact_all
-from batchgen.domain.wording import lasting
 from batchgen.store import reads, sessions
 from batchgen.store.database import Database
 from batchgen.store.sessions import Session
@@ -211,7 +211,7 @@ def _cells(database: Database, session: Session, now_ms: int) -> tuple[str, ...]
     return (
         session.id[:SHORT_ID],
         tables.local(session.started_ms, seconds=False),
-        lasting(session.lasted_ms(now_ms) / 1000),
+        how_long(session, now_ms),
         tables.one_line(session.command),
         how_it_ended(session),
         "" if log is None else "yes",

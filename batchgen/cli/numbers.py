@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from batchgen.cli.common import meant
 from batchgen.cli.hurdles import holds_up, hurdles
 from batchgen.domain.pace import Pace
 from batchgen.domain.redaction import printable, redact_text
@@ -15,6 +16,7 @@ from batchgen.store.control import Standing
 MOST_FLIGHTS = 8
 """So many jobs in flight are shown at most."""
 
+_COMMANDS = "`batchgen set jobs 8`, `batchgen pause`"
 _SPEED_S = 5.0  # over which the speed of downloads is measured
 _LONGEST_WORD = 300  # of what the service said
 
@@ -71,6 +73,7 @@ class Numbers:
         flights: Some of the jobs in flight, the oldest first.
         problems: The newest ones.
         hurdles: What stands in the way, and the command that helps.
+        commands: What can be typed elsewhere meanwhile.
     """
 
     elapsed_s: float
@@ -99,6 +102,7 @@ class Numbers:
     flights: tuple[Flight, ...]
     problems: tuple[str, ...]
     hurdles: tuple[str, ...]
+    commands: str = _COMMANDS
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -207,7 +211,8 @@ class Meter:
             submits_for_s=view.submits_for_s if waiting else None,
             flights=tuple(sorted(view.flights, key=lambda one: -one.age_s)),
             problems=tuple(map(_clean, stats.problems)),
-            hurdles=tuple(map(_clean, hurdles(view, in_doubt=rest.in_doubt))),
+            hurdles=tuple(_clean(meant(one)) for one in hurdles(view, in_doubt=rest.in_doubt)),
+            commands=_clean(meant(_COMMANDS)),
         )
 
     def _spent_micros(self) -> int | None:

@@ -293,11 +293,20 @@ def _of_worker(worker: Seen, now_ms: int) -> list[Obstacle]:
     return []
 
 
+def how_long(session: Session, now_ms: int) -> str:
+    """Return how long a session took; "" if it died before it gave another sign of life."""
+    lasted_ms = session.lasted_ms(now_ms)
+    if not session.has_died:
+        return lasting(lasted_ms / 1000)
+    return f"{lasting(lasted_ms / 1000)} or more" if lasted_ms else ""
+
+
 def last_run_in_words(session: Session, now_ms: int) -> list[str]:
     """Return how the last run ended."""
-    took = lasting(session.lasted_ms(now_ms) / 1000)
+    took = how_long(session, now_ms)
     began = f"the last run began {local(session.started_ms)}"
     if session.has_died:
-        return [f"{began} and died after {took}: batchgen logs --last"]
+        after = f" after {took}" if took else ""
+        return [f"{began} and died{after}: {_typed('batchgen logs --last')}"]
     lines = [f"{began} and ended after {took} with exit code {session.exit_code}"]
     return [*lines, *(f"  {reason}" for reason in session.reasons if session.exit_code)]

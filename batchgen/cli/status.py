@@ -185,7 +185,8 @@ def _hold_ups(database: Database, session: Session) -> list[str]:
 
 def _lines(report: Report, *, is_detailed: bool) -> list[str]:
     if not report.standings:
-        return ["no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one"]
+        stores = common.meant("`batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
+        return [f"no batch: {stores}"]
     if is_detailed or len(report.standings) <= _DETAILED:
         is_worked_on = not report.is_over
         lines = [
@@ -214,7 +215,8 @@ def _overview(report: Report) -> Iterator[str]:
         for one in report.standings
     ]
     yield from tables.table(rows, _COLUMNS, width=tables.terminal_width())
-    yield f"{len(rows)} batches: batchgen status --batch NAME tells what stands in the way of one"
+    one = common.command_line("status --batch NAME")
+    yield f"{len(rows)} batches: {one} tells what stands in the way of one"
 
 
 def _left_in_words(report: Report) -> str | None:

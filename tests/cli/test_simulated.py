@@ -77,3 +77,19 @@ def test_real_and_simulated_jobs_stay_apart() -> None:
         done = call(*words, "--db", "batchgen-simulated.db")
         assert (done.code, "holds simulated jobs" in done.err) == (2, True)
     assert len(ok("ls", "--db", "batchgen-simulated.db", "--json").said["jobs"]) == 1
+
+
+@pytest.mark.parametrize("words", [("--db", "k.db"), ("--db", "k.db", "--simulate"), ()])
+def test_commands_that_are_advised_for_simulated_jobs_say_so(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    ok("add", write("jobs.csv", rows("a")), "--db", "k.db", "--simulate")
+    monkeypatch.setenv("BATCHGEN_DB", "k.db")
+
+    shown = ok("status", *words).out
+
+    advised = re.search(
+        r"batchgen (run --batch jobs --db \S*k.db --simulate)$", shown, re.MULTILINE
+    )
+    assert advised, shown
+    ok(*advised[1].split(), "-q")

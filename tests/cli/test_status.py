@@ -119,8 +119,13 @@ def test_a_run_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         buy("a")
     change("UPDATE sessions SET ended_ms = NULL, exit_code = NULL, reasons = NULL")
 
-    assert "and died after" in ok("status").out
+    change("UPDATE workers SET seen_ms = (SELECT started_ms + 20000 FROM sessions)")
+    assert "and died after 20 s or more: batchgen logs --last" in ok("status").out
+    assert "  20 s or more  run" in ok("logs").out
     assert ok("status", "--json").said["last_session"]["died"]
+    change("UPDATE workers SET seen_ms = (SELECT started_ms FROM sessions)")  # none since
+    assert "and died: batchgen logs --last" in ok("status").out
+    assert " ms" not in ok("logs").out
 
 
 def test_many_batches_are_a_line_each() -> None:
