@@ -290,6 +290,7 @@ def test_a_resubmitted_job_is_paid_again(monkeypatch: pytest.MonkeyPatch) -> Non
         assert call("reconcile", "--resubmit", "a").code == 2
         assert states() == {"a": "in_doubt"}
         ok("reconcile", "--resubmit", "a", "-y")
+        assert "  priority: before all others\n" in ok("show", "a").out
         assert states() == {"a": "pending"}
         ok("run", "-y", "--poll-interval", "0")
 

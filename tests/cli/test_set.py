@@ -114,6 +114,10 @@ def test_priorities_are_set_by_hand_or_from_stdin() -> None:
     assert [job["priority"] for job in negative["jobs"]] == [-10]
     assert negative["jobs"][0]["was_priority"] == 10
     assert states() == {"a": "pending", "b": "pending", "c": "cancelled"}
+    listed = ok("ls", "--sort", "-priority", "--columns", "id,priority", "--state", "pending")
+    assert [line.split() for line in listed.out.splitlines()[1:]] == [["b", "10"], ["a", "-10"]]
+    assert [job["id"] for job in ok("ls", "--where", "priority=10", "--json").said["jobs"]] == ["b"]
+    assert "priority: 10\n" in ok("show", "b").out
 
 
 @pytest.mark.parametrize(
