@@ -64,6 +64,7 @@ class Look:
         is_repriced: Whether it states another price now than what is stored.
         balance_micros: What the account holds, None if that could not be read.
         used_micros: What each batch has spent or reserved, by its id.
+        estimated: The batches for which the service has not stated all that was spent.
         probed: What was found of the input files; None if nobody looked.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
@@ -81,6 +82,7 @@ class Look:
     is_repriced: bool = False
     balance_micros: int | None = None
     used_micros: dict[int, int] = field(default_factory=dict)
+    estimated: frozenset[int] = frozenset()
     probed: Probed | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
@@ -188,9 +190,14 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
             found.prices = costs.prices(tx, found.account.id)
             found.catalog = costs.catalog(tx, found.account.id)
         found.newest_job_id = reads.newest_job_id(tx)
+        stored = reads.batches(tx)
         found.used_micros = {
-            batch.id: batch.spent_micros + batch.reserved_micros for batch in reads.batches(tx)
+            batch.id: batch.spent_micros + batch.reserved_micros for batch in stored
         }
+        mine = {plan.batch.id for plan in found.plans}
+        found.estimated = frozenset(
+            batch.id for batch in stored if batch.id in mine and reads.has_estimates(tx, batch)
+        )
         if not found.plans and flags.batch is not None:
             found.batch_ids = [batch_id_of(tx, flags.batch) or 0]
         where = condition(tx, flags.where)
@@ -393,7 +400,7 @@ def price(found: Look, flags: Flags) -> list[str]:
             f"{basis}){known}"
         )
     lines += [
-        _budget_line(plan, found.used_micros.get(plan.batch.id, 0), plan.batch.budget_micros)
+        _budget_line(plan, found, plan.batch.budget_micros)
         for plan in found.plans
         if plan.batch.budget_micros is not None
     ]
@@ -405,11 +412,13 @@ def price(found: Look, flags: Flags) -> list[str]:
     return lines
 
 
-def _budget_line(plan: planning.Plan, used_micros: int, budget_micros: int) -> str:
+def _budget_line(plan: planning.Plan, found: Look, budget_micros: int) -> str:
     """Return what a batch may cost, and how far that goes if it is not far enough."""
+    used_micros = found.used_micros.get(plan.batch.id, 0)
     line = f"batch {plan.batch.name} spends at most {usd(budget_micros)} (budget)"
     if used_micros:
-        line += f", {usd(used_micros)} of it is used"
+        used = usd(used_micros, is_estimate=plan.batch.id in found.estimated)
+        line += f", {used} of it is used"
     estimate, left = plan.estimate, max(0, budget_micros - used_micros)
     if estimate.micros <= left:
         return line

@@ -68,8 +68,9 @@ class Numbers:
         eta_s: How long it will still take; None if nobody knows.
         spent_micros: By the batches over their lives; None if nothing is paid for at all.
         session_micros: By this session.
+        session_is_estimate: Whether the service has not stated some of that.
         is_resumed: Whether they had spent before.
-        is_estimate: Whether the service has not stated some of that.
+        is_estimate: Whether the service has not stated some of what the batches spent.
         flights: Some of the jobs in flight, the oldest first.
         problems: The newest ones.
         hurdles: What stands in the way, and the command that helps.
@@ -94,6 +95,7 @@ class Numbers:
     is_leaving: bool
     spent_micros: int | None
     session_micros: int
+    session_is_estimate: bool
     is_resumed: bool
     is_estimate: bool
     reserved_micros: int
@@ -204,6 +206,7 @@ class Meter:
             is_leaving=view.is_leaving,
             spent_micros=self._spent_micros(),
             session_micros=stats.charged_micros,
+            session_is_estimate=stats.estimates > 0,
             is_resumed=self._first is not None and self._first.spent_micros > 0,
             is_estimate=self._is_estimate or stats.estimates > 0,
             reserved_micros=0 if newest is None else newest.reserved_micros,

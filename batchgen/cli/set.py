@@ -146,6 +146,9 @@ def budget_command(
                 "is not known: nothing was changed"
             )
         was = control.set_budget(tx, batch_id, budget_micros, now_ms=wall_ms())
+        is_estimate = any(
+            reads.has_estimates(tx, batch) for batch in reads.batches(tx) if batch.id == batch_id
+        )
         live = common.living(tx, database)
     if as_json:
         common.print_json(
@@ -159,7 +162,8 @@ def budget_command(
             }
         )
         return
-    click.echo(_budget(was, budget_micros, live), err=True)
+    spent = usd(was.spent_micros, is_estimate=is_estimate)
+    click.echo(_budget(was, budget_micros, live, spent=spent), err=True)
 
 
 def _batch(tx: Transaction, name: str | None) -> int:
@@ -173,10 +177,10 @@ def _batch(tx: Transaction, name: str | None) -> int:
     return known[0].id
 
 
-def _budget(was: Budget, micros: int | None, live: int) -> str:
+def _budget(was: Budget, micros: int | None, live: int, *, spent: str) -> str:
     old, new = ("none" if one is None else usd(one) for one in (was.micros, micros))
     said = f"budget of batch {was.batch}: {old} → {new}"
-    used = f"{usd(was.spent_micros)} spent, {usd(was.reserved_micros)} reserved"
+    used = f"{spent} spent, {usd(was.reserved_micros)} reserved"
     if micros is not None and micros <= was.spent_micros + was.reserved_micros:
         said += f" ({used}): nothing more of it is submitted"
         return said + common.follow(live, "follows", "follow")
