@@ -57,6 +57,9 @@ def command(**given: Any) -> int:
     log_to_stderr(verbose=wanted.verbose)
     for line in configured.used() if wanted.verbose else ():
         say(line)
+    for name, instead in configured.unknown_names().items():
+        if instead:
+            say(f"warning: {name}: nothing reads it: {instead}")
     _check_flags(wanted)
     _check_where(wanted)
     if wanted.output is not None:
