@@ -77,6 +77,12 @@ class Standing:
             return None
         return summary.budget_micros - summary.spent_micros - summary.reserved_micros
 
+    @property
+    def is_out_of_budget(self) -> bool:
+        """Whether the budget leaves no room for any of the jobs that wait."""
+        room, cheapest = self.room_micros, self.cheapest_micros
+        return room is not None and cheapest is not None and room < cheapest
+
 
 def standings(tx: Transaction, batch_ids: Sequence[int] | None) -> list[Standing]:
     """Return where batches stand, by their row ids; None is all of them."""
@@ -195,7 +201,7 @@ def _budget(standing: Standing, name: str) -> list[_Said]:
     needed = summary.spent_micros + summary.reserved_micros + waiting.micros
     command = f"batchgen set budget {-(-needed // 1_000_000)} --batch {name}"
     budget = usd(summary.budget_micros)
-    if standing.cheapest_micros is not None and room < standing.cheapest_micros:
+    if standing.is_out_of_budget:
         return [("out_of_budget", f"the budget of {budget} leaves no room for the next", command)]
     enough = room * (waiting.jobs - waiting.unpriced) // max(1, waiting.micros)
     said = f"the budget of {budget} is enough for about {enough:,} of them"

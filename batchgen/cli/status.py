@@ -74,12 +74,21 @@ class Report:
         return sum(one.summary.counts.get(state, 0) for one in self.standings for state in _OPEN)
 
     @property
+    def goes_on(self) -> int:
+        """How many of them are not kept waiting by a budget that is used up."""
+        return self.open_jobs - sum(
+            one.summary.counts.get(JobState.PENDING, 0)
+            for one in self.standings
+            if one.is_out_of_budget
+        )
+
+    @property
     def left_s(self) -> float | None:
-        """How long they will take at that pace; None if that is not known, or nothing goes on."""
+        """How long those will take at that pace; None if that is not known, or nothing goes on."""
         is_held = bool(self.hold_ups) or any(account.paused for account in self.known)
-        if self.pace.ended < _FEWEST_ENDS or not self.open_jobs or is_held:
+        if self.pace.ended < _FEWEST_ENDS or not self.goes_on or is_held:
             return None
-        return self.pace.takes_s(self.open_jobs)
+        return self.pace.takes_s(self.goes_on)
 
     @property
     def is_over(self) -> bool:
@@ -220,7 +229,7 @@ def _overview(report: Report) -> Iterator[str]:
 
 
 def _left_in_words(report: Report) -> str | None:
-    left_s, jobs = report.left_s, common.plural(report.open_jobs, "open job")
+    left_s, jobs = report.left_s, common.plural(report.goes_on, "open job")
     if left_s is None:
         return None
     took = f"{report.pace.ended:,} ended in {lasting(report.pace.over_ms / 1000)}"
