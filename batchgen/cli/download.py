@@ -17,6 +17,7 @@ from batchgen.buckets.location import is_location
 from batchgen.cli import common, selection
 from batchgen.cli.clips import clips_json
 from batchgen.cli.figures import span
+from batchgen.cli.options import Whole
 from batchgen.cli.progress import Mode, mode_of
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
@@ -106,7 +107,7 @@ class _Found:
 )
 @selection.dry_run_option
 @common.account_option
-@click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--download-jobs", type=Whole(min=1), default=4, show_default=True)
 @common.progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option

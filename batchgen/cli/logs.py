@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common, session_logs, tables
+from batchgen.cli.options import Whole
 from batchgen.cli.session_logs import Line
 from batchgen.cli.standing import how_long
 from batchgen.cli.tables import Column
@@ -44,9 +45,7 @@ _COLUMNS = (
 @click.option("--last", is_flag=True, help="The newest log.")
 @click.option("--list", "as_list", is_flag=True, help="List the runs; so without any words.")
 @click.option("--job", metavar="JOB", help="Only what happened to this job, in every log.")
-@click.option(
-    "--tail", type=click.IntRange(min=1), metavar="N", help="Only the last so many lines."
-)
+@click.option("--tail", type=Whole(min=1), metavar="N", help="Only the last so many lines.")
 @click.option(
     "--follow", is_flag=True, help="Go on as the log grows, until its run ends or Ctrl-C."
 )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common, selection
-from batchgen.cli.options import OrElse, PerSecond, Usd
+from batchgen.cli.options import OrElse, PerSecond, Usd, Whole
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.wording import usd
@@ -35,11 +35,11 @@ def _changing(db: str | None, *, allow_network_fs: bool) -> Iterator[tuple[Trans
 
 
 @command.command("jobs")
-@click.argument("jobs", metavar="N|auto", type=OrElse(click.IntRange(1, _MOST_JOBS), "auto"))
+@click.argument("jobs", metavar="N|auto", type=OrElse(Whole(1, _MOST_JOBS), "auto"))
 @click.option(
     "--max",
     "most",
-    type=click.IntRange(1, _MOST_JOBS),
+    type=Whole(1, _MOST_JOBS),
     help="With auto: never above this (32).",
 )
 @common.account_option
@@ -116,7 +116,7 @@ def rate_command(
         )
         return
     old, new = (f"{one:g}" if one else "no bound" for one in (was.rate_per_s, rate))
-    _say(f"account {account}: submits a second {old} → {new}", live)
+    _say(f"account {account}: submits a second: {old} → {new}", live)
 
 
 @command.command("budget")
@@ -191,7 +191,7 @@ def _budget(was: Budget, micros: int | None, live: int, *, spent: str) -> str:
 
 
 @command.command("priority", context_settings={"ignore_unknown_options": True})
-@click.argument("priority", metavar="N", type=click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY))
+@click.argument("priority", metavar="N", type=Whole(-HIGHEST_PRIORITY, HIGHEST_PRIORITY))
 @selection.jobs_argument
 @selection.where_option
 @click.option("--batch", metavar="NAME", help="With --where: only of this batch.")

@@ -11,6 +11,7 @@ import click
 
 from batchgen.cli import common, session_logs, standing, tables
 from batchgen.cli.logs import session_json
+from batchgen.cli.options import Number
 from batchgen.cli.reply import Reply
 from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
 from batchgen.cli.tables import Column
@@ -116,7 +117,7 @@ class Report:
     "--watch",
     is_flag=False,
     flag_value=2.0,
-    type=click.FloatRange(min=0.1, max=86_400),
+    type=Number(min=0.1, max=86_400),
     metavar="[SECONDS]",
     help="Show it again and again, every 2 seconds, until no run is at work or Ctrl-C.",
 )
