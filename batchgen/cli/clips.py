@@ -38,5 +38,11 @@ def show_clips(counts: Counter[Verdict], wrong: Sequence[Verified]) -> None:
         click.echo(f"… and {len(wrong) - _TOLD:,} more: --json names all")
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict])
     click.echo(f"clips: {said or 'none'}")
-    if counts[Verdict.MISSING]:
+    if counts[Verdict.CHANGED]:
+        common.echo(
+            "`batchgen download --verify` fetches what is changed or missing again, unpaid; a "
+            "changed file stays as it is, and the clip comes beside it",
+            err=True,
+        )
+    elif counts[Verdict.MISSING]:
         common.echo("`batchgen download --refresh` fetches the missing ones, unpaid", err=True)

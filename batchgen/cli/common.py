@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from batchgen.buckets.bucket import LONGEST_SIGNED_S
 from batchgen.buckets.location import parse_location
 from batchgen.cli import reply
-from batchgen.cli.options import Seconds
+from batchgen.cli.options import Seconds, Whole
 from batchgen.cli.reply import Reply, without_secrets
 from batchgen.domain.adapting import State
 from batchgen.domain.errors import NoConsent, NoDatabase, NoSuchBatch, NoSuchJob, UsageError
@@ -172,10 +172,20 @@ def manifests_argument(*, required: bool) -> Callable[[Command], Command]:
                 return command(**given)
 
         metavar = "MANIFEST..." if required else "[MANIFEST]..."
-        argument = click.argument("manifests", nargs=-1, required=required, metavar=metavar)
+        argument = click.argument(
+            "manifests", nargs=-1, required=required, metavar=metavar, callback=_manifests_named
+        )
         return argument(kept)  # type: ignore[return-value]
 
     return decorate
+
+
+def _manifests_named(
+    _: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    if "" in value:  # as an unset variable of a script gives it
+        raise click.BadParameter("an empty word names no manifest", param=param)
+    return value
 
 
 def progress_option(command: Command) -> Command:
@@ -220,7 +230,7 @@ def max_expand_option(command: Command) -> Command:
     """Add `--max-expand`."""
     return click.option(
         "--max-expand",
-        type=click.IntRange(min=1, max=10**9),
+        type=Whole(min=1, max=10**9),
         default=100_000,
         show_default=True,
         help="Refuse a manifest that expands beyond this.",
@@ -321,10 +331,20 @@ def open_database(db: str | None, *, allow_network_fs: bool) -> Database:
         raise NoDatabase(
             f"{error}; {SIMULATED_DATABASE} is here: --simulate means its jobs"
         ) from error
-    if is_simulated():  # who only looks may do so without saying it
-        with database.reading() as tx:
+    with database.reading() as tx:
+        if is_simulated():  # who only looks may do so without saying it
             check_kind(tx, database)
+        elif {account.provider for account in accounts.every(tx)} == {SIMULATED}:
+            _mean_simulated(database)
     return database
+
+
+def _mean_simulated(database: Database) -> None:
+    """Let the commands that are advised say what the one at work need not: `--simulate`."""
+    context = click.get_current_context(silent=True)
+    reply = None if context is None else context.find_object(Reply)
+    if reply is not None:
+        reply.database = f"{reply.database or shlex.join(['--db', database.shown])} --simulate"
 
 
 def open_to_change(db: str | None, *, allow_network_fs: bool) -> Database:

@@ -68,8 +68,14 @@ def path_command(*, as_json: bool) -> None:
 def check(context: click.Context, *, as_json: bool) -> None:
     """Check both files and the environment for every command; exit code 2 if one is wrong."""
     paths = _every(context.find_root().command, context, ())
-    for path in paths:
-        configured.explain(_context_of(context, path))
+    wrong = [fault for path in paths for fault in configured.faults(_context_of(context, path))]
+    for name, instead in configured.unknown_names().items():
+        if instead:
+            wrong.append(f"{name}: nothing reads it: {instead}")
+        else:
+            click.echo(_clean(f"note: {name}: nothing reads it"), err=True)
+    if wrong:
+        raise UsageError("\n".join(dict.fromkeys(wrong)))  # most are wrong for several commands
     found = configured.files(context)
     if as_json:
         print_json({"files": [_file_json(read) for read in found], "commands": len(paths)})

@@ -6,7 +6,7 @@ can be configured stands in one table; an option that is not in it cannot.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from batchgen import failpoints
 from batchgen.domain.errors import UsageError
-from batchgen.domain.spelling import suggestion
+from batchgen.domain.spelling import nearly, suggestion
 from batchgen.settings import (
     DEFAULT_DATABASE,
     NOTIFY_NAME,
+    PART_NAME,
     SIMULATED_DATABASE,
     ConfigFile,
     config_files,
@@ -93,6 +95,9 @@ OF_A_BATCH = frozenset({"budget", "model", "name", "output_dir", "uploads"})
 """Configured, these are defaults, where neither a manifest nor its batch says otherwise."""
 
 _WITH_MANIFESTS = frozenset({"add", "plan", "run", "validate"})
+_PREFIX = "BATCHGEN_"
+_OTHER_NAMES = frozenset({PART_NAME, failpoints.VARIABLE})
+_TELLS_ALL = ("config", "check")
 _INSIDE = frozenset({"events", "output"})
 _FILES = "batchgen.cli.configured.files"
 _USED = "batchgen.cli.configured.used"
@@ -150,7 +155,7 @@ def is_configurable(option: click.Option) -> bool:
 
 def name_of(option: click.Option) -> str | None:
     """Return the environment's name for an option, None if it has none."""
-    return f"BATCHGEN_{key_of(option).upper()}" if is_configurable(option) else None
+    return f"{_PREFIX}{key_of(option).upper()}" if is_configurable(option) else None
 
 
 def apply(command: click.Command, *path: str) -> None:
@@ -226,7 +231,8 @@ class _Context(click.Context):
             found = find(files(self), path_of(self), option)
             return None if found is None else _value(self, option, found)
         except UsageError:
-            if self.resilient_parsing:  # what is typed is being completed
+            # What is typed is being completed; or all that is wrong is told by the command.
+            if self.resilient_parsing or path_of(self) == _TELLS_ALL:
                 return None
             raise
 
@@ -269,8 +275,8 @@ def files(context: click.Context) -> Sequence[Read]:
     path = path_of(context)
     if path not in known:
         found = read_all()
-        for one in found:
-            _check(context, one)
+        for fault in _faults(context, found):
+            raise fault
         known[path] = found
     return known[path]
 
@@ -304,32 +310,37 @@ def _table(said: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
     return said
 
 
-def _check(context: click.Context, read: Read) -> None:
-    """Refuse keys and tables that nothing would take."""
+def _faults(context: click.Context, found: Iterable[Read]) -> Iterator[UsageError]:
+    """Yield what is wrong with keys and tables: what nothing would take."""
+    for read in found:
+        yield from _faults_of(context, read)
+
+
+def _faults_of(context: click.Context, read: Read) -> Iterator[UsageError]:
     root = context.find_root().command
     commands = root.list_commands(context) if isinstance(root, click.Group) else ()
     known = CONFIGURABLE | FLAGS_ONLY.keys()
     for name, value in (read.said or {}).items():
         if not isinstance(value, dict) and name in OF_ONE_COMMAND:
-            raise UsageError(
+            yield UsageError(
                 f"{read.path}: {name}: it means something else for each command: write it into the "
                 "table of one, such as [run]"
             )
-        if not isinstance(value, dict):
-            _check_key(read, name, name, known)
+        elif not isinstance(value, dict):
+            yield from _faults_of_key(read, name, name, known)
         elif name in commands:
-            _check_table(context, read, (name,), value, known)
+            yield from _faults_of_table(context, read, (name,), value, known)
         else:
-            raise _unknown(read, f"the table [{name}] is of no command", name, commands)
+            yield _unknown(read, f"the table [{name}] is of no command", name, commands)
 
 
-def _check_table(
+def _faults_of_table(
     context: click.Context,
     read: Read,
     path: tuple[str, ...],
     table: Mapping[str, Any],
     known: Iterable[str],
-) -> None:
+) -> Iterator[UsageError]:
     mine = path_of(context)
     if mine == path:  # of other commands only what no command has: that costs nothing to know
         known = {key_of(option) for option in options_of(context.command)}
@@ -339,24 +350,24 @@ def _check_table(
     for name, value in table.items():
         place = ".".join((*path, name))
         if not isinstance(value, dict):
-            _check_key(read, place, name, known)
+            yield from _faults_of_key(read, place, name, known)
         elif len(path) > 1 or (below is not None and name not in below) or mine == path:
-            raise _unknown(read, f"the table [{place}] is of no command", name, below or ())
+            yield _unknown(read, f"the table [{place}] is of no command", name, below or ())
         else:
-            _check_table(context, read, (*path, name), value, known)
+            yield from _faults_of_table(context, read, (*path, name), value, known)
 
 
-def _check_key(read: Read, place: str, name: str, known: Iterable[str]) -> None:
+def _faults_of_key(read: Read, place: str, name: str, known: Iterable[str]) -> Iterator[UsageError]:
     where = f"{read.path}: {place}"
     if name in FLAGS_ONLY:
         flag = f"--{name.replace('_', '-')}"
-        raise UsageError(f"{where}: {flag} cannot be configured: {FLAGS_ONLY[name]}")
-    if name not in known or name not in CONFIGURABLE:
+        yield UsageError(f"{where}: {flag} cannot be configured: {FLAGS_ONLY[name]}")
+    elif name not in known or name not in CONFIGURABLE:
         what = f"there is no setting {name} here" if name in CONFIGURABLE else "unknown setting"
-        raise _unknown(read, f"{place}: {what}", name, CONFIGURABLE & set(known))
-    if not read.file.is_users and name in USERS_ONLY:
+        yield _unknown(read, f"{place}: {what}", name, CONFIGURABLE & set(known))
+    elif not read.file.is_users and name in USERS_ONLY:
         mine = next((file.path for file in config_files() if file.is_users), "your own file")
-        raise UsageError(
+        yield UsageError(
             f"{where}: a folder's file may not say this, since {USERS_ONLY[name]} and the file may "
             f"be somebody else's: move it to {mine}, or pass --{name.replace('_', '-')}"
         )
@@ -497,6 +508,44 @@ def _explained(context: click.Context, option: click.Option) -> Explained:
     if key == "db":
         default = DEFAULT_DATABASE
     return Explained(flag, key, env, as_text(key, default), "default")
+
+
+def faults(context: click.Context) -> list[str]:
+    """Return all that files and environment say wrongly for the command of a context.
+
+    Raises:
+        UsageError: If a file cannot be read.
+    """
+    found = read_all()
+    wrong = [str(fault) for fault in _faults(context, found)]
+    context.meta.setdefault(_FILES, {})[path_of(context)] = found  # what they say else is used
+    for option in options_of(context.command):
+        try:
+            _explained(context, option)
+        except UsageError as error:
+            wrong.append(str(error))
+    return wrong
+
+
+def unknown_names() -> dict[str, str]:
+    """Return the names in the environment that look like ours and that nothing reads.
+
+    Returns:
+        By name what may have been meant, or why it cannot be set; "" if nobody can tell.
+    """
+    known = {f"{_PREFIX}{key.upper()}" for key in CONFIGURABLE} | _OTHER_NAMES
+    return {
+        name: _instead(name.removeprefix(_PREFIX).lower())
+        for name in sorted(os.environ)
+        if name.startswith(_PREFIX) and name not in known
+    }
+
+
+def _instead(key: str) -> str:
+    if key in FLAGS_ONLY:
+        return f"--{key.replace('_', '-')} cannot be configured: {FLAGS_ONLY[key]}"
+    meant = nearly(key, sorted(CONFIGURABLE))
+    return "" if meant is None else f"did you mean {_PREFIX}{meant.upper()}?"
 
 
 def used() -> list[str]:

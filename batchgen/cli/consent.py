@@ -65,6 +65,7 @@ class Look:
         is_repriced: Whether it states another price now than what is stored.
         balance_micros: What the account holds, None if that could not be read.
         used_micros: What each batch has spent or reserved, by its id.
+        estimated: The batches for which the service has not stated all that was spent.
         probed: What was found of the input files; None if nobody looked.
         again: Jobs in doubt that would be paid for again.
         still_in_doubt: How many more there are, for which `--limit` leaves no room.
@@ -82,6 +83,7 @@ class Look:
     is_repriced: bool = False
     balance_micros: int | None = None
     used_micros: dict[int, int] = field(default_factory=dict)
+    estimated: frozenset[int] = frozenset()
     probed: Probed | None = None
     again: list[JobRow] = field(default_factory=list)
     still_in_doubt: int = 0
@@ -119,6 +121,11 @@ class Look:
         """Return how many jobs would be paid for in all."""
         wanted = self.to_pay + len(self.again)
         return wanted if limit is None else min(wanted, limit)
+
+    def is_limited(self, limit: int | None) -> bool:
+        """Return whether `--limit` leaves something that would be paid for without it."""
+        everything = self.to_pay + len(self.again) + self.still_in_doubt
+        return self.payments(limit) < everything
 
     def estimate(self, limit: int | None) -> Estimate:
         """Return what the payments will probably cost: those in doubt, and the dearest others."""
@@ -184,9 +191,14 @@ def look(database: Database, flags: Flags, service: Service) -> Look:
             found.prices = costs.prices(tx, found.account.id)
             found.catalog = costs.catalog(tx, found.account.id)
         found.newest_job_id = reads.newest_job_id(tx)
+        stored = reads.batches(tx)
         found.used_micros = {
-            batch.id: batch.spent_micros + batch.reserved_micros for batch in reads.batches(tx)
+            batch.id: batch.spent_micros + batch.reserved_micros for batch in stored
         }
+        mine = {plan.batch.id for plan in found.plans}
+        found.estimated = frozenset(
+            batch.id for batch in stored if batch.id in mine and reads.has_estimates(tx, batch)
+        )
         if not found.plans and flags.batch is not None:
             found.batch_ids = [batch_id_of(tx, flags.batch) or 0]
         where = condition(tx, flags.where)
@@ -324,21 +336,33 @@ def ask(database: Database, flags: Flags, service: Service, found: Look) -> None
     for plan in found.plans:
         planning.check_budget(plan)
     if not flags.quiet:
-        for plan in found.plans:
-            for line in describe(plan):
-                say(line)
-        for line in [] if found.probed is None else found.probed.lines():
+        for line in plan_lines(found, flags):
             say(line)
     if not pays:
         return
     check_balance(flags, found)
     if flags.simulate:
         return
-    _say_where(database, flags)
     _warn_of_token(found, service)
-    for line in [*price(found, flags), *_balance_lines(found, flags)]:
-        say(line)
+    if not (flags.quiet and flags.yes):  # else nobody is asked, and nobody wants to read it
+        _say_where(database, flags)
+        for line in [*price(found, flags), *_balance_lines(found, flags)]:
+            say(line)
     confirm("Pay for them?", yes=flags.yes)
+
+
+def plan_lines(found: Look, flags: Flags) -> list[str]:
+    """Return what storing the manifests would do, and what was found of their input files.
+
+    Nobody is asked by a simulated run or a dry one: what a question would say beyond that too.
+    """
+    is_limited = found.is_limited(flags.limit)
+    lines = [line for plan in found.plans for line in describe(plan, is_limited=is_limited)]
+    lines += [] if found.probed is None else found.probed.lines()
+    says_more = is_limited or (flags.dry_run and (found.again or found.probed or not found.plans))
+    if says_more and (flags.simulate or flags.dry_run):
+        lines += price(found, flags)
+    return lines
 
 
 def _say_where(database: Database, flags: Flags) -> None:
@@ -367,8 +391,7 @@ def price(found: Look, flags: Flags) -> list[str]:
     worst = whole_cents(found.most_micros(flags.limit, retries=retries))
     known = f", and {estimate.unpriced:,} without a known price" if estimate.unpriced else ""
     basis = estimate.basis(line for plan in found.plans for line in plan.list_bases)
-    everything = found.to_pay + len(found.again) + found.still_in_doubt
-    limited = " (--limit)" if payments < everything else ""
+    limited = " (--limit)" if found.is_limited(flags.limit) else ""
     head = f"{plural(payments, 'job')} to pay for{limited}"
     if estimate.unpriced == payments:
         lines.append(f"{head}: the price is unknown")
@@ -378,7 +401,7 @@ def price(found: Look, flags: Flags) -> list[str]:
             f"{basis}){known}"
         )
     lines += [
-        _budget_line(plan, found.used_micros.get(plan.batch.id, 0), plan.batch.budget_micros)
+        _budget_line(plan, found, plan.batch.budget_micros)
         for plan in found.plans
         if plan.batch.budget_micros is not None
     ]
@@ -390,11 +413,13 @@ def price(found: Look, flags: Flags) -> list[str]:
     return lines
 
 
-def _budget_line(plan: planning.Plan, used_micros: int, budget_micros: int) -> str:
+def _budget_line(plan: planning.Plan, found: Look, budget_micros: int) -> str:
     """Return what a batch may cost, and how far that goes if it is not far enough."""
+    used_micros = found.used_micros.get(plan.batch.id, 0)
     line = f"batch {plan.batch.name} spends at most {usd(budget_micros)} (budget)"
     if used_micros:
-        line += f", {usd(used_micros)} of it is used"
+        used = usd(used_micros, is_estimate=plan.batch.id in found.estimated)
+        line += f", {used} of it is used"
     estimate, left = plan.estimate, max(0, budget_micros - used_micros)
     if estimate.micros <= left:
         return line

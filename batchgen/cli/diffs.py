@@ -6,6 +6,7 @@ from typing import Any
 
 from batchgen.cli.common import usd_number
 from batchgen.domain.identity import job_label
+from batchgen.domain.input_files import InputFile, parse_input_file
 from batchgen.domain.prices import whole_cents
 from batchgen.domain.redaction import redact_text
 from batchgen.domain.states import LOST, JobState
@@ -127,7 +128,22 @@ def changes(plan: Plan, item: Item) -> list[tuple[str, Any, Any]]:
 
 
 def _shown_changes(plan: Plan, item: Item) -> list[tuple[str, str, str]]:
-    return [(name, *_window(_shown(old), _shown(new))) for name, old, new in changes(plan, item)]
+    return [(name, *_both_shown(old, new)) for name, old, new in changes(plan, item)]
+
+
+def _both_shown(old: Any, new: Any) -> tuple[str, str]:
+    before, now = _file(old), _file(new)
+    if before is not None and now is not None and before.path == now.path:
+        return redact_text(now.path), "the same file, its content has changed"
+    shown = [
+        _shown(value) if file is None else redact_text(file.path)
+        for value, file in ((old, before), (new, now))
+    ]
+    return _window(*shown)
+
+
+def _file(value: Any) -> InputFile | None:
+    return parse_input_file(value) if isinstance(value, str) else None
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""`batchgen download`: fetch clips that are paid for and not on disk."""
+"""`batchgen download`: fetch clips that are paid for and not yet fetched, or that are gone."""
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchgen.buckets.location import is_location
 from batchgen.cli import common, selection
 from batchgen.cli.clips import clips_json
 from batchgen.cli.figures import span
+from batchgen.cli.options import Whole
 from batchgen.cli.progress import Mode, mode_of
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import PRECEDENCE, Exit, OutputError, UsageError
@@ -41,6 +44,7 @@ _NOTHING = Scope(batch_ids=None, max_job_id=0)  # no job can be paid for
 _FETCHED_AGAIN = (Verdict.MISSING, Verdict.CHANGED)
 _LOOKED_AT_ONCE = 200  # jobs whose clips are looked at before progress is shown
 _LOOKING_THREADS = 8  # a bucket takes its time to answer
+_MOST_LOOKED_FOR = 10_000  # finished jobs whose files are looked for unasked: a second at most
 _REVIVED_AT_ONCE = 500  # in one transaction
 
 
@@ -70,6 +74,7 @@ class _Found:
         left: Jobs that were asked for, and why nothing is to be fetched of them.
         looks: What the clips on disk were found to be.
         chosen: The row ids of the jobs that somebody said, None if nobody did.
+        gone: How many finished jobs lack a file that nobody asked to bring back.
     """
 
     lost: list[JobRow] = field(default_factory=list)
@@ -77,6 +82,7 @@ class _Found:
     left: list[tuple[JobRow, str]] = field(default_factory=list)
     looks: list[Verified] = field(default_factory=list)
     chosen: list[int] | None = None
+    gone: int = 0
 
     @property
     def wrong(self) -> list[Verified]:
@@ -91,7 +97,7 @@ class _Found:
 @click.option(
     "--refresh",
     is_flag=True,
-    help="Also what expired, was lost at the service, or is gone from the disk.",
+    help="Also clips that expired, were lost at the service, or were fetched before and are gone.",
 )
 @common.sidecar_option
 @click.option(
@@ -101,7 +107,7 @@ class _Found:
 )
 @selection.dry_run_option
 @common.account_option
-@click.option("--download-jobs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--download-jobs", type=Whole(min=1), default=4, show_default=True)
 @common.progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @common.json_option
@@ -123,13 +129,14 @@ def command(
     allow_network_fs: bool,
     as_json: bool,
 ) -> int:
-    """Fetch clips that are paid for and not on disk. Nothing is submitted or paid.
+    """Fetch clips that are paid for and not yet fetched. Nothing is submitted or paid.
 
     Every paid job of the account that no live worker holds is looked at and fetched. JOB,
-    --where and --refresh also bring back jobs whose clip expired, was lost or is gone from the
-    disk. --verify compares each clip with the size and the SHA-256 that it was fetched with; a
-    file that was changed stays as it is, and the clip is fetched to a name beside it. --sidecar
-    also writes those that clips on disk lack.
+    --where and --refresh also bring back jobs whose clip expired, was lost, or was fetched
+    before and is gone; without them those that are gone are only counted. --verify compares each
+    clip with the size and the SHA-256 that it was fetched with; a file that was changed stays as
+    it is, and the clip is fetched to a name beside it. --sidecar also writes those that clips on
+    disk lack.
 
     Exit code 3 if a clip is still missing, or with --dry-run if something is wrong. JOB may be -
     to read jobs from stdin.
@@ -143,7 +150,9 @@ def command(
             if not dry_run:
                 _check_account(tx, account, [*found.lost, *found.waiting])
         if dry_run:
-            return _foresee(found, verify=verify, as_json=as_json)
+            code = _foresee(found, verify=verify, as_json=as_json)
+            _say_gone(found, batch, account)
+            return code
         outcome = Outcome()
         if found.lost or found.waiting:
             payer, service = _service(database, account)
@@ -161,7 +170,9 @@ def command(
         ids = [row.id for row in [*found.lost, *found.waiting]]
         with database.reading() as tx:
             rows = list(reads.rows_of(tx, ids))
-    return _report(found, rows, outcome, beside, verify=verify, as_json=as_json)
+    code = _report(found, rows, outcome, beside, verify=verify, as_json=as_json)
+    _say_gone(found, batch, account)
+    return code
 
 
 @dataclass
@@ -221,6 +232,8 @@ def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
             ended.append(JobState.SUCCEEDED)
         rows = list(reads.job_rows(tx, batch_id=batch_id, states=ended)) if ended else []
         found.lost = _lost(rows, destinations) if wish.refresh else []
+        if not ended:
+            found.gone = _count_gone(tx, batch_id, destinations)
     if wish.verify:
         found.looks = list(_look(rows, destinations, quiet=wish.quiet))
         known = {row.id for row in found.lost}
@@ -268,6 +281,22 @@ def _lost(rows: Iterable[JobRow], destinations: Destinations) -> list[JobRow]:
         or row.error_class == ErrorClass.REMOTE_LOST
         or not there.get(row.id, True)
     ]
+
+
+def _count_gone(tx: Transaction, batch_id: int | None, destinations: Destinations) -> int:
+    """Count the finished jobs that lack a file, where that is cheap: in folders, among not many."""
+    batches = [
+        batch
+        for batch in reads.batches(tx)
+        if batch_id in (None, batch.id) and not is_location(batch.output_dir)
+    ]
+    if sum(batch.counts.get(JobState.SUCCEEDED, 0) for batch in batches) > _MOST_LOOKED_FOR:
+        return 0
+    return sum(
+        not _is_there(row, destinations)
+        for batch in batches
+        for row in reads.job_rows(tx, batch_id=batch.id, states=[JobState.SUCCEEDED])
+    )
 
 
 def _is_there(row: JobRow, destinations: Destinations) -> bool:
@@ -465,6 +494,20 @@ def _print_fetched(rows: Sequence[JobRow], outcome: Outcome) -> None:
     fetched = sum(row.state is JobState.SUCCEEDED for row in rows)
     clips, took = common.plural(len(rows), "clip"), span(outcome.took_s)
     click.echo(f"{fetched:,} of {clips} on disk, in {took}", err=True)
+
+
+def _say_gone(found: _Found, batch: str | None, account: str) -> None:
+    if not found.gone:
+        return
+    words = ["batchgen", "download", "--refresh"]
+    words += [] if batch is None else ["--batch", batch]
+    words += [] if account == "default" else ["--account", account]
+    are = "is" if found.gone == 1 else "are"
+    common.echo(
+        f"{common.plural(found.gone, 'clip')} fetched before {are} gone: `{shlex.join(words)}` "
+        "fetches what the service still has, for nothing",
+        err=True,
+    )
 
 
 def _print_beside(beside: _Beside | None) -> None:

@@ -288,7 +288,7 @@ def _time_and_money(ending: Ending) -> Iterator[str]:
     known = ending.estimate_micros
     estimated = "" if known is None else f" (about {usd(whole_cents(known))} was estimated)"
     reserved = ending.reserved_micros
-    held = f", {usd(reserved, is_estimate=True)} reserved" if reserved else ""
+    held = f", {usd(reserved)} reserved" if reserved else ""
     everything = usd(ending.spent_micros, is_estimate=ending.is_estimate)
     yield f"{session} spent in this run{estimated}, {everything} in all{held}"
 

@@ -66,10 +66,10 @@ def money_of(numbers: Numbers) -> list[str]:
         return []
     found = [f"{usd(numbers.spent_micros, is_estimate=numbers.is_estimate)} spent"]
     if numbers.is_resumed:
-        session = usd(numbers.session_micros, is_estimate=numbers.is_estimate)
+        session = usd(numbers.session_micros, is_estimate=numbers.session_is_estimate)
         found[0] += f" ({session} in this run)"
     if numbers.reserved_micros:
-        found.append(f"{usd(numbers.reserved_micros, is_estimate=True)} reserved")
+        found.append(f"{usd(numbers.reserved_micros)} reserved")
     if numbers.budget_micros is not None:
         found.append(f"budget {usd(numbers.budget_micros)}")
     return found

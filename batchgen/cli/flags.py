@@ -19,6 +19,7 @@ from batchgen.cli.options import (
     Rate,
     Seconds,
     Usd,
+    Whole,
     halting,
 )
 from batchgen.cli.selection import where_option
@@ -33,7 +34,7 @@ from batchgen.settings import SIMULATED_CLIPS
 _POLL_S = 2.0
 _SIMULATED_POLL_S = 0.2
 _POLLS_PER_S = 100.0
-_POSITIVE = click.IntRange(min=1, max=10**9)
+_POSITIVE = Whole(min=1, max=10**9)
 _SECONDS = Seconds()
 
 Command = Callable[..., Any]
@@ -242,14 +243,14 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     ),
     click.option(
         "--retries",
-        type=click.IntRange(min=0, max=100),
+        type=Whole(min=0, max=100),
         default=1,
         show_default=True,
         help="New paid attempts after a transient generation failure.",
     ),
     click.option(
         "--policy-retries",
-        type=click.IntRange(min=0, max=100),
+        type=Whole(min=0, max=100),
         default=0,
         show_default=True,
         help="New paid attempts, each with a new seed, after a refusal by moderation. Repeats can "
@@ -336,9 +337,7 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     ),
     click.option("--download-rate", type=Rate(), help="Downloads started a second, of this run."),
     common.sidecar_option,
-    click.option(
-        "--limit", type=click.IntRange(min=0), help="At most N new payments in this session."
-    ),
+    click.option("--limit", type=Whole(min=0), help="At most N new payments in this session."),
     click.option(
         "--link-lifetime",
         type=Seconds(shortest_s=60, longest_s=LONGEST_SIGNED_S),
@@ -386,7 +385,12 @@ _OF_A_RUN: tuple[Callable[[Command], Command], ...] = (
     click.option("-y", "--yes", is_flag=True, help="Agree to what is about to be paid."),
     common.progress_option,
     click.option("-v", "--verbose", is_flag=True, help="Say what happens to each job, on stderr."),
-    click.option("-q", "--quiet", is_flag=True, help="No plan and no progress; errors only."),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="No plan and no progress; with -y nothing but what is wrong.",
+    ),
     common.json_option,
 )
 

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from batchgen.cli import common, session_logs, tables
+from batchgen.cli.options import Whole
 from batchgen.cli.session_logs import Line
+from batchgen.cli.standing import how_long
 from batchgen.cli.tables import Column
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.redaction import redact_all
-from batchgen.domain.wording import lasting
 from batchgen.store import reads, sessions
 from batchgen.store.database import Database
 from batchgen.store.sessions import Session
@@ -44,9 +45,7 @@ _COLUMNS = (
 @click.option("--last", is_flag=True, help="The newest log.")
 @click.option("--list", "as_list", is_flag=True, help="List the runs; so without any words.")
 @click.option("--job", metavar="JOB", help="Only what happened to this job, in every log.")
-@click.option(
-    "--tail", type=click.IntRange(min=1), metavar="N", help="Only the last so many lines."
-)
+@click.option("--tail", type=Whole(min=1), metavar="N", help="Only the last so many lines.")
 @click.option(
     "--follow", is_flag=True, help="Go on as the log grows, until its run ends or Ctrl-C."
 )
@@ -211,7 +210,7 @@ def _cells(database: Database, session: Session, now_ms: int) -> tuple[str, ...]
     return (
         session.id[:SHORT_ID],
         tables.local(session.started_ms, seconds=False),
-        lasting(session.lasted_ms(now_ms) / 1000),
+        how_long(session, now_ms),
         tables.one_line(session.command),
         how_it_ended(session),
         "" if log is None else "yes",

@@ -33,7 +33,7 @@ COMMANDS = {
     "unpause": "Let an account's jobs be submitted again.",
     "set": "Change jobs in flight, rate, budget or priority, also under live runs.",
     "reconcile": "Decide jobs in doubt: adopt, resubmit or write off.",
-    "download": "Fetch clips that are paid for and not on disk.",
+    "download": "Fetch what is paid for and not fetched yet; --refresh: what is gone, too.",
     "export": "Write the result table as CSV, JSON Lines or a workbook.",
     "report": "Write an HTML page: totals, money, failures, a timeline, every clip.",
     "models": "List, describe, add and fetch models.",

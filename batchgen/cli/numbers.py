@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from batchgen.cli.common import meant
 from batchgen.cli.hurdles import holds_up, hurdles
 from batchgen.domain.pace import Pace
 from batchgen.domain.redaction import printable, redact_text
@@ -15,6 +16,7 @@ from batchgen.store.control import Standing
 MOST_FLIGHTS = 8
 """So many jobs in flight are shown at most."""
 
+_COMMANDS = "`batchgen set jobs 8`, `batchgen pause`"
 _SPEED_S = 5.0  # over which the speed of downloads is measured
 _LONGEST_WORD = 300  # of what the service said
 
@@ -66,11 +68,13 @@ class Numbers:
         eta_s: How long it will still take; None if nobody knows.
         spent_micros: By the batches over their lives; None if nothing is paid for at all.
         session_micros: By this session.
+        session_is_estimate: Whether the service has not stated some of that.
         is_resumed: Whether they had spent before.
-        is_estimate: Whether the service has not stated some of that.
+        is_estimate: Whether the service has not stated some of what the batches spent.
         flights: Some of the jobs in flight, the oldest first.
         problems: The newest ones.
         hurdles: What stands in the way, and the command that helps.
+        commands: What can be typed elsewhere meanwhile.
     """
 
     elapsed_s: float
@@ -91,6 +95,7 @@ class Numbers:
     is_leaving: bool
     spent_micros: int | None
     session_micros: int
+    session_is_estimate: bool
     is_resumed: bool
     is_estimate: bool
     reserved_micros: int
@@ -99,6 +104,7 @@ class Numbers:
     flights: tuple[Flight, ...]
     problems: tuple[str, ...]
     hurdles: tuple[str, ...]
+    commands: str = _COMMANDS
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -200,6 +206,7 @@ class Meter:
             is_leaving=view.is_leaving,
             spent_micros=self._spent_micros(),
             session_micros=stats.charged_micros,
+            session_is_estimate=stats.estimates > 0,
             is_resumed=self._first is not None and self._first.spent_micros > 0,
             is_estimate=self._is_estimate or stats.estimates > 0,
             reserved_micros=0 if newest is None else newest.reserved_micros,
@@ -207,7 +214,8 @@ class Meter:
             submits_for_s=view.submits_for_s if waiting else None,
             flights=tuple(sorted(view.flights, key=lambda one: -one.age_s)),
             problems=tuple(map(_clean, stats.problems)),
-            hurdles=tuple(map(_clean, hurdles(view, in_doubt=rest.in_doubt))),
+            hurdles=tuple(_clean(meant(one)) for one in hurdles(view, in_doubt=rest.in_doubt)),
+            commands=_clean(meant(_COMMANDS)),
         )
 
     def _spent_micros(self) -> int | None:

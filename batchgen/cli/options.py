@@ -152,7 +152,19 @@ class NextTimeOfDay(click.ParamType[float]):
 _HOUR_AND_MINUTE = re.compile("([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 
-class PerSecond(click.FloatRange):
+class Whole(click.IntRange):
+    """A whole number in a range, called so in messages and in the help."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number in a range, called so in messages and in the help."""
+
+    name = "number"
+
+
+class PerSecond(Number):
     """How many a second: above nothing, and a number."""
 
     def __init__(self) -> None:

@@ -122,7 +122,7 @@ def _tips(numbers: Numbers) -> list[str]:
         return ["Ctrl-C: what is not fetched yet is left to the next time"]
     return [
         "Ctrl-C once: nothing more is submitted, what is paid for goes on in the next run",
-        "elsewhere: `batchgen set jobs 8`, `batchgen pause`",
+        f"elsewhere: {numbers.commands}",
     ]
 
 

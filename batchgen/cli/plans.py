@@ -31,12 +31,13 @@ _WORDS = {
 _UNFIT = "left alone: paid for with other inputs, and the new input file cannot be used"
 
 
-def describe(plan: Plan, *, prune: bool = False) -> list[str]:
+def describe(plan: Plan, *, prune: bool = False, is_limited: bool = False) -> list[str]:
     """Return a plan as lines for people.
 
     Args:
         plan: The plan.
         prune: Whether what is gone is cancelled.
+        is_limited: Whether `--limit` keeps some of it from being paid for.
     """
     batch, wish = plan.batch, plan.prepared.wish
     known = "" if batch.id else " (new)"
@@ -44,7 +45,7 @@ def describe(plan: Plan, *, prune: bool = False) -> list[str]:
     models = _models(plan)
     lines += [f"  model {model}: {plural(count, 'job')}" for model, count in models.items()]
     lines.append(f"  clips go to {batch.output_dir}")
-    return [*lines, *notes(plan), *counts(plan, prune=prune, names=True)]
+    return [*lines, *notes(plan), *counts(plan, prune=prune, names=True, is_limited=is_limited)]
 
 
 def notes(plan: Plan) -> list[str]:
@@ -96,13 +97,14 @@ def _files_json(plan: Plan) -> dict[str, int]:
     return {"files": len(sizes), "bytes": sum(sizes.values())}
 
 
-def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:
+def counts(plan: Plan, *, prune: bool, names: bool = False, is_limited: bool = False) -> list[str]:
     """Return how many jobs of a plan are what, and what they would cost, as lines.
 
     Args:
         plan: The plan.
         prune: Whether what is gone is cancelled.
         names: Whether jobs that are not simply new or old are named.
+        is_limited: Whether `--limit` keeps some of it from being paid for.
     """
     lines = []
     if plan.count(Verdict.NEW):
@@ -123,18 +125,18 @@ def counts(plan: Plan, *, prune: bool, names: bool = False) -> list[str]:
         lines.append(f"  {plural(count, 'job')} waiting but gone from the file: {then}")
         if names:
             lines += _listed([job.label for job in plan.gone_samples], count)
-    lines.append("  " + estimate(plan))
+    lines.append("  " + estimate(plan, is_limited=is_limited))
     if plan.batch.budget_micros is not None:
         lines.append(f"  budget of the batch {usd(plan.batch.budget_micros)}")
     return lines
 
 
-def estimate(plan: Plan) -> str:
+def estimate(plan: Plan, *, is_limited: bool = False) -> str:
     """Return how many jobs are to be paid for and about how much that is, in one line."""
     found = plan.estimate
     if not found.jobs:
         return "nothing to pay for"
-    head = f"{plural(found.jobs, 'job')} to pay for"
+    head = f"{plural(found.jobs, 'job')} to pay for{' without --limit' * is_limited}"
     if found.unpriced == found.jobs:
         return f"{head}: the price is unknown"
     rest = f", and {found.unpriced:,} of unknown price" if found.unpriced else ""

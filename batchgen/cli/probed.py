@@ -269,11 +269,13 @@ class Checks:
         faults: What is wrong with rows.
         warnings: What may be.
         faulty: The numbers of the plans with faults.
+        told: The warnings in lines, the same of several rows in one.
     """
 
     faults: list[Fault]
     warnings: list[Fault]
     faulty: set[int]
+    told: list[str]
 
 
 def check_plans(
@@ -287,7 +289,7 @@ def check_plans(
             inspection.collect((item.spec.model, item.spec.inputs) for item in _to_probe(plan, tx))
     _look(inspection, None, quiet=quiet)
     faults: dict[Fault, None] = {}
-    warnings: dict[Fault, None] = {}
+    warnings: dict[Fault, str] = {}
     faulty: set[int] = set()
     with looking(database) as tx:
         for number, plan in enumerate(plans):
@@ -297,8 +299,20 @@ def check_plans(
                 if finding.faults:
                     faulty.add(number)
                 faults |= {_fault(spec, model, said): None for said in finding.faults}
-                warnings |= {_fault(spec, model, said): None for said in finding.warnings}
-    return Checks(sorted(faults), sorted(warnings), faulty)
+                warnings |= {_fault(spec, model, said): said.words for said in finding.warnings}
+    return Checks(sorted(faults), sorted(warnings), faulty, _folded(warnings))
+
+
+def _folded(warnings: Mapping[Fault, str]) -> list[str]:
+    """Return warnings, with what each says without its URL, in lines: the same once."""
+    alike: dict[tuple[str, str], list[Fault]] = {}
+    for one in sorted(warnings):
+        alike.setdefault((one.column, warnings[one]), []).append(one)
+    lines = []
+    for (column, words), (first, *more) in alike.items():
+        count, place = plural(len(more) + 1, "row"), f"{first.file}:{first.line}"
+        lines.append(f"{count}, the first {place}: {column}: {words}" if more else str(first))
+    return lines
 
 
 def _fault(spec: JobSpec, model: Model, said: Said) -> Fault:

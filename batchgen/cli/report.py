@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common
+from batchgen.cli.options import Whole
 from batchgen.cli.selection import condition, where_option
 from batchgen.domain.errors import UsageError
 from batchgen.domain.redaction import redact_text, secret_pattern
@@ -34,7 +35,7 @@ _JOBS = 2000
 @where_option
 @click.option(
     "--limit",
-    type=click.IntRange(min=1, max=100_000),
+    type=Whole(min=1, max=100_000),
     default=_JOBS,
     show_default=True,
     metavar="N",

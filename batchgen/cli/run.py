@@ -57,6 +57,9 @@ def command(**given: Any) -> int:
     log_to_stderr(verbose=wanted.verbose)
     for line in configured.used() if wanted.verbose else ():
         say(line)
+    for name, instead in configured.unknown_names().items():
+        if instead:
+            say(f"warning: {name}: nothing reads it: {instead}")
     _check_flags(wanted)
     _check_where(wanted)
     if wanted.output is not None:
@@ -186,14 +189,8 @@ def _show_dry_run(database: Database, look: Look, wanted: Flags) -> int:
             }
         )
         return Exit.SUCCESS
-    for plan in look.plans:
-        for line in plans.describe(plan):
-            click.echo(line)
-    for line in [] if look.probed is None else look.probed.lines():
+    for line in consent.plan_lines(look, wanted):
         click.echo(line)
-    if look.again or look.probed or not look.plans:
-        for line in consent.price(look, wanted):
-            click.echo(line)
     click.echo("dry run: nothing was stored or spent")
     return Exit.SUCCESS
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli import common, selection
-from batchgen.cli.options import OrElse, PerSecond, Usd
+from batchgen.cli.options import OrElse, PerSecond, Usd, Whole
 from batchgen.cli.selection import Selection, name_of
 from batchgen.domain.errors import Exit, UsageError
 from batchgen.domain.wording import usd
@@ -35,11 +35,11 @@ def _changing(db: str | None, *, allow_network_fs: bool) -> Iterator[tuple[Trans
 
 
 @command.command("jobs")
-@click.argument("jobs", metavar="N|auto", type=OrElse(click.IntRange(1, _MOST_JOBS), "auto"))
+@click.argument("jobs", metavar="N|auto", type=OrElse(Whole(1, _MOST_JOBS), "auto"))
 @click.option(
     "--max",
     "most",
-    type=click.IntRange(1, _MOST_JOBS),
+    type=Whole(1, _MOST_JOBS),
     help="With auto: never above this (32).",
 )
 @common.account_option
@@ -116,7 +116,7 @@ def rate_command(
         )
         return
     old, new = (f"{one:g}" if one else "no bound" for one in (was.rate_per_s, rate))
-    _say(f"account {account}: submits a second {old} → {new}", live)
+    _say(f"account {account}: submits a second: {old} → {new}", live)
 
 
 @command.command("budget")
@@ -146,6 +146,9 @@ def budget_command(
                 "is not known: nothing was changed"
             )
         was = control.set_budget(tx, batch_id, budget_micros, now_ms=wall_ms())
+        is_estimate = any(
+            reads.has_estimates(tx, batch) for batch in reads.batches(tx) if batch.id == batch_id
+        )
         live = common.living(tx, database)
     if as_json:
         common.print_json(
@@ -159,7 +162,8 @@ def budget_command(
             }
         )
         return
-    click.echo(_budget(was, budget_micros, live), err=True)
+    spent = usd(was.spent_micros, is_estimate=is_estimate)
+    click.echo(_budget(was, budget_micros, live, spent=spent), err=True)
 
 
 def _batch(tx: Transaction, name: str | None) -> int:
@@ -173,10 +177,10 @@ def _batch(tx: Transaction, name: str | None) -> int:
     return known[0].id
 
 
-def _budget(was: Budget, micros: int | None, live: int) -> str:
+def _budget(was: Budget, micros: int | None, live: int, *, spent: str) -> str:
     old, new = ("none" if one is None else usd(one) for one in (was.micros, micros))
     said = f"budget of batch {was.batch}: {old} → {new}"
-    used = f"{usd(was.spent_micros)} spent, {usd(was.reserved_micros)} reserved"
+    used = f"{spent} spent, {usd(was.reserved_micros)} reserved"
     if micros is not None and micros <= was.spent_micros + was.reserved_micros:
         said += f" ({used}): nothing more of it is submitted"
         return said + common.follow(live, "follows", "follow")
@@ -187,7 +191,7 @@ def _budget(was: Budget, micros: int | None, live: int) -> str:
 
 
 @command.command("priority", context_settings={"ignore_unknown_options": True})
-@click.argument("priority", metavar="N", type=click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY))
+@click.argument("priority", metavar="N", type=Whole(-HIGHEST_PRIORITY, HIGHEST_PRIORITY))
 @selection.jobs_argument
 @selection.where_option
 @click.option("--batch", metavar="NAME", help="With --where: only of this batch.")

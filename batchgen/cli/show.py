@@ -17,6 +17,7 @@ from batchgen.domain.states import ErrorClass, JobState
 from batchgen.domain.wording import lasting, usd
 from batchgen.downloads.destinations import Destinations
 from batchgen.store import reads
+from batchgen.store.control import HIGHEST_PRIORITY
 from batchgen.store.payloads import RAW_ANSWERS
 from batchgen.store.reads import JobRow
 from batchgen.store.transactions import Transaction
@@ -174,7 +175,7 @@ def _facts(row: JobRow) -> Iterator[str]:
         "version": row.version if row.version > 1 else None,
         "at the service": row.remote_state if row.state is JobState.RUNNING else None,
         "place in its queue": row.queue_position if row.state is JobState.RUNNING else None,
-        "priority": row.priority or None,
+        "priority": _priority(row),
         "error class": row.error_class,
         "error": row.error,
     }
@@ -185,6 +186,12 @@ def _facts(row: JobRow) -> Iterator[str]:
         yield f"  cost: {usd(row.charged_micros, is_estimate=row.cost_is_estimate)}"
     elif row.est_micros is not None:
         yield f"  estimate: {usd(row.est_micros)}"
+
+
+def _priority(row: JobRow) -> str | None:
+    if row.priority > HIGHEST_PRIORITY:  # of what was resubmitted
+        return "before all others"
+    return str(row.priority) if row.priority else None
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:

@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import Span, Usd
+from batchgen.cli.options import Number, Span, Usd, Whole
 from batchgen.domain.errors import UsageError
 from batchgen.settings import BASE_NAME, TOKEN_NAMES
 
 
 @click.command("simulate")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free port.")
+@click.option("--port", type=Whole(0, 65535), default=0, help="0 takes any free port.")
 @click.option("--token", help="The one token that is good; without it any is.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
 @click.option(
@@ -21,20 +21,18 @@ from batchgen.settings import BASE_NAME, TOKEN_NAMES
 @click.option(
     "--run-s", type=Span(), default="2-5", show_default=True, metavar="A-B", help="Generating."
 )
-@click.option("--slots", type=click.IntRange(min=1), help="How many generate at once.")
-@click.option("--max-in-flight", type=click.IntRange(min=1), help="More are refused with 429.")
-@click.option("--submits-per-s", type=click.IntRange(min=1), help="More are refused with 429.")
+@click.option("--slots", type=Whole(min=1), help="How many generate at once.")
+@click.option("--max-in-flight", type=Whole(min=1), help="More are refused with 429.")
+@click.option("--submits-per-s", type=Whole(min=1), help="More are refused with 429.")
 @click.option("--wallet", type=Usd(), help="What the account holds; without it, no end.")
 @click.option("--price", type=Usd(), default="0.05", show_default=True, help="Of a second.")
 @click.option("--charge-failed", is_flag=True, help="A failed generation costs too.")
-@click.option("--outputs", type=click.IntRange(1, 16), default=1, help="Clips of each request.")
-@click.option("--clip-bytes", type=click.IntRange(min=1), help="Pad clips to this size.")
-@click.option("--link-life-s", type=click.FloatRange(min=0), help="How long a clip's URL works.")
+@click.option("--outputs", type=Whole(1, 16), default=1, help="Clips of each request.")
+@click.option("--clip-bytes", type=Whole(min=1), help="Pad clips to this size.")
+@click.option("--link-life-s", type=Number(min=0), help="How long a clip's URL works.")
 @click.option("--echo-inputs", is_flag=True, help="Results repeat the inputs.")
 @click.option("--strict", is_flag=True, help="Refuse wrong inputs of known models.")
-@click.option(
-    "--fail-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of failed generations."
-)
+@click.option("--fail-rate", type=Number(0, 1), default=0.0, help="Share of failed generations.")
 @click.option(
     "--fault",
     "faults",

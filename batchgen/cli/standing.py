@@ -77,6 +77,12 @@ class Standing:
             return None
         return summary.budget_micros - summary.spent_micros - summary.reserved_micros
 
+    @property
+    def is_out_of_budget(self) -> bool:
+        """Whether the budget leaves no room for any of the jobs that wait."""
+        room, cheapest = self.room_micros, self.cheapest_micros
+        return room is not None and cheapest is not None and room < cheapest
+
 
 def standings(tx: Transaction, batch_ids: Sequence[int] | None) -> list[Standing]:
     """Return where batches stand, by their row ids; None is all of them."""
@@ -197,7 +203,7 @@ def _budget(standing: Standing, name: str) -> list[_Said]:
     needed = summary.spent_micros + summary.reserved_micros + waiting.micros
     command = f"batchgen set budget {-(-needed // 1_000_000)} --batch {name}"
     budget = usd(summary.budget_micros)
-    if standing.cheapest_micros is not None and room < standing.cheapest_micros:
+    if standing.is_out_of_budget:
         return [("out_of_budget", f"the budget of {budget} leaves no room for the next", command)]
     enough = room * (waiting.jobs - waiting.unpriced) // max(1, waiting.micros)
     said = f"the budget of {budget} is enough for about {enough:,} of them"
@@ -295,11 +301,20 @@ def _of_worker(worker: Seen, now_ms: int) -> list[Obstacle]:
     return []
 
 
+def how_long(session: Session, now_ms: int) -> str:
+    """Return how long a session took; "" if it died before it gave another sign of life."""
+    lasted_ms = session.lasted_ms(now_ms)
+    if not session.has_died:
+        return lasting(lasted_ms / 1000)
+    return f"{lasting(lasted_ms / 1000)} or more" if lasted_ms else ""
+
+
 def last_run_in_words(session: Session, now_ms: int) -> list[str]:
     """Return how the last run ended."""
-    took = lasting(session.lasted_ms(now_ms) / 1000)
+    took = how_long(session, now_ms)
     began = f"the last run began {local(session.started_ms)}"
     if session.has_died:
-        return [f"{began} and died after {took}: batchgen logs --last"]
+        after = f" after {took}" if took else ""
+        return [f"{began} and died{after}: {_typed('batchgen logs --last')}"]
     lines = [f"{began} and ended after {took} with exit code {session.exit_code}"]
     return [*lines, *(f"  {reason}" for reason in session.reasons if session.exit_code)]

@@ -11,6 +11,7 @@ import click
 
 from batchgen.cli import common, session_logs, standing, tables
 from batchgen.cli.logs import session_json
+from batchgen.cli.options import Number
 from batchgen.cli.reply import Reply
 from batchgen.cli.standing import Obstacle, Standing, lines_of, standings
 from batchgen.cli.tables import Column
@@ -74,12 +75,21 @@ class Report:
         return sum(one.summary.counts.get(state, 0) for one in self.standings for state in _OPEN)
 
     @property
+    def goes_on(self) -> int:
+        """How many of them are not kept waiting by a budget that is used up."""
+        return self.open_jobs - sum(
+            one.summary.counts.get(JobState.PENDING, 0)
+            for one in self.standings
+            if one.is_out_of_budget
+        )
+
+    @property
     def left_s(self) -> float | None:
-        """How long they will take at that pace; None if that is not known, or nothing goes on."""
+        """How long those will take at that pace; None if that is not known, or nothing goes on."""
         is_held = bool(self.hold_ups) or any(account.paused for account in self.known)
-        if self.pace.ended < _FEWEST_ENDS or not self.open_jobs or is_held:
+        if self.pace.ended < _FEWEST_ENDS or not self.goes_on or is_held:
             return None
-        return self.pace.takes_s(self.open_jobs)
+        return self.pace.takes_s(self.goes_on)
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +117,7 @@ class Report:
     "--watch",
     is_flag=False,
     flag_value=2.0,
-    type=click.FloatRange(min=0.1, max=86_400),
+    type=Number(min=0.1, max=86_400),
     metavar="[SECONDS]",
     help="Show it again and again, every 2 seconds, until no run is at work or Ctrl-C.",
 )
@@ -185,7 +195,8 @@ def _hold_ups(database: Database, session: Session) -> list[str]:
 
 def _lines(report: Report, *, is_detailed: bool) -> list[str]:
     if not report.standings:
-        return ["no batch: `batchgen add MANIFEST` or `batchgen run MANIFEST` stores one"]
+        stores = common.meant("`batchgen add MANIFEST` or `batchgen run MANIFEST` stores one")
+        return [f"no batch: {stores}"]
     if is_detailed or len(report.standings) <= _DETAILED:
         is_worked_on = not report.is_over
         lines = [
@@ -214,11 +225,12 @@ def _overview(report: Report) -> Iterator[str]:
         for one in report.standings
     ]
     yield from tables.table(rows, _COLUMNS, width=tables.terminal_width())
-    yield f"{len(rows)} batches: batchgen status --batch NAME tells what stands in the way of one"
+    one = common.command_line("status --batch NAME")
+    yield f"{len(rows)} batches: {one} tells what stands in the way of one"
 
 
 def _left_in_words(report: Report) -> str | None:
-    left_s, jobs = report.left_s, common.plural(report.open_jobs, "open job")
+    left_s, jobs = report.left_s, common.plural(report.goes_on, "open job")
     if left_s is None:
         return None
     took = f"{report.pace.ended:,} ended in {lasting(report.pace.over_ms / 1000)}"

@@ -57,6 +57,7 @@ def command(
     """
     asked = wishes(manifests, **wanted)
     warnings: list[Fault] = []
+    told: list[str] = []
     unfit: set[int] = set()
     with closing(Database(database_url(db), allow_network_fs=allow_network_fs)) as database:
         if database.exists():
@@ -68,7 +69,7 @@ def command(
             looked = probed.check_plans(
                 found.plans, database, allow_private=wanted["allow_private_inputs"], quiet=as_json
             )
-            warnings = looked.warnings
+            warnings, told = looked.warnings, looked.told
             found.faults += looked.faults
             found.total += len(looked.faults)
             unfit = looked.faulty
@@ -82,10 +83,10 @@ def command(
             }
         )
         return Exit.MANIFEST if found.faults else Exit.SUCCESS
-    for warning in warnings[:_SHOWN]:
-        say(f"warning: {warning}")
-    if len(warnings) > _SHOWN:
-        say(f"and {len(warnings) - _SHOWN:,} more warnings: --json names them all")
+    for line in told[:_SHOWN]:
+        say(f"warning: {line}")
+    if len(told) > _SHOWN:
+        say(f"and {len(told) - _SHOWN:,} more warnings: --json names them all")
     for number, plan in enumerate(found.plans):
         if number not in unfit:
             path, count = named(plan.prepared.wish.path), plan.prepared.count

@@ -6,7 +6,8 @@ _CENT_MICROS = 10_000
 def usd(micros: int | None, *, is_estimate: bool = False) -> str:
     """Return money for people: `$1.25`, to the cent unless that hides something.
 
-    `~$1.25` is booked money that is an estimate at least in part: the service did not state it.
+    `~$1.25` is spent money that is an estimate at least in part: the service did not state it.
+    What is reserved is an estimate anyway, and has no mark.
     """
     if micros is None:
         return "unknown"

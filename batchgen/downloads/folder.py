@@ -72,7 +72,7 @@ def check_writable(folder: Path) -> None:
         OutputError: If not; the message says what to do.
     """
     make_folder(folder)
-    part = Part(folder, "check", min_free_bytes=0)
+    part = Part(folder, "check", min_free_bytes=0, told=folder)
     try:
         part.open()
         part.write([b"batchgen"])
@@ -242,17 +242,25 @@ class Part:
     `abort` may be called at any moment, from any thread, also while another call is under
     way; after it, the others do nothing.
 
+    Args:
+        folder: Where it is made.
+        name: Relative to that.
+        min_free_bytes: Disk space that it must leave.
+        told: What errors name; the file if None.
+
     Attributes:
         fd: Open for reading and writing, once `open` was called.
         size_bytes: What was written so far.
     """
 
-    def __init__(self, folder: Path, name: str, *, min_free_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, min_free_bytes: int, told: Path | None = None
+    ) -> None:
         self.fd = -1
         self.size_bytes = 0
         self._folder = folder
         self._name = PurePosixPath(name)
-        self._target = folder / name
+        self._target = told or folder / name
         self._inside = -1
         self._leaf = ""
         self._final = self._name.name

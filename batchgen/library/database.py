@@ -187,7 +187,12 @@ class JobDatabase:
             path = Path(folder) / "rows.jsonl"
             _write(path, manifest)
             wish = changed(wish, path=str(path), folder=str(Path.cwd()))
-            return self._add(wish, source=f"rows of {batch}")
+            try:
+                return self._add(wish, source=f"rows of {batch}")
+            except ManifestError as error:  # nobody knows the file that they were written to
+                faults = [changed(fault, file="rows") for fault in error.faults]
+                said = faults or str(error).replace(str(path), "rows")
+                raise ManifestError(said, total=error.total) from error
 
     def _add(self, wish: Wish, *, source: str | None = None) -> Added:
         with closing(self._opened()) as database, imports.adding(database):

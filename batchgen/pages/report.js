@@ -235,6 +235,7 @@
     facet.choices = [...counted].sort((a, b) => b[1] - a[1] || String(a[0]).localeCompare(String(b[0]), "en", {numeric: true})).map(([value]) => value);
   }
   const shownFacets = facets.filter((facet, at) => facet.choices.length > 1 || (at === 3 && facet.choices.length));
+  byId("filters").hidden = !shownFacets.length;
   for (const facet of shownFacets) {
     facet.boxes = new Map();
     const set = make("fieldset", {}, make("legend", {dir: "auto"}, facet.name));

@@ -23,7 +23,7 @@ from batchgen.store.transactions import Transaction
 _ROW = (
     "SELECT j.id, j.key, j.row_id, j.variant, j.batch_id, b.name AS batch, j.state, j.model, "
     "j.inputs, j.cells, j.seed, j.name, b.output_dir, j.version, j.urls, j.files, j.error_class, "
-    "j.error, j.remote_state, j.queue_position, j.owner, j.priority, j.est_micros, "
+    "j.error, j.remote_state, j.queue_position, j.owner, -j.priority AS priority, j.est_micros, "
     "j.retries_used, "
     "j.not_before_ms, j.updated_ms, j.finished_ms, j.position, "
     "j.attempt_id, a.request_id, a.intent_ms, a.accepted_ms, a.started_ms, a.closed_ms, a.run_ms, "

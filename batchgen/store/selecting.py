@@ -33,7 +33,7 @@ _PLAIN = {
     "request": "a.request_id",
     "seed": "j.seed",
     "version": "j.version",
-    "priority": "j.priority",
+    "priority": "-j.priority",  # higher first for people
     "attempts": _ACCEPTED,
     "cost": f"{_CHARGED} / 1000000.0",
     "estimate": "j.est_micros / 1000000.0",

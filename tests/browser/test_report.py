@@ -1,8 +1,10 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from browser.conftest import CLIPS, HOSTILE, JOBS, Night, Seen, serious
+from cli.commands import ok, rows, write
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 CARDS = "#cards .card"
@@ -155,6 +157,21 @@ def test_nothing_stands_out_of_the_page(page: Page, width: int) -> None:
     page.locator(CARDS).nth(17).click()
     assert page.locator("#viewer").evaluate("it => it.scrollWidth - it.clientWidth") <= 0
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_small_report_fits_a_phone_and_heads_nothing_that_is_not_there(
+    context: BrowserContext,
+) -> None:
+    ok("add", write("night.csv", rows("a", "b")))
+    ok("report", "-o", "small.html")
+    page = context.new_page()
+    page.set_viewport_size({"width": 400, "height": 900})
+    page.goto(Path("small.html").resolve().as_uri())
+
+    name = page.locator("#money tbody th")
+    assert name.evaluate("it => it.querySelector('bdi').getClientRects().length") == 1
+    expect(page.locator("#filters")).to_be_hidden()
+    expect(page.locator(CARDS).first).to_be_visible()
 
 
 def test_a_clip_plays(page: Page) -> None:

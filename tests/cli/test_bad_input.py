@@ -306,6 +306,7 @@ def test_what_a_file_holds_does_not_steer_the_terminal() -> None:
 def test_a_manifest_that_is_no_file_is_refused() -> None:
     Path("folder.yaml").mkdir()
     ask = ("-y", "--db", "t.db")
+    refused("", *ask, code=2, says=["MANIFEST", "an empty word names no manifest"])
     refused("nope.yaml", *ask, code=5, says=["nope.yaml: no such file: check the name"])
     refused("folder.yaml", *ask, code=5, says=["folder.yaml: is a folder: name the manifest"])
     refused("/dev/zero", *ask, code=5, says=["/dev/zero: is not a regular file", "save the"])

@@ -317,6 +317,32 @@ def test_config_show_tells_where_each_value_comes_from(monkeypatch: pytest.Monke
     assert "did you mean `ls`?" in call("config", "show", "lss").err
 
 
+def test_config_check_tells_all_that_is_wrong_and_a_run_what_is_misspelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder_says('jbos = 3\nhalt = "nver"\nretries = 1\n[run]\nyes = true\n[exprot]\n')
+    for name in ("BUGDET", "YES", "ZZTOP"):
+        monkeypatch.setenv(f"BATCHGEN_{name}", "1")
+    monkeypatch.setenv("BATCHGEN_LIMIT", "x")
+
+    done = call("config", "check")
+
+    assert done.code == 2
+    parts = (
+        *("jbos: unknown setting: did you mean `jobs`?", "halt: ", "run.yes: --yes cannot be"),
+        *("[exprot] is of no command", "BATCHGEN_BUGDET: nothing reads it: did you mean"),
+        *("BATCHGEN_YES: nothing reads it: --yes cannot be configured", "BATCHGEN_LIMIT: "),
+        "note: BATCHGEN_ZZTOP: nothing reads it\n",
+    )
+    assert [done.err.count(part) for part in parts[:-2]] == [1] * 6, done.err
+    assert all(part in done.err for part in parts)
+    monkeypatch.delenv("BATCHGEN_LIMIT")
+    folder_says("retries = 1\n")
+    run = ok("run", write("jobs.csv", rows("a")), "--simulate", "-q")
+    assert run.err.count("did you mean BATCHGEN_BUDGET?") == 1
+    assert "ZZTOP" not in run.err
+
+
 def test_config_check_looks_at_every_command() -> None:
     folder_says("[db.check]\nallow_network_fs = false\n")
     assert call("config", "check").code == 2

@@ -290,6 +290,7 @@ def test_a_resubmitted_job_is_paid_again(monkeypatch: pytest.MonkeyPatch) -> Non
         assert call("reconcile", "--resubmit", "a").code == 2
         assert states() == {"a": "in_doubt"}
         ok("reconcile", "--resubmit", "a", "-y")
+        assert "  priority: before all others\n" in ok("show", "a").out
         assert states() == {"a": "pending"}
         ok("run", "-y", "--poll-interval", "0")
 
@@ -317,8 +318,10 @@ def test_a_clip_that_is_gone_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -
         before = clips["a"].read_bytes()
         clips["a"].unlink()
 
-        assert ok("download", "-q").out == ""
-        assert not clips["a"].exists()
+        for words in ([], ["--dry-run"], ["--json"]):
+            told = ok("download", "-q", *words)
+            said = "1 clip fetched before is gone: `batchgen download --refresh` fetches"
+            assert (said in told.err, clips["a"].exists()) == (True, False)
         done = ok("download", "--refresh", "-q", "--json")
 
         assert handle.counters.accepted == 2

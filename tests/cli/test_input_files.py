@@ -185,6 +185,26 @@ def test_a_job_stays_the_same_wherever_its_file_lies_and_goes(
     assert handle.counters.accepted == 1
 
 
+def test_a_plan_names_the_file_whose_content_has_changed() -> None:
+    picture("cat.png")
+    picture("dog.png", 1300)
+    jobs = write("jobs.csv", rows("cat.png", "cat.png"))
+    ok("add", jobs, "--db", "batchgen.db")
+    picture("cat.png", 1400)
+    write("jobs.csv", rows("cat.png", "dog.png"))
+
+    first, second = (
+        line
+        for line in ok("plan", jobs, "--db", "batchgen.db", "--no-probe").out.splitlines()
+        if line.startswith("    promptImage: ")
+    )
+
+    said = f"    promptImage: {Path('cat.png').resolve()} → "
+    assert first == f"{said}the same file, its content has changed"
+    assert second.partition(" → ")[0].endswith("cat.png")
+    assert second.partition(" → ")[2].endswith("dog.png")
+
+
 def test_an_export_whose_files_are_gone_means_the_same_jobs(handle: Handle) -> None:
     picture("in/cat.png")
     run(write("in/jobs.csv", [{"prompt": "one", "image": "cat.png"}]), "-o", "out.csv")

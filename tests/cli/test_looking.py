@@ -63,10 +63,14 @@ def test_booked_money_that_the_service_did_not_state_is_marked(
         ok("add", write("jobs.csv", rows("a")))
         done = ok("run", "-y", "--poll-interval", "0")
         again = ok("run", "-y", "--json").said
+        more = write("jobs.csv", rows("a", "b", "c"))
+        planned = ok("run", more, "-n", "--budget", "5", "--limit", "1")
 
     money = "$0.25" if stated else "~$0.25"
     assert f"\n{money} spent in this run (about $0.25 was estimated), {money} in all\n" in done.err
+    assert f"(budget), {money} of it is used" in planned.out
     assert f"  {money} spent" in ok("status").out
+    assert f"({money} spent, $0.00 reserved)" in ok("set", "budget", "9").err
     assert f" {money} " in ok("ls").out
     shown = ok("show", "a").out.splitlines()
     assert {f"  cost: {money}", f"  charged: {money}"} <= set(shown)
@@ -86,6 +90,7 @@ def test_a_sum_is_marked_if_a_part_of_it_is_an_estimate(monkeypatch: pytest.Monk
         second = ok("run", "-y", "--poll-interval", "0", "--resubmit-in-doubt")
 
     assert "1 paid for in this run, 1 in doubt may have been paid for too\n" in first.err
+    assert ", $0.25 in all, $0.25 reserved\n" in first.err
     assert "  $0.25 spent, $0.25 reserved" in before
     assert ", ~$0.75 in all" in second.err
     assert [line.split()[4] for line in ok("ls").out.splitlines()[1:]] == ["$0.25", "~$0.50"]

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import click
 import pytest
 
 from batchgen.cli.figures import as_json, line_of
 from batchgen.cli.numbers import Meter
+from batchgen.cli.reply import Reply
 from batchgen.runner.job import Stats
 from batchgen.runner.view import View
 from batchgen.store.control import Standing
@@ -60,6 +62,17 @@ def test_what_was_paid_for_before_does_not_make_the_end_seem_near() -> None:
     )
     assert after_work.per_min == pytest.approx(6, rel=0.03)
     assert after_work.eta_s == pytest.approx(500, rel=0.03)
+
+
+def test_commands_that_are_advised_mean_the_job_database_at_work() -> None:
+    session = Watched(view=View(in_flight=0, cap=4, is_account_paused=True))
+
+    with click.Context(click.Command("run"), obj=Reply(database="--db k.db --simulate")):
+        found = session.meter.read()
+
+    said = "`batchgen set jobs 8 --db k.db --simulate`, `batchgen pause --db k.db --simulate`"
+    assert found.commands == said
+    assert "`batchgen unpause --db k.db --simulate`" in found.hurdles[0]
 
 
 def test_of_a_mere_download_every_clip_tells_the_pace() -> None:

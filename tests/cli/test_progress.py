@@ -204,7 +204,7 @@ def test_the_end_says_what_failed_by_cause_and_what_to_type(place: Place) -> Non
 
     done = place.run("jobs.csv", "--retries", "0", "-q")
 
-    *_, said = done.err.partition("\n2 succeeded, ")
+    *_, said = done.err.partition("2 succeeded, ")
     lines = said.splitlines()
     assert done.code == 10
     assert lines[0].startswith("3 failed, 1 in doubt; ")

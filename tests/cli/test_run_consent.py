@@ -90,7 +90,7 @@ def test_what_is_stored_while_the_user_thinks_is_not_paid_for(
         ok("add", write("jobs.csv", rows("a")))
         write("more.csv", rows("b"))
 
-        code, said = asked("--poll-interval", "0", meanwhile=("add", "more.csv"))
+        code, said = asked("--poll-interval", "0", "-q", meanwhile=("add", "more.csv"))
 
         assert code == 0, said
         assert "1 job to pay for" in said
@@ -130,7 +130,7 @@ def test_a_budget_that_is_not_enough_is_told_before_anybody_agrees(
     fast = ("-y", "--db", "x.db", "--poll-interval", "0")
     with service(monkeypatch):
         jobs = write("jobs.csv", rows("a", "b", "c", "d"))
-        ok("run", jobs, *fast, "--budget", "1.05", "--limit", "1")
+        assert ok("run", jobs, *fast, "-q", "--budget", "1.05", "--limit", "1").err == ""
         enough = call("run", jobs, *fast)
         scarce = call("run", write("jobs.csv", rows(*"abcdef")), *fast)
 
@@ -138,3 +138,16 @@ def test_a_budget_that_is_not_enough_is_told_before_anybody_agrees(
     assert "enough for about" not in enough.err
     assert "$1.00 of it is used: enough for about 0 of 2 jobs; then exit 8" in scarce.err
     assert (enough.code, scarce.code) == (0, 8)
+
+
+def test_a_plan_that_a_limit_cuts_says_so_in_the_same_words_whoever_pays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited = ("run", write("jobs.csv", rows("a", "b", "c")), "--limit", "2")
+    with service(monkeypatch):
+        dry, real = ok(*limited, "-n"), ok(*limited, "-y", "--db", "x.db", "--poll-interval", "0")
+    simulated = ok(*limited, "--simulate")
+
+    for said in (dry.out, real.err, simulated.err):
+        assert "  3 jobs to pay for without --limit: about $0.75" in said
+        assert said.count("2 jobs to pay for (--limit): about $0.50, at worst $1.00") == 1

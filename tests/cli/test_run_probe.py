@@ -455,10 +455,12 @@ def test_validate_may_leave_the_files_alone(host: Host) -> None:
 
 
 def test_warnings_alone_leave_a_manifest_valid(host: Host) -> None:
-    done = ok("validate", manifest(host, busy=Page(503)), "--allow-private-inputs")
+    busy = dict.fromkeys(("one", "two", "three"), Page(503))
+    done = ok("validate", manifest(host, **busy), "--allow-private-inputs")
 
-    assert "no faults, 1 job" in done.out
-    assert "warning: jobs.csv:2: image: HTTP 503" in done.err
+    assert "no faults, 3 jobs" in done.out
+    assert done.err.count("warning: ") == 1
+    assert "warning: 3 rows, the first jobs.csv:2: image: HTTP 503" in done.err
 
 
 def test_validate_takes_the_flag_that_its_fault_advises(host: Host, handle: Handle) -> None:

@@ -44,7 +44,7 @@ def test_the_rate_is_set_and_taken_away() -> None:
     shown = ok("status").err
     second = ok("set", "rate", "none", "--json").said
 
-    assert "submits a second no bound → 0.5" in first.err
+    assert "submits a second: no bound → 0.5" in first.err
     assert "account default: at most 4 jobs in flight, 0.5 submits a second" in shown
     assert second == {
         "account": "default",
@@ -114,13 +114,17 @@ def test_priorities_are_set_by_hand_or_from_stdin() -> None:
     assert [job["priority"] for job in negative["jobs"]] == [-10]
     assert negative["jobs"][0]["was_priority"] == 10
     assert states() == {"a": "pending", "b": "pending", "c": "cancelled"}
+    listed = ok("ls", "--sort", "-priority", "--columns", "id,priority", "--state", "pending")
+    assert [line.split() for line in listed.out.splitlines()[1:]] == [["b", "10"], ["a", "-10"]]
+    assert [job["id"] for job in ok("ls", "--where", "priority=10", "--json").said["jobs"]] == ["b"]
+    assert "priority: 10\n" in ok("show", "b").out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("jobs", "0"), "0 is not in the range"),
-        (("jobs", "many"), "not a valid integer"),
+        (("jobs", "many"), "'many' is not a valid whole number"),
         (("jobs", "5", "--max", "9"), "--max goes with auto"),
         (("jobs", "5", "--account", "nobody"), "its accounts are: default"),
         (("rate", "0"), "not in the range"),

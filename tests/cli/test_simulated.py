@@ -1,5 +1,6 @@
 """`--simulate` on every command that has a job database: that of `run --simulate`, and its jobs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_jobs_that_were_simulated_are_looked_at_and_acted_on(
     assert not Path("real.db").exists()
 
 
+def test_the_first_example_of_the_readme_prints_what_it_shows() -> None:
+    shown = (Path(__file__).parents[2] / "README.md").read_text().split("```console\n")[1]
+    _, manifest, said = re.split(r"\$ .*\n", shown.split("```")[0])
+    Path("jobs.csv").write_text(manifest)
+
+    done = ok("run", "jobs.csv", "--simulate", "-o", "results.csv", "--progress", "none")
+
+    took = re.compile(r"took .*")
+    assert took.sub("took", done.err) == took.sub("took", said)
+
+
 def test_real_and_simulated_jobs_stay_apart() -> None:
     write("jobs.csv", rows("a"))
     ok("add", "jobs.csv", "--db", "real.db")
@@ -65,3 +77,19 @@ def test_real_and_simulated_jobs_stay_apart() -> None:
         done = call(*words, "--db", "batchgen-simulated.db")
         assert (done.code, "holds simulated jobs" in done.err) == (2, True)
     assert len(ok("ls", "--db", "batchgen-simulated.db", "--json").said["jobs"]) == 1
+
+
+@pytest.mark.parametrize("words", [("--db", "k.db"), ("--db", "k.db", "--simulate"), ()])
+def test_commands_that_are_advised_for_simulated_jobs_say_so(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    ok("add", write("jobs.csv", rows("a")), "--db", "k.db", "--simulate")
+    monkeypatch.setenv("BATCHGEN_DB", "k.db")
+
+    shown = ok("status", *words).out
+
+    advised = re.search(
+        r"batchgen (run --batch jobs --db \S*k.db --simulate)$", shown, re.MULTILINE
+    )
+    assert advised, shown
+    ok(*advised[1].split(), "-q")

@@ -106,6 +106,11 @@ def test_the_last_run_and_how_long_the_rest_would_take(monkeypatch: pytest.Monke
         ok("add", write("more.csv", rows("x", "y")))
 
         said, shown = ok("status", "--json").said, ok("status").out
+        ok("set", "budget", "0.25", "--batch", "more")  # enough for one of two
+        short = ok("status").out
+        ok("set", "budget", "0.1", "--batch", "more")
+        used_up, told = ok("status", "--json").said, ok("status").out
+        ok("set", "budget", "none", "--batch", "more")
         ok("pause")
         paused = ok("status", "--json").said
 
@@ -117,6 +122,8 @@ def test_the_last_run_and_how_long_the_rest_would_take(monkeypatch: pytest.Monke
     assert "no run is at work; as fast as the last one, the 2 open jobs would take about" in shown
     assert "with exit code 0" in shown
     assert paused["left_s"] is None
+    assert "the 2 open jobs would take" in short
+    assert (used_up["open_jobs"], used_up["left_s"], "would take" in told) == (2, None, False)
 
 
 def test_a_run_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +131,13 @@ def test_a_run_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         buy("a")
     change("UPDATE sessions SET ended_ms = NULL, exit_code = NULL, reasons = NULL")
 
-    assert "and died after" in ok("status").out
+    change("UPDATE workers SET seen_ms = (SELECT started_ms + 20000 FROM sessions)")
+    assert "and died after 20 s or more: batchgen logs --last" in ok("status").out
+    assert "  20 s or more  run" in ok("logs").out
     assert ok("status", "--json").said["last_session"]["died"]
+    change("UPDATE workers SET seen_ms = (SELECT started_ms FROM sessions)")  # none since
+    assert "and died: batchgen logs --last" in ok("status").out
+    assert " ms" not in ok("logs").out
 
 
 def test_many_batches_are_a_line_each() -> None:

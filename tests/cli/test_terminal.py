@@ -153,6 +153,7 @@ def test_a_panel_is_shown_and_leaves_a_clean_scrollback(
     assert code == 3
     assert too_long == []
     assert any(line.endswith("0/9  0 %") for line in first)
+    assert "elsewhere: `batchgen set jobs 8 --db" in " ".join(first).replace("  ", " ")
     assert not any("the account is paused" in line for line in first)
     assert paused.index("the account is paused") < paused.rindex(" 0/9 ")
     assert paused.rindex(" 0/9 ") < paused.rindex("paused: nothing")

@@ -99,7 +99,10 @@ def test_clips_are_checked_by_size_and_by_every_byte(bought: Handle) -> None:
     assert done.code == 3
     assert "jobs/a: " in done.out
     assert "other bytes" in done.out
+    assert "`batchgen download --verify` fetches what is changed or missing" in done.err
     Path("clips/jobs/b.mp4").unlink()
+    by_size = call("db", "check", "--clips").err
+    assert "`batchgen download --refresh` fetches the missing ones" in by_size
     said = call("db", "check", "--hash", "--json").said["clips"]
     assert (said["counts"]["changed"], said["counts"]["missing"]) == (1, 1)
     assert [one["id"] for one in said["wrong"]] == ["a", "b"]

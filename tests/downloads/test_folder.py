@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path, place: 
     not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write"
 )
 def test_a_folder_that_cannot_be_written_is_an_output_error() -> None:
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"^/proc/self: "):
         check_writable(Path("/proc/self"))
 
 

@@ -335,7 +335,7 @@ def test_what_cannot_be_opened_is_told(bought: Handle) -> None:
             next(db.results(batch="nobody"))
         with pytest.raises(batchgen.ManifestError):
             db.add([{"id": "x", "prompt": object()}], batch="more")
-        with pytest.raises(batchgen.ManifestError):
+        with pytest.raises(batchgen.ManifestError, match=r"^rows:1: image: "):
             db.add([{"id": "x", "prompt": "a", "image": "nowhere"}], batch="more")
         with pytest.raises(batchgen.UsageError, match="batch="):
             db.add([{"id": "x"}])

@@ -37,7 +37,7 @@ def tx(store: Store) -> Any:
         tx.run(
             text(
                 "UPDATE jobs SET state = 'failed', error_class = 'moderation', "
-                "error = 'ÜBER the line', finished_ms = 1000, priority = 3, variant = '2' "
+                "error = 'ÜBER the line', finished_ms = 1000, priority = -3, variant = '2' "
                 "WHERE row_id = 'c'"
             )
         )

@@ -33,7 +33,7 @@ def command(
 
     --clips and --hash look at the files of finished jobs too, and change nothing: exit code 3
     if one is missing or is not what was fetched. `batchgen download --refresh` fetches missing
-    ones again without paying.
+    ones again without paying, `batchgen download --verify` changed ones too.
     """
     wrong: list[Verified] = []
     counts: Counter[Verdict] = Counter()
