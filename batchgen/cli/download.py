@@ -54,6 +54,7 @@ class _Wish:
 
     chosen: Selection
     batch: str | None
+    account: str
     refresh: bool
     verify: bool
     quiet: bool
@@ -143,7 +144,7 @@ def command(
     """
     common.log_to_stderr()
     chosen = Selection(jobs, where, None if jobs else batch)
-    wish = _Wish(chosen, batch, refresh, verify, quiet or as_json)
+    wish = _Wish(chosen, batch, account, refresh, verify, quiet or as_json)
     with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             found = _candidates(tx, database, wish)
@@ -233,7 +234,7 @@ def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
         rows = list(reads.job_rows(tx, batch_id=batch_id, states=ended)) if ended else []
         found.lost = _lost(rows, destinations) if wish.refresh else []
         if not ended:
-            found.gone = _count_gone(tx, batch_id, destinations)
+            found.gone = _count_gone(tx, wish.account, batch_id, destinations)
     if wish.verify:
         found.looks = list(_look(rows, destinations, quiet=wish.quiet))
         known = {row.id for row in found.lost}
@@ -283,12 +284,18 @@ def _lost(rows: Iterable[JobRow], destinations: Destinations) -> list[JobRow]:
     ]
 
 
-def _count_gone(tx: Transaction, batch_id: int | None, destinations: Destinations) -> int:
+def _count_gone(
+    tx: Transaction, name: str, batch_id: int | None, destinations: Destinations
+) -> int:
     """Count the finished jobs that lack a file, where that is cheap: in folders, among not many."""
+    account = accounts.find(tx, common.provider(), name)
     batches = [
         batch
         for batch in reads.batches(tx)
-        if batch_id in (None, batch.id) and not is_location(batch.output_dir)
+        if account is not None
+        and batch.account_id == account.id
+        and batch_id in (None, batch.id)
+        and not is_location(batch.output_dir)
     ]
     if sum(batch.counts.get(JobState.SUCCEEDED, 0) for batch in batches) > _MOST_LOOKED_FOR:
         return 0

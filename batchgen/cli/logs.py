@@ -202,7 +202,7 @@ def _list(database: Database, known: Sequence[Session], now_ms: int, *, as_json:
     ):
         click.echo(line)
     more = f"; only the newest {_MOST_LISTED}" if len(known) > len(shown) else ""
-    click.echo(f"logs lie in {folder}; `batchgen logs --last` shows the newest{more}", err=True)
+    common.echo(f"logs lie in {folder}; `batchgen logs --last` shows the newest{more}", err=True)
 
 
 def _cells(database: Database, session: Session, now_ms: int) -> tuple[str, ...]:

@@ -154,7 +154,9 @@ def _all(job: _Job, destinations: Destinations, *, raw: bool) -> Iterator[str]:
     yield from _facts(row)
     advice = _next(row, destinations)
     if advice is not None:
-        yield f"  next: {advice}"
+        why, colon, words = advice.partition(": batchgen ")
+        typed = f"{why}: {common.command_line(words)}" if colon else common.meant(advice)
+        yield f"  next: {typed}"
     yield "inputs"
     yield from _pairs(row.inputs)
     own = _own_columns(row)

@@ -322,6 +322,7 @@ def test_a_clip_that_is_gone_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -
             told = ok("download", "-q", *words)
             said = "1 clip fetched before is gone: `batchgen download --refresh` fetches"
             assert (said in told.err, clips["a"].exists()) == (True, False)
+        assert "gone" not in ok("download", "--account", "other", "--dry-run").err
         done = ok("download", "--refresh", "-q", "--json")
 
         assert handle.counters.accepted == 2

@@ -92,4 +92,5 @@ def test_commands_that_are_advised_for_simulated_jobs_say_so(
         r"batchgen (run --batch jobs --db \S*k.db --simulate)$", shown, re.MULTILINE
     )
     assert advised, shown
+    assert f": batchgen {advised[1]}\n" in ok("show", "a", *words).out
     ok(*advised[1].split(), "-q")
