@@ -65,8 +65,8 @@ def _waits(view: View) -> Iterator[str]:
         )
     if view.doubts:
         yield (
-            f"no slot is free: {plural(view.doubts, 'request')} in doubt may still be generating, "
-            f"for at most {lasting(view.doubts_for_s)}; `batchgen set jobs` allows more"
+            f"no slot is free: {plural(view.doubts, 'request')} in doubt may still be generating; "
+            f"goes on in {lasting(view.doubts_for_s)} at the latest; `batchgen set jobs` gives more"
         )
     if view.is_waiting_for_others:
         yield "waits for jobs that another worker has in hand: `batchgen workers`"

@@ -228,7 +228,7 @@ class Session:
             lacks_money=limits.lacks_money,
             outage_s=limits.outage_s(),
             throttled_s=max(0.0, (self._known.frozen_until_ms - self.now_ms()) / 1000),
-            doubts=self._doubts[0] if doubts_for_s > 0 else 0,
+            doubts=self._doubts[0] if doubts_for_s > 0 and not self._held else 0,
             doubts_for_s=doubts_for_s,
             is_over_budget=bool(self._over_budget),
             stuck=str(carrier.writer.stuck),

@@ -39,8 +39,8 @@ class View:
         lacks_money: Whether it waits for the account to be topped up.
         outage_s: How long the service has been out of reach, 0 if it is not.
         throttled_s: How long the service has asked to wait.
-        doubts: How many slots are kept for requests in doubt, if that leaves none free.
-        doubts_for_s: Until the first of them is free.
+        doubts: How many slots are kept for requests in doubt, if that leaves nothing in flight.
+        doubts_for_s: Until the first of them is free, at the latest.
         is_over_budget: Whether a budget leaves no room for the next job.
         stuck: Why the job database takes no change, "" while it does.
         is_waiting_for_others: Whether only other workers have jobs of the scope in hand.
