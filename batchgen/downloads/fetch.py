@@ -325,8 +325,9 @@ class Fetcher:
                         ext = extension_of(body.url, body.content_type, body.head)
                         part.call(_corrected(name, ext))
                     await writing.write(block)
-        except _Cut:
-            await writing.end()  # what follows is written behind it
+        except DownloadError:
+            # So that what follows a cut is written behind it, and what is given up is gone.
+            await writing.end()
             raise
         await writing.end()
         body.check_end(response)
