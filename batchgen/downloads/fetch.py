@@ -317,8 +317,7 @@ class Fetcher:
             async with aclosing(self._blocks(response)) as blocks:
                 async for block in blocks:
                     body.received += sum(map(len, block))
-                    if body.received > self._max_bytes:
-                        raise DownloadError(f"more than the limit of {self._max_bytes} bytes")
+                    self._check_size(body)
                     if not body.head:
                         body.head = b"".join(block)[:HEAD_BYTES]
                         refuse_text(body.head, body.content_type)
@@ -331,6 +330,10 @@ class Fetcher:
             raise
         await writing.end()
         body.check_end(response)
+
+    def _check_size(self, body: _Body) -> None:
+        if body.received > self._max_bytes:
+            raise DownloadError(f"more than the limit of {self._max_bytes} bytes")
 
     async def _blocks(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
         """Gather the body into blocks that are worth a thread's while; none is empty."""

@@ -584,21 +584,34 @@ def _has_all(tx: Transaction, scope: Scope) -> bool:
     return scope.max_job_id >= newest_job_id(tx) and tx.row(_IMPORTING) is None
 
 
-_PENDING_KINDS = (
-    "SELECT j.model, j.settings, j.est_micros, count(*) AS jobs FROM jobs j{joined} "
+_PENDING = (
+    "SELECT {columns} FROM jobs j{joined} "
     f"WHERE {SHOWN} AND j.state = 'pending' "
     "AND j.batch_id IN (SELECT id FROM batches WHERE account_id = :account_id) "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
-    "{where} GROUP BY j.model, j.settings, j.est_micros"
+    "{where}{end}"
 )
+_KIND = "j.model, j.settings, j.est_micros"
+_KINDS = {"columns": f"{_KIND}, count(*) AS jobs", "end": f" GROUP BY {_KIND}"}
 # Joined for what a condition may name.
 _JOINED = " JOIN batches b ON b.id = j.batch_id LEFT JOIN attempts a ON a.id = j.attempt_id"
-# By the index of pending jobs, however many there are: the finished ones are not looked at.
-_ALL_PENDING = text(
-    _PENDING_KINDS.format(joined="", where="")
-    .replace(SHOWN, f"+{SHOWN}")
-    .replace("j.batch_id IN", "+j.batch_id IN")
-).listing(batch_ids=int)
+
+
+def _all_pending(columns: str, end: str = "") -> Statement:
+    """Read by the index of pending jobs, however many there are: no finished one is looked at."""
+    said = _PENDING.format(columns=columns, joined="", where="", end=end)
+    said = said.replace(SHOWN, f"+{SHOWN}").replace("j.batch_id IN", "+j.batch_id IN")
+    return text(said).listing(batch_ids=int)
+
+
+_ALL_PENDING = _all_pending(**_KINDS)
+_SOME_PENDING = _all_pending(_KIND, " LIMIT 1000")
+_PENDING_RANGE = _all_pending(
+    "min(j.model) AS model, max(j.model) AS last_model, "
+    "min(j.settings) AS settings, max(j.settings) AS last_settings, "
+    "min(j.est_micros) AS est_micros, max(j.est_micros) AS last_est_micros, "
+    "count(j.settings) AS with_settings, count(j.est_micros) AS with_price, count(*) AS jobs"
+)
 
 
 @dataclass(frozen=True)
@@ -631,14 +644,34 @@ def waiting(
         "all_batches": int(batch_ids is None),
         "batch_ids": list(batch_ids or ()),
     }
-    query = _ALL_PENDING
-    if where is not None:
+    if where is None:
+        if alike := _all_alike(tx, values):
+            return [alike]
+        rows = tx.rows(_ALL_PENDING, values)
+    else:
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
-        said = _PENDING_KINDS.format(joined=_JOINED, where=f" AND {condition.sql}")
-        query = text(said).listing(batch_ids=int)
-        values |= condition.values
-    rows = tx.rows(query, values)
+        said = _PENDING.format(joined=_JOINED, where=f" AND {condition.sql}", **_KINDS)
+        rows = tx.rows(text(said).listing(batch_ids=int), values | condition.values)
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
+
+
+def _all_alike(tx: Transaction, values: Mapping[str, Any]) -> Kind | None:
+    """Return what all waiting jobs are, or None if they differ.
+
+    To group half a million takes as long again as to read them, and most are of one kind.
+    """
+    if len({tuple(row) for row in tx.rows(_SOME_PENDING, values)}) != 1:
+        return None
+    row = tx.row(_PENDING_RANGE, values)
+    if (
+        row is None
+        or (row.model, row.settings, row.est_micros)
+        != (row.last_model, row.last_settings, row.last_est_micros)
+        or row.with_settings not in (0, row.jobs)
+        or row.with_price not in (0, row.jobs)
+    ):
+        return None
+    return Kind(row.model, row.settings, row.est_micros, row.jobs)
 
 
 _LOST = text(
@@ -685,14 +718,9 @@ def waiting_of(tx: Transaction, batch: BatchSummary) -> tuple[list[Kind], bool]:
     pending = batch.counts.get(JobState.PENDING, 0)
     if not pending:
         return [], False
-    everywhere = _counted(tx, frozenset({JobState.PENDING}))
     if pending > _FEW and (sample := _sampled(tx, batch.id, pending)):
         return sample, True
-    if everywhere > _FEW:
-        return waiting(tx, batch.account_id, [batch.id]), False
-    values = {"account_id": batch.account_id, "all_batches": 0, "batch_ids": [batch.id]}
-    rows = tx.rows(_ALL_PENDING, values)
-    return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows], False
+    return waiting(tx, batch.account_id, [batch.id]), False
 
 
 def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
