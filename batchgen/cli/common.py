@@ -97,7 +97,7 @@ def provider() -> str:
 
 
 def meant(text: str) -> str:
-    """Return a text for people whose commands, in backticks, mean the job database at work."""
+    """Return a text for people whose commands mean the job database and account at work."""
     context = click.get_current_context(silent=True)
     reply = None if context is None else context.find_object(Reply)
     return text if reply is None else reply.meant(text)
@@ -128,6 +128,13 @@ def _database_meant(
         reply.database = shlex.join([*named, *(["--simulate"] if simulates else [])])
     if simulates and not is_typed:
         return SIMULATED_DATABASE  # whatever is configured: that is for real jobs
+    return value
+
+
+def _account_meant(context: click.Context, param: click.Parameter, value: str) -> str:
+    reply = context.find_object(Reply)
+    if reply is not None and value != param.default:
+        reply.account = shlex.join(["--account", value])
     return value
 
 
@@ -206,7 +213,12 @@ def batch_option(command: Command) -> Command:
 def account_option(command: Command) -> Command:
     """Add `--account`."""
     return click.option(
-        "--account", default="default", show_default=True, metavar="NAME", help="Who pays."
+        "--account",
+        default="default",
+        show_default=True,
+        metavar="NAME",
+        callback=_account_meant,
+        help="Who pays.",
     )(command)
 
 

@@ -23,6 +23,10 @@ _COMMAND = re.compile(
     r"(\x60batchgen (?!init|models|schema|config|completion|simulate|balance|db copy|COMMAND)"
     r"(?![^\x60]*(?:--db|--simulate|\|))[^`]+)`"
 )
+_OF_ACCOUNT = re.compile(
+    r"(\x60batchgen (?:run|add|plan|pause|unpause|set jobs|set rate|cancel|reconcile|download)\b"
+    r"(?![^\x60]*(?:--account|\|))[^\x60]*)`"
+)
 
 VERSION = 1
 """Of what every command answers; another one takes members away or gives them another sense."""
@@ -36,14 +40,18 @@ class Reply:
         command: Its name, `db check`; None unless `--json` was given.
         data: What it answers, None so far.
         database: What names its job database for another command: `--db x.db --simulate`.
+        account: What names its account, "" if that is the usual one: `--account studio`.
     """
 
     command: str | None = None
     data: Mapping[str, Any] | None = None
     database: str = ""
+    account: str = ""
 
     def meant(self, text: str) -> str:
-        """Return a text whose commands in backticks mean the same job database."""
+        """Return a text whose commands in backticks mean the same job database and account."""
+        if self.account:
+            text = _OF_ACCOUNT.sub(lambda found: f"{found[1]} {self.account}`", text)
         if not self.database:
             return text
         return _COMMAND.sub(lambda found: f"{found[1]} {self.database}`", text)

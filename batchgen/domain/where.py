@@ -313,16 +313,8 @@ class _Parser:
         return self._tokens[self._at + 1].kind == "op"
 
     def _test(self) -> Where:
-        token = self._take()
-        if token.kind not in ("word", "quoted"):
-            said = "the end" if token.kind == "end" else repr(token.text)
-            self._fail(token.at, f"expected a field such as state, not {said}")
-        try:
-            name = column_name(
-                _plain(token), columns=self._columns, inputs=self._inputs, what="--where"
-            )
-        except BadExpression as error:
-            self._fail(token.at, str(error).removeprefix("--where: "))
+        token = self._next
+        name = self._name()
         denied = False
         if self._is_word("not"):
             self._take()
@@ -338,6 +330,20 @@ class _Parser:
                 f"expected one of {' '.join(_OPS)} or `in` after {token.text!r}: {token.text}=…",
             )
         return self._compared(name, op)
+
+    def _name(self) -> Name:
+        token = self._take()
+        if token.kind not in ("word", "quoted"):
+            said = "the end" if token.kind == "end" else repr(token.text)
+            self._fail(token.at, f"expected a field such as state, not {said}")
+        said = _plain(token)
+        rest = self._next
+        if rest.kind == "quoted" and said.endswith(".") and rest.at == token.at + len(token.text):
+            said += _plain(self._take())  # column."shot name"
+        try:
+            return column_name(said, columns=self._columns, inputs=self._inputs, what="--where")
+        except BadExpression as error:
+            self._fail(token.at, str(error).removeprefix("--where: "))
 
     def _compared(self, name: Name, op: _Token) -> Where:
         token = self._take()

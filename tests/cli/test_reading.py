@@ -289,6 +289,31 @@ def test_commands_in_words_mean_the_same_job_database(said: str, database: str, 
     assert Reply(database=database).meant(said) == meant
 
 
+@pytest.mark.parametrize(
+    ("said", "account", "meant"),
+    [
+        ("`batchgen pause`", "", "`batchgen pause`"),
+        ("`batchgen pause`", "--account a", "`batchgen pause --account a --db x`"),
+        ("`batchgen set jobs 8`", "--account a", "`batchgen set jobs 8 --account a --db x`"),
+        ("`batchgen set budget 8`", "--account a", "`batchgen set budget 8 --db x`"),
+        ("`batchgen run --account b`", "--account a", "`batchgen run --account b --db x`"),
+        ("`batchgen runs`", "--account a", "`batchgen runs --db x`"),
+        ("`batchgen ls | batchgen cancel -`", "--account a", "`batchgen ls | batchgen cancel -`"),
+    ],
+)
+def test_commands_in_words_mean_the_same_account(said: str, account: str, meant: str) -> None:
+    database = "--db x" if account else ""
+
+    assert Reply(database=database, account=account).meant(said) == meant
+
+
+def test_an_error_names_commands_of_the_account_at_work() -> None:
+    done = call("pause", "--account", "studio", "--db", "x.db")
+
+    assert done.code == 11
+    assert "`batchgen add MANIFEST --account studio --db x.db` makes one" in done.err
+
+
 def test_an_error_names_commands_of_the_job_database_at_work() -> None:
     ok("add", write("m.csv", rows("a")), "--db", "x.db")
 

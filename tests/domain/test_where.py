@@ -60,6 +60,8 @@ CHEAP = field("cost", "<", 0.3)
         ("id='none'", field("id", "=", "none")),
         ("client=acme", column("client", "=", "acme")),
         ('"shot name" >= 12', column("shot name", ">=", "12")),
+        ('column."shot name" in (12)', column("shot name", "=", "12")),
+        ("not 'column.shot name'=12", Not(column("shot name", "=", "12"))),
         ("meta.client=acme", column("client", "=", "acme")),
         ("column.state=open", column("state", "=", "open")),
         ("a.b=1", column("a.b", "=", "1")),
