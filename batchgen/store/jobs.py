@@ -184,9 +184,10 @@ _LISTED = {
 }
 # A file's planner, once ANALYZE has told it of few batches, would begin with these, and sort.
 _JOIN = {"sqlite": "CROSS JOIN", "postgresql": "JOIN"}
+# With `+`: it would rather go through all jobs up to that id than through those that wait.
 _IN_SCOPE = (
     "FROM jobs j {join} batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND j.id <= :max_job_id "
+    "WHERE j.state = 'pending' AND +j.id <= :max_job_id "
     "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id {which} {listed} "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 )

@@ -673,14 +673,15 @@ def _all_alike(tx: Transaction, values: Mapping[str, Any]) -> Kind | None:
     return Kind(row.model, row.settings, row.est_micros, row.jobs)
 
 
+# With `+`: sorted, for in the order of their rows a file's planner would go through all jobs.
 _LOST = text(
     "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "WHERE b.account_id = :account_id AND +j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
     f"AND {is_lost('j')} "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
-    "ORDER BY j.batch_id, j.position, j.id"
+    "ORDER BY +j.batch_id, j.position, j.id"
 ).listing(batch_ids=int)
 
 

@@ -17,11 +17,12 @@ from batchgen.store.transactions import Transaction
 
 # The first of both lets the planner use the index of held jobs.
 _PAID = f"{is_owned()} AND state <> 'submitting'"
+# With `+`: a file's planner would rather go through all jobs up to that id, or of the batches.
 _ELSEWHERE = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
+    "SELECT j.id FROM jobs j JOIN batches b ON b.id = +j.batch_id "
     f"WHERE {is_owned('j')} "
     "AND (j.owner IS NULL OR j.owner <> :worker_id) "
-    "AND b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND b.account_id = :account_id AND +j.id <= :max_job_id "
     "AND (:downloads = 1 OR j.state <> 'downloading') "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 ).listing(batch_ids=int)
