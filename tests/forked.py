@@ -29,6 +29,9 @@ from typing import Any
 
 # Modules that batchgen imports where it uses them.
 _LAZY = (
+    "difflib",
+    "encodings.idna",
+    "encodings.utf_8_sig",
     "jsonschema_rs",
     "openpyxl",
     "psycopg",
@@ -191,6 +194,8 @@ def _load() -> None:
         importlib.import_module(name)
     # Reads a hundred certificates, of which no test has need.
     sys.modules["batchgen.http"]._ssl_context()
+    # Reads a module for each of a hundred services, before it looks at the first address.
+    importlib.import_module("apprise").Apprise.instantiate("json://localhost")
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, "a fork would lack the others"
     gc.freeze()
