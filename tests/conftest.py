@@ -1,5 +1,6 @@
 """What every test lives in: a home of its own, an empty environment, no network but loopback."""
 
+import gc
 import os
 import socket
 import sys
@@ -49,6 +50,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--storm-seconds", type=float, default=60.0, metavar="N", help="how long a storm blows"
     )
     parser.addoption("--storm-seed", type=int, default=1, metavar="S", help="which storm blows")
+
+
+# Thousands of tests are collected and stay to the end: nothing of them is garbage, and whoever
+# looks for some later need not look through them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there by now to itself."""
+    gc.freeze()
+    gc.enable()
 
 
 class NetworkRefused(RuntimeError):
