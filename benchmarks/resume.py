@@ -63,9 +63,8 @@ class Door:
         self._seen = threading.Event()
         self._at_s = 0.0
         self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
         self._port = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         self._ready.wait()
 
@@ -90,17 +89,23 @@ class Door:
 
     def close(self) -> None:
         """Let nothing more through."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._pass_on, "127.0.0.1", 0, backlog=1024)
+    async def _serve(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        passing = set()
+        server = await asyncio.start_server(
+            # Tasks of its own: those that asyncio would make complain when they are cancelled.
+            lambda *pair: passing.add(asyncio.create_task(self._pass_on(*pair))),
+            "127.0.0.1",
+            0,
+            backlog=1024,
         )
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
-        self._loop.run_forever()
+        await self._over.wait()
+        server.close()
 
     async def _pass_on(self, near: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         reader, writer = await asyncio.open_connection(*self._target)

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -62,7 +61,7 @@ def build(folder: Path, rows: int, *, finished: int) -> Path:
     )
     if finished:
         # In a process of its own: the memory of whoever starts a program counts as that program's.
-        subprocess.run([sys.executable, __file__, path, str(finished)], check=True)
+        timed([sys.executable, __file__, path, str(finished)])
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         found = database.execute(

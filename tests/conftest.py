@@ -1,9 +1,11 @@
 """What every test lives in: a home of its own, an empty environment, no network but loopback."""
 
+import gc
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--storm-seconds", type=float, default=60.0, metavar="N", help="how long a storm blows"
     )
     parser.addoption("--storm-seed", type=int, default=1, metavar="S", help="which storm blows")
+
+
+# Thousands of tests are collected and stay to the end: nothing of them is garbage, and whoever
+# looks for some later need not look through them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there by now to itself."""
+    gc.freeze()
+    gc.enable()
 
 
 class NetworkRefused(RuntimeError):
@@ -144,6 +157,27 @@ def postgres() -> Iterator[postgres_server.PostgresServer]:
 def postgres_url(postgres: postgres_server.PostgresServer) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of this test's own."""
     name = postgres.fresh()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def _schema(postgres: postgres_server.PostgresServer) -> str:
+    """The name of a database of the current schema, made once to be copied."""
+    # Here, so that what is compiled of it may be kept.
+    from batchgen.store import upgrade
+    from batchgen.store.database import Database
+
+    name = postgres.fresh()
+    with closing(Database(postgres.url(name))) as database:
+        upgrade.create(database)
+    return name
+
+
+@pytest.fixture
+def stored_url(postgres: postgres_server.PostgresServer, _schema: str) -> Iterator[str]:
+    """The URL of a job database without jobs, of this test's own."""
+    name = postgres.fresh(template=_schema)
     yield postgres.url(name)
     postgres.drop(name)
 

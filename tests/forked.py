@@ -25,10 +25,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 # Modules that batchgen imports where it uses them.
 _LAZY = (
+    "difflib",
+    "encodings.idna",
+    "encodings.utf_8_sig",
     "jsonschema_rs",
     "openpyxl",
     "psycopg",
@@ -40,6 +43,7 @@ _LAZY = (
 )
 BATCHGEN = ("-m", "batchgen")
 """What `python` is told to start it."""
+_execute = subprocess.Popen  # whatever a test has put in its place
 _SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>
 _LONGEST = 1 << 17  # bytes of a request
 
@@ -149,6 +153,52 @@ class Piped(Process):
             return read[0].result(), read[1].result()
 
 
+class Popen(Process):
+    """A program started as `subprocess.Popen` would, as far as the benchmarks do."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: IO[Any] | int | None = None,
+        stdout: IO[Any] | int | None = None,
+        stderr: IO[Any] | int | None = None,
+        text: bool = False,
+    ) -> None:
+        """Start it; only stdout may be a pipe."""
+        env = os.environ if env is None else env
+        python, *words = map(str, command)
+        assert python == sys.executable
+        assert can_start(env)
+        self.stdout: IO[Any] | None = None
+        with contextlib.ExitStack() as stack:
+            nothing = stack.enter_context(Path(os.devnull).open("r+b"))
+            if stdout == subprocess.PIPE:
+                mine, stdout = os.pipe()
+                stack.callback(os.close, stdout)
+                self.stdout = os.fdopen(mine, "r" if text else "rb")
+            its = [
+                number if given is None else nothing if given == subprocess.DEVNULL else given
+                for number, given in enumerate((stdin, stdout, stderr))
+            ]
+            numbers = [one if isinstance(one, int) else one.fileno() for one in its]
+            super().__init__(words, env, cwd or Path.cwd(), numbers)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.stdout is not None:
+            self.stdout.close()
+        self.wait()
+
+
 def _fork(request: str, streams: Sequence[int]) -> int:
     """Have a child of this process made; return its process id."""
     starter, libc = _starter(), ctypes.CDLL(None)
@@ -166,9 +216,7 @@ def _starter() -> socket.socket:
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         command = [sys.executable, __file__, str(its.fileno())]
-        process = subprocess.Popen(
-            command, cwd="/", stdin=subprocess.DEVNULL, pass_fds=[its.fileno()]
-        )
+        process = _execute(command, cwd="/", stdin=subprocess.DEVNULL, pass_fds=[its.fileno()])
 
     def end() -> None:
         mine.close()
@@ -191,6 +239,8 @@ def _load() -> None:
         importlib.import_module(name)
     # Reads a hundred certificates, of which no test has need.
     sys.modules["batchgen.http"]._ssl_context()
+    # Reads a module for each of a hundred services, before it looks at the first address.
+    importlib.import_module("apprise").Apprise.instantiate("json://localhost")
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, "a fork would lack the others"
     gc.freeze()

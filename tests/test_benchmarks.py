@@ -2,9 +2,13 @@
 
 import importlib
 import re
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import forked
 import installing
 import pytest
 from measuring import Cost, Missing, checked_base, ratio, report, table
@@ -47,6 +51,15 @@ SMALLEST = {
 }
 
 
+EXECUTE = subprocess.Popen
+
+
+def popen(command: Sequence[str], **options: Any) -> "forked.Popen | subprocess.Popen[Any]":
+    """Start a Python program, or another one such as curl."""
+    start = forked.Popen if command[0] == sys.executable else EXECUTE
+    return start(command, **options)
+
+
 def missing() -> Path:
     raise Missing("no network in tests")
 
@@ -59,6 +72,8 @@ def test_a_benchmark_writes_its_section(
     results = tmp_path / "results.md"
     results.write_text("# Results\n\nKept.\n")
     monkeypatch.setattr(installing, "environment", missing)
+    # Seventy times batchgen or its service, whose start-up is nobody's business here either.
+    monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setattr(sys, "argv", [script, "--quick", "--results", str(results), *options])
     module = importlib.import_module(script)
 

@@ -15,6 +15,8 @@ import pytest
 from exporters.paged import paged
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.pool import QueuePool
+from store.stored_jobs import new_file
 
 from batchgen import exporters, manifests, planning
 from batchgen.domain.errors import Exit, ManifestError, UsageError
@@ -38,7 +40,10 @@ class Desk:
     def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self.database = Database(url or str(folder / "batchgen.db"))
+        path = folder / "batchgen.db"
+        if not url and not path.exists():
+            path.write_bytes(new_file())
+        self.database = Database(url or str(path))
         upgrade.open_current(self.database)
         self._seeds = itertools.count(7_000)
 
@@ -154,9 +159,12 @@ on_both = pytest.mark.parametrize("desk", ["sqlite", "postgresql"], indirect=Tru
 
 
 @pytest.fixture
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+def desk(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
     is_server = getattr(request, "param", "sqlite") == "postgresql"
-    made = Desk(tmp_path / "desk", request.getfixturevalue("postgres_url") if is_server else "")
+    monkeypatch.setattr("batchgen.store.postgres.NullPool", QueuePool)  # connecting takes long
+    made = Desk(tmp_path / "desk", request.getfixturevalue("stored_url") if is_server else "")
     yield made
     made.database.close()
 

@@ -171,7 +171,8 @@ class Progress:
 
 def grow(state: State, seen: Progress) -> State:
     """Raise the limit that stands in the way, for what has gone well; the other one stays."""
-    state = replace(state, odd_left=max(0, state.odd_left - seen.accepted))
+    if state.odd_left:
+        state = replace(state, odd_left=max(0, state.odd_left - seen.accepted))
     if seen.binds is Limit.JOBS:
         return _more_jobs(state, seen)
     if seen.binds is Limit.RATE:

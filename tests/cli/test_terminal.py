@@ -145,7 +145,9 @@ def test_a_panel_is_shown_and_leaves_a_clean_scrollback(
         terminal.resize(*other)
         place.service.settings = replace(place.service.settings, run_s=(0.0, 0.0))
         place.service.finish_all()
-        failed = terminal.shows("3/9  33 %", "1 failed", "2 succeeded", "0 of 3 in flight")
+        # Below the figures, so drawn after them, where there is room for it.
+        problem = ["jobs/c2: failed"] if other[1] >= 20 else []
+        terminal.shows("3/9  33 %", "1 failed", "2 succeeded", "0 of 3 in flight", *problem)
         ok("unpause", "--db", place.url)
         code = terminal.end()
         everything, too_long = terminal.everything, terminal.too_long()
@@ -157,7 +159,6 @@ def test_a_panel_is_shown_and_leaves_a_clean_scrollback(
     assert not any("the account is paused" in line for line in first)
     assert paused.index("the account is paused") < paused.rindex(" 0/9 ")
     assert paused.rindex(" 0/9 ") < paused.rindex("paused: nothing")
-    assert any("jobs/c2: failed" in line for line in failed) or other[1] < 20
     text = "\n".join(everything)
     assert text.index("the account is paused") < text.index("8 succeeded, 1 failed; 9 paid for")
     assert not any("%" in line or "in flight" in line or "so far" in line for line in everything)

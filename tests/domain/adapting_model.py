@@ -114,27 +114,31 @@ class Night:
         if self.now_ms < self._frozen_ms:
             self._claim_at(self._frozen_ms, worker)
             return
-        bucket = Bucket.of(self.state.pace, self._empty_ms, self.now_ms)
-        if not bucket.tokens:
+        before = self.state
+        bucket = Bucket.of(before.pace, self._empty_ms, self.now_ms)
+        tokens = bucket.tokens
+        if not tokens:
             self._claim_at(bucket.after(1), worker)
             return
         live = len(self._held)
-        slots = max(0, self.state.cap - live)
+        slots = max(0, before.cap - live)
         accepted, ended = self._counted[worker]
         self._counted[worker] = [0, 0]
         self.state = adapting.grow(
             self.state,
             adapting.Progress(
                 self.now_ms,
-                binds=Limit.RATE if bucket.tokens < slots else Limit.JOBS,
+                binds=Limit.RATE if tokens < slots else Limit.JOBS,
                 accepted=accepted,
                 ended=ended,
                 most=self.most,
             ),
         )
-        bucket = Bucket.of(self.state.pace, self._empty_ms, self.now_ms)
+        if self.state.pace != before.pace:
+            bucket = Bucket.of(self.state.pace, self._empty_ms, self.now_ms)
+            tokens = bucket.tokens
         slots = max(0, self.state.cap - live)
-        room = min(slots, bucket.tokens)
+        room = min(slots, tokens)
         self.caps.append(self.state.cap)
         for _ in range(room):
             attempt = Attempt(self.now_ms)

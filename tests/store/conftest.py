@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,31 +6,12 @@ from postgres import PostgresServer
 from sqlalchemy.pool import QueuePool
 from store.stored_jobs import Store
 
-from batchgen.store import upgrade
-from batchgen.store.database import Database
 from batchgen.store.transactions import Transaction
-
-
-@pytest.fixture(scope="session")
-def _schema(postgres: PostgresServer) -> str:
-    """The name of a database of the current schema, made once to be copied."""
-    name = postgres.fresh()
-    with closing(Database(postgres.url(name))) as database:
-        upgrade.create(database)
-    return name
 
 
 @pytest.fixture(scope="module")
 def schema_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
     """The URL of a job database without jobs, of this module's own."""
-    name = postgres.fresh(template=_schema)
-    yield postgres.url(name)
-    postgres.drop(name)
-
-
-@pytest.fixture
-def stored_url(postgres: PostgresServer, _schema: str) -> Iterator[str]:
-    """The URL of a job database without jobs, of this test's own."""
     name = postgres.fresh(template=_schema)
     yield postgres.url(name)
     postgres.drop(name)

@@ -40,7 +40,7 @@ def spec_of(row_id: str, *, est_micros: int | None = EST, **inputs: Any) -> JobS
 
 
 @cache
-def _new_file() -> bytes:
+def new_file() -> bytes:
     """Return a new job database's file; to make one takes ten times as long as to copy it."""
     with TemporaryDirectory() as folder, closing(Database(f"{folder}/new.db")) as database:
         upgrade.create(database)
@@ -61,7 +61,7 @@ class Store:
         self.now_ms = NOW
         self.database = Database(url or str(self.path))
         if not url and not self.path.exists():
-            self.path.write_bytes(_new_file())
+            self.path.write_bytes(new_file())
         upgrade.open_current(self.database)
         self._numbers = itertools.count(1)
         with self.database.transaction() as tx:
