@@ -132,8 +132,9 @@ def test_refused_inputs_fail_unpaid(place: Place) -> None:
 def test_an_outage_is_outlived(place: Place) -> None:
     place.write(rows_of(20))
     setup(place, run_s=(0.1, 0.3))
-    run = place.start_run("jobs.csv", "-j", "4")
-    place.service.wait_until(lambda seen: seen.accepted >= 6 and seen.posts_at_once == 0)
+    # Each doubt keeps its slot for minutes: there are too many slots for a cut to hit all of them.
+    run = place.start_run("jobs.csv", "-j", "8")
+    place.service.wait_until(lambda seen: seen.accepted >= 9 and seen.posts_at_once == 0)
     place.service.down()
     run.wait_said("cannot be reached")
     place.service.up()
@@ -145,7 +146,7 @@ def test_an_outage_is_outlived(place: Place) -> None:
     assert done.code == (10 if doubts else 0), done.err
     assert "answers again" in done.err
     assert place.states()["succeeded"] == 20 - doubts
-    assert doubts <= 4
+    assert doubts < 8
     assert all(len(entries) == 1 for entries in place.bought().values())
     assert all(attempt["no"] == 1 for attempt in place.attempts())
     place.check_books()
