@@ -605,12 +605,7 @@ def _all_pending(columns: str, end: str = "") -> Statement:
 
 _ALL_PENDING = _all_pending(**_KINDS)
 _SOME_PENDING = _all_pending(_KIND, " LIMIT 1000")
-_PENDING_RANGE = _all_pending(
-    "min(j.model) AS model, max(j.model) AS last_model, "
-    "min(j.settings) AS settings, max(j.settings) AS last_settings, "
-    "min(j.est_micros) AS est_micros, max(j.est_micros) AS last_est_micros, "
-    "count(j.settings) AS with_settings, count(j.est_micros) AS with_price, count(*) AS jobs"
-)
+_FEW_KINDS = 8
 
 
 @dataclass(frozen=True)
@@ -644,8 +639,8 @@ def waiting(
         "batch_ids": list(batch_ids or ()),
     }
     if where is None:
-        if alike := _all_alike(tx, values):
-            return [alike]
+        if (found := _of_few_kinds(tx, values)) is not None:
+            return found
         rows = tx.rows(_ALL_PENDING, values)
     else:
         condition = selecting.condition(where, is_postgresql=tx.is_postgresql)
@@ -654,23 +649,30 @@ def waiting(
     return [Kind(row.model, row.settings, row.est_micros, row.jobs) for row in rows]
 
 
-def _all_alike(tx: Transaction, values: Mapping[str, Any]) -> Kind | None:
-    """Return what all waiting jobs are, or None if they differ.
+def _of_few_kinds(tx: Transaction, values: Mapping[str, Any]) -> list[Kind] | None:
+    """Return the waiting jobs by kind, None if there may be many kinds.
 
-    To group half a million takes as long again as to read them, and most are of one kind.
+    To group half a million takes longer than to read them, and most are of few kinds.
     """
-    if len({tuple(row) for row in tx.rows(_SOME_PENDING, values)}) != 1:
+    kinds = list(dict.fromkeys(tuple(row) for row in tx.rows(_SOME_PENDING, values)))
+    if not 0 < len(kinds) <= _FEW_KINDS:
         return None
-    row = tx.row(_PENDING_RANGE, values)
-    if (
-        row is None
-        or (row.model, row.settings, row.est_micros)
-        != (row.last_model, row.last_settings, row.last_est_micros)
-        or row.with_settings not in (0, row.jobs)
-        or row.with_price not in (0, row.jobs)
-    ):
+    counts = ["count(*)"]
+    named = dict(values)
+    for number, kind in enumerate(kinds):
+        said = []
+        for column, value in zip(("model", "settings", "est_micros"), kind, strict=True):
+            said.append(f"j.{column} " + ("IS NULL" if value is None else f"= :{column}_{number}"))
+            named[f"{column}_{number}"] = value
+        # The model last: all mostly have the same, and its name is long.
+        counts.append(f"count(CASE WHEN {' AND '.join(reversed(said))} THEN 1 END)")
+    total, *jobs = tx.rows(_all_pending(", ".join(counts)), named)[0]
+    if sum(jobs) != total:
         return None
-    return Kind(row.model, row.settings, row.est_micros, row.jobs)
+    return [
+        Kind(model, settings, listed, count)
+        for (model, settings, listed), count in zip(kinds, jobs, strict=True)
+    ]
 
 
 # With `+`: sorted, for in the order of their rows a file's planner would go through all jobs.

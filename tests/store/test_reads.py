@@ -41,11 +41,13 @@ def test_few_jobs_of_a_state_are_found_by_its_index(
 
 def test_what_waits_is_counted_by_its_index(sqlite_store: Store) -> None:
     sqlite_store.fill(9)
+    with sqlite_store.database.transaction() as tx:
+        tx.run(text("UPDATE jobs SET settings = NULL, est_micros = NULL WHERE id = 3"))
 
     with sqlite_store.database.reading() as tx, plans_of(tx) as plans:
         found = reads.waiting(tx, sqlite_store.account.id, None)
 
-    assert [kind.jobs for kind in found] == [9]
+    assert [kind.jobs for kind in found] == [8, 1]
     assert len(plans) == 2
     assert all("SCAN j USING INDEX ix_jobs_pending" in plan for plan in plans), plans
     assert not any("TEMP B-TREE" in plan for plan in plans), plans
@@ -71,7 +73,8 @@ UNKNOWN = ("m/a", None, None)
             UNKNOWN,
         ]),
         [UNKNOWN] * 1005 + [A],
-        [A, ("m/b", "{}", 500_000), A],
+        [A, ("m/b", "{}", 500_000), UNKNOWN, A, UNKNOWN],
+        [("m/a", "{}", price) for price in range(9)] * 2,
     ],
 )  # fmt: skip
 def test_what_waits_is_counted_by_kind(
