@@ -137,8 +137,12 @@ class _Matching:
                 self._match(start, list(specs_of(page)))
             start = places.stop
         self._refuse_namesake()
-        if self.unmatched:
-            self._match_by_inputs()
+        edited = self.plan.count(Verdict.CHANGED) + self.plan.count(Verdict.REOPENED)
+        if self.unmatched or edited:
+            jobs = self._unclaimed()
+            self._match_by_inputs(jobs)
+            if edited and jobs is not None:
+                self._hold_paid_edits(jobs)
         self._find_gone()
         self._refuse_if_all_held()
 
@@ -320,23 +324,26 @@ class _Matching:
 
     # By inputs.
 
-    def _match_by_inputs(self) -> None:
+    def _unclaimed(self) -> "_Unclaimed | None":
+        """Return the jobs that no row claims; None if they are not asked for."""
+        wish = self.prepared.wish
+        account = accounts.find(self.tx, wish.provider, wish.account)
+        if account is None or wish.new_batch:
+            return None
+        return _Unclaimed(
+            self.tx,
+            account.id,
+            self.prepared.batch.id,
+            claimed=self.plan.claimed,
+            edited_since=self.edited_since,
+        )
+
+    def _match_by_inputs(self, jobs: "_Unclaimed | None") -> None:
         """Match rows that look new to jobs of the same inputs that no other row claims.
 
         Paid ones come first. A pending job of the same batch would be paid for by a later run
         beside the new one.
         """
-        wish = self.prepared.wish
-        account = accounts.find(self.tx, wish.provider, wish.account)
-        jobs = None
-        if account is not None and not wish.new_batch:
-            jobs = _Unclaimed(
-                self.tx,
-                account.id,
-                self.prepared.batch.id,
-                claimed=self.plan.claimed,
-                edited_since=self.edited_since,
-            )
         for start, specs in self._chunks():
             rows = [
                 (position, spec)
@@ -359,6 +366,24 @@ class _Matching:
                 is_same = known.input_hash == spec.input_hash
                 verdict = Verdict.RENAMED if is_own and is_same else Verdict.HELD
                 self._settle(position, verdict, spec, known)
+
+    def _hold_paid_edits(self, jobs: "_Unclaimed") -> None:
+        """Hold back edited rows whose new inputs are those of a clip that no row claims.
+
+        So it is where ids are row numbers, and a row was put in or taken out above: each row
+        has its neighbour's inputs then, and a clip on the one side would be bought on the other.
+        """
+        for chosen in self.plan.chosen(Verdict.CHANGED, Verdict.REOPENED):
+            edits = [
+                item
+                for item in self.plan.resolved(self.tx, chosen)
+                if item.known is not None and item.known.input_hash != item.spec.input_hash
+            ]
+            jobs.look_up(Counter(item.spec.input_hash for item in edits))
+            for item in edits:
+                paid = jobs.take_paid(item.spec.input_hash)
+                if paid is not None:
+                    self.plan.hold(item, paid)
 
     def _find_gone(self) -> None:
         batch_id = self.prepared.batch.id
@@ -450,6 +475,13 @@ class _Unclaimed:
         known = jobs.pop() if self._found.get(input_hash) else jobs.pop(0)
         self._given.add(known.id)
         return known
+
+    def take_paid(self, input_hash: str) -> Known | None:
+        """Return the job that was paid for with these inputs, None if there is none."""
+        jobs = self._found.get(input_hash)
+        if jobs and jobs[-1].state is JobState.PENDING:  # what is paid for comes last
+            return None
+        return self.take(input_hash)
 
 
 class _Waiting:
