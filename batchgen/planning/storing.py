@@ -1,13 +1,13 @@
 """Store a plan: in one transaction if it is small, else in many, hidden until the last."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from batchgen.buckets.location import is_location
@@ -246,7 +246,7 @@ class _Storing:
                     f"{new.path('')}: bring them there first, or leave --output-dir out and let "
                     "--batch NAME make another batch. Nothing was stored or spent"
                 )
-            return os.path.abspath(old.path(name))
+            return str(Path(old.path(name)).absolute())
 
         additions.repath(tx, known.id, path)
 
