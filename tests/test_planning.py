@@ -453,6 +453,21 @@ def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> Non
     assert len(desk.rows()) == 3
 
 
+@on_both
+def test_a_file_that_is_renamed_when_some_of_it_is_paid_for_is_refused(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", "c")))
+    desk.move("succeeded", "a")
+
+    with pytest.raises(ManifestError, match="--batch jobs"):
+        desk.add(desk.write("copy.csv", rows("a", "b", "c")))
+
+    path = desk.write("copy.csv", rows("a", "b", "c", "d"))
+    plan = desk.plan(path)
+    assert (plan.to_pay, plan.asked.total()) == (1, 4)
+    assert desk.add(path) == {"held": ["a", "b", "c"], "new": ["d"]}
+    assert desk.add(path, new_batch=True) == {"new": ["a", "b", "c", "d"]}
+
+
 def test_a_new_batch_is_meant(desk: Desk) -> None:
     path = desk.write("jobs.csv", rows("a", "b"))
     desk.add(path)

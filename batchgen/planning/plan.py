@@ -43,7 +43,8 @@ class Verdict(IntEnum):
     RENAMED = 6
     """Paid or pending, and its row has another id now."""
     HELD = 7
-    """Not stored: another job, or an earlier version of its own, was paid for with its inputs."""
+    """Not stored: another job, or an earlier version of its own, was paid for with its inputs, or
+    waits in a batch that the manifest seems to be of."""
     UNCHANGED = 8
     """As it was."""
 
@@ -186,15 +187,16 @@ class Plan:
             if len(samples) < SAMPLES:
                 samples.append(left)
 
-    def hold(self, item: Item, paid: Known) -> None:
-        """Hold back a row whose job would have been bought: another was paid for its inputs.
+    def hold(self, item: Item, holder: Known) -> None:
+        """Hold back a row whose job would have been bought: another has its inputs.
 
-        Its own job stays as it is, and is none of the manifest's.
+        Its own job, if it has one, stays as it is, and is none of the manifest's.
         """
-        spec, held = item.spec, item._replace(verdict=Verdict.HELD, known=paid)
-        self.claimed.remove(self.known_ids[item.position])
+        spec, held = item.spec, item._replace(verdict=Verdict.HELD, known=holder)
+        if item.known is not None:
+            self.claimed.remove(item.known.id)
         self.verdicts[item.position] = Verdict.HELD
-        self.known_ids[item.position] = paid.id
+        self.known_ids[item.position] = holder.id
         self.bought -= Counter({(spec.model, spec.settings, spec.est_micros): 1})
         shown = self.samples[item.verdict]
         shown[:] = [one for one in shown if one.position != item.position]
