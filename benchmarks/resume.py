@@ -128,10 +128,7 @@ def running(path: Path) -> int:
     """Return how many jobs run at the service, as the job database has it."""
     with closing(sqlite3.connect(path, timeout=60)) as stored:
         return int(
-            stored.execute(
-                "SELECT count(*) FROM jobs WHERE state IN ('submitting', 'running', 'downloading') "
-                "AND state = 'running'"
-            ).fetchone()[0]
+            stored.execute("SELECT count(*) FROM jobs WHERE state = 'running'").fetchone()[0]
         )
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from batchgen import planning
 from batchgen.buckets.location import parse_location
@@ -68,6 +68,19 @@ Manifest = str | PathLike[str] | Iterable[Mapping[str, Any]]
 """A file, or rows: each a mapping of its columns."""
 
 _PROVIDER = "runcomfy"
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run may be told; what is left out is as `JobDatabase.run_async` has it."""
+
+    batch: str | None
+    jobs: int | None
+    limit: int | None
+    retries: int
+    download: bool
+    halt: Sequence[str]
+    max_duration_s: float | None
+    on_event: Callable[[Event], None] | None
 
 
 def open(database: str | PathLike[str], *, account: str = "default") -> "JobDatabase":
@@ -210,7 +223,7 @@ class JobDatabase:
 
     # -- a run -----------------------------------------------------------------------------------
 
-    def run(self, **options: Any) -> Ended:
+    def run(self, **options: Unpack[RunOptions]) -> Ended:
         """Pay for jobs that wait, and work until they are at rest; as `run_async`, and waits."""
         return asyncio.run(self.run_async(**options))
 

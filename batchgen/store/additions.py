@@ -18,7 +18,7 @@ from batchgen.failpoints import failpoint
 from batchgen.store.database import chunks
 from batchgen.store.events import note
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
-from batchgen.store.predicates import IS_PAID
+from batchgen.store.predicates import is_paid
 from batchgen.store.statements import Statement, among, text
 from batchgen.store.transactions import OnFile, Transaction
 
@@ -98,7 +98,8 @@ _BY_IDS = among(_KNOWN + "j.id IN :values")
 _BATCH_OF_KEY = among(f"SELECT j.key, b.name{_OF_BATCHES}WHERE {SHOWN} AND j.id IN {OF_KEYS}")
 _BY_KEY = among(f"{_KNOWN}j.id IN {OF_KEYS}")
 _PAID_BY_HASH = among(
-    f"{_KNOWN}b.account_id = :account_id AND j.input_hash IN :values AND j.{IS_PAID} ORDER BY j.id"
+    f"{_KNOWN}b.account_id = :account_id AND j.input_hash IN :values AND {is_paid('j')} "
+    "ORDER BY j.id"
 )
 _EARLIER = text(
     f"{_COLUMNS}, a.input_hash AS paid_hash{_OF_BATCHES}JOIN attempts a ON a.job_id = j.id "

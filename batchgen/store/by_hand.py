@@ -10,7 +10,7 @@ from batchgen.domain.states import LOST, USER_MOVES, JobState
 from batchgen.store import jobs
 from batchgen.store.control import FIRST
 from batchgen.store.events import note
-from batchgen.store.predicates import IS_LOST
+from batchgen.store.predicates import is_lost
 from batchgen.store.statements import among, locking, text
 from batchgen.store.transactions import Transaction
 
@@ -29,14 +29,14 @@ _NOTE_EACH = (
 _NOTE_RETRIED = among(
     _NOTE_EACH.format(
         what="""'retried', '{"was": "' || state || '"}'""",
-        which=IS_LOST,
+        which=is_lost(),
     )
 )
 _RETRY = among(
     "UPDATE jobs SET state = 'pending', retries_used = 0, policy_retries_used = 0, "
     "not_before_ms = 0, attempt_id = NULL, unfit = false, "
     "error = NULL, error_class = NULL, finished_ms = NULL, updated_ms = :now_ms "
-    f"WHERE id IN :values AND {IS_LOST}"
+    f"WHERE id IN :values AND {is_lost()}"
 )
 # The input hash stays: it is of what the user asked for.
 _RESEED = text(

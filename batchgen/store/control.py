@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from batchgen.domain.states import JobState
 from batchgen.store.imports import SHOWN_ID
+from batchgen.store.predicates import is_live
 from batchgen.store.statements import Statement, among, locking, text
 from batchgen.store.transactions import Transaction
 
@@ -65,7 +66,7 @@ _PENDING = text(
 )
 _CANCELS = text(
     "SELECT id, cancel_ms FROM attempts WHERE account_id = :account_id "
-    "AND state IN ('intent', 'accepted', 'in_doubt') AND cancel_ms IS NOT NULL"
+    f"AND {is_live()} AND cancel_ms IS NOT NULL"
 )
 
 
@@ -126,7 +127,7 @@ _MY_SPENT = _of_mine(
 _MY_RESERVED = _of_mine(
     "SELECT CAST(coalesce(sum(est_micros), 0) AS bigint) FROM attempts "
     "WHERE account_id = :account_id AND (:all_batches = 1 OR batch_id IN :batch_ids) "
-    "AND state IN ('intent', 'accepted', 'in_doubt')"
+    f"AND {is_live()}"
 )
 _MY_BUDGETS = _of_mine(
     "SELECT count(*) AS batches, count(b.budget_micros) AS budgets, "
@@ -172,7 +173,7 @@ _SPENT = text(
 _RESERVED = text(
     "SELECT CAST(coalesce(sum(est_micros), 0) AS bigint) FROM attempts "
     "WHERE account_id = :account_id AND batch_id = :batch_id "
-    "AND state IN ('intent', 'accepted', 'in_doubt')"
+    f"AND {is_live()}"
 )
 
 

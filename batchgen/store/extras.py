@@ -22,9 +22,7 @@ _OPEN = text(
     "a.inputs, a.est_micros, a.job_version, j.id, j.key, j.batch_id, j.row_id, j.variant, j.name, "
     "b.name AS batch, b.output_dir "
     "FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN batches b ON b.id = j.batch_id "
-    # The first condition lets the planner use the index of live attempts.
-    "WHERE a.state IN ('intent', 'accepted', 'in_doubt') AND a.state = 'accepted' AND a.extra "
-    "AND a.account_id = :account_id ORDER BY a.id"
+    "WHERE a.state = 'accepted' AND a.extra AND a.account_id = :account_id ORDER BY a.id"
 )
 _NO_EPOCH = -1  # of no job: what becomes of the job is not decided by an extra purchase
 _NEVER_AGAIN = 1_000_000  # retries

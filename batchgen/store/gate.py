@@ -118,9 +118,8 @@ _ADAPT = text("UPDATE accounts SET cap = :cap, adapting = :adapting WHERE id = :
 # Accepted, looked at, and not begun.
 _QUEUED = text(
     "SELECT count(*) FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt_id = a.id "
-    "WHERE a.account_id = :account_id AND a.state IN ('intent', 'accepted', 'in_doubt') "
-    "AND a.state = 'accepted' AND a.slot_until_ms IS NULL AND a.started_ms IS NULL "
-    "AND j.remote_state IS NOT NULL"
+    "WHERE a.account_id = :account_id AND a.state = 'accepted' AND a.slot_until_ms IS NULL "
+    "AND a.started_ms IS NULL AND j.remote_state IS NOT NULL"
 )
 # The newest attempts by their ids, which sort by time: no index has their times. A generation
 # ended when the service says, which is before anybody has noticed.

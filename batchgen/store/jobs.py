@@ -21,6 +21,7 @@ from batchgen.store.events import note
 from batchgen.store.gate import Gate, grown, lock_adapting, refused, save
 from batchgen.store.gate import spend as spend_tokens
 from batchgen.store.payloads import packed
+from batchgen.store.predicates import is_live, is_owned
 from batchgen.store.scope import Scope
 from batchgen.store.statements import Statement, locking, text
 from batchgen.store.transactions import Transaction
@@ -157,19 +158,18 @@ _GATE = locking(
 _ALIVE = locking("SELECT 1 FROM workers WHERE id = :worker_id AND state = 'live'")
 _LIVE = text(
     "SELECT count(*) FROM attempts WHERE account_id = :account_id "
-    "AND state IN ('intent', 'accepted', 'in_doubt') "
+    f"AND {is_live()} "
     "AND ((slot_until_ms IS NULL AND state <> 'in_doubt') OR slot_until_ms > :now_ms)"
 )
 _DOUBTS = text(
     "SELECT count(*) AS held, min(slot_until_ms) AS until_ms FROM attempts "
-    "WHERE account_id = :account_id AND state IN ('intent', 'accepted', 'in_doubt') "
-    "AND state = 'in_doubt' AND slot_until_ms > :now_ms"
+    "WHERE account_id = :account_id AND state = 'in_doubt' AND slot_until_ms > :now_ms"
 )
 _BUDGETS = text(
     "SELECT b.id, b.name, b.budget_micros, "
     "(SELECT coalesce(sum(spent_micros), 0) FROM spending s WHERE s.batch_id = b.id) AS spent, "
     "(SELECT coalesce(sum(est_micros), 0) FROM attempts a WHERE a.account_id = :account_id "
-    " AND a.batch_id = b.id AND a.state IN ('intent', 'accepted', 'in_doubt')) AS reserved "
+    f" AND a.batch_id = b.id AND {is_live('a')}) AS reserved "
     "FROM batches b WHERE b.account_id = :account_id AND b.budget_micros IS NOT NULL"
 )
 _COLUMNS = (
@@ -184,9 +184,10 @@ _LISTED = {
 }
 # A file's planner, once ANALYZE has told it of few batches, would begin with these, and sort.
 _JOIN = {"sqlite": "CROSS JOIN", "postgresql": "JOIN"}
+# With `+`: it would rather go through all jobs up to that id than through those that wait.
 _IN_SCOPE = (
     "FROM jobs j {join} batches b ON b.id = j.batch_id "
-    "WHERE j.state = 'pending' AND j.id <= :max_job_id "
+    "WHERE j.state = 'pending' AND +j.id <= :max_job_id "
     "AND b.account_id = :account_id AND j.model NOT IN :held AND j.id {which} {listed} "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 )
@@ -1044,7 +1045,7 @@ class LateCost:
 _COST = text(
     "UPDATE attempts SET cost_micros = :cost_micros, charged_micros = :cost_micros, "
     "result_raw = :raw WHERE id = :attempt_id AND cost_micros IS NULL "
-    "AND state NOT IN ('intent', 'accepted', 'in_doubt')"
+    f"AND NOT {is_live()}"
 )
 
 
@@ -1264,7 +1265,7 @@ _FREE = (
     "a.est_micros AS reserved_micros "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id JOIN attempts a ON a.id = j.attempt_id "
     "WHERE b.account_id = :account_id AND j.owner IS NULL "
-    "AND j.state IN ('submitting', 'running', 'downloading') "
+    f"AND {is_owned('j')} "
     "AND j.state <> 'submitting' AND (:downloads = 1 OR j.state = 'running') "
 )
 _ORPHANS = locking(_FREE + "ORDER BY j.id LIMIT :wanted", of="j", skip_locked=True)

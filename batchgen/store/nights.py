@@ -15,6 +15,7 @@ from batchgen.domain.states import AttemptState, JobState
 from batchgen.domain.where import Name, Where
 from batchgen.store import reads, selecting
 from batchgen.store.imports import SHOWN
+from batchgen.store.predicates import is_live
 from batchgen.store.reads import JobRow
 from batchgen.store.statements import Statement, among, text
 from batchgen.store.transactions import Transaction
@@ -45,7 +46,7 @@ _PAID = (
 )
 _RESERVED = (
     "SELECT t.batch_id, CAST(sum(t.est_micros) AS bigint) AS micros FROM attempts t "
-    "WHERE t.state IN ('intent', 'accepted', 'in_doubt') AND {chosen} GROUP BY t.batch_id"
+    f"WHERE {is_live('t')} AND {{chosen}} GROUP BY t.batch_id"
 )
 _COUNTED = (
     "SELECT j.batch_id, j.state, count(*) AS jobs, CAST(sum(CASE WHEN j.state = 'pending' "

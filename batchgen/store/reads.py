@@ -15,7 +15,7 @@ from batchgen.store import selecting
 from batchgen.store.database import chunks
 from batchgen.store.imports import BATCH_SHOWN, SHOWN
 from batchgen.store.payloads import RAW_ANSWERS, unpacked
-from batchgen.store.predicates import IS_LOST
+from batchgen.store.predicates import is_live, is_lost, is_owned
 from batchgen.store.scope import Scope
 from batchgen.store.statements import Statement, among, text
 from batchgen.store.transactions import Transaction
@@ -189,8 +189,8 @@ _FEW = 20_000  # jobs that are sorted in no time
 _INDEXED = {  # in the words of partial indexes
     frozenset({JobState.PENDING}): "j.state = 'pending'",
     frozenset({JobState.IN_DOUBT}): "j.state = 'in_doubt'",
-    OWNED: "j.state IN ('submitting', 'running', 'downloading')",
-    LOST: f"j.{IS_LOST}",
+    OWNED: is_owned("j"),
+    LOST: is_lost("j"),
 }
 _COUNTED = text("SELECT state, sum(jobs) AS jobs FROM counters GROUP BY state")
 
@@ -445,8 +445,7 @@ _BATCHES = text(f"SELECT * FROM batches b WHERE {BATCH_SHOWN} ORDER BY b.id")
 _COUNTS = text("SELECT batch_id, state, jobs FROM counters")
 _SPENT = text("SELECT batch_id, sum(spent_micros) AS micros FROM spending GROUP BY batch_id")
 _RESERVED = text(
-    "SELECT batch_id, sum(est_micros) AS micros FROM attempts "
-    "WHERE state IN ('intent', 'accepted', 'in_doubt') GROUP BY batch_id"
+    f"SELECT batch_id, sum(est_micros) AS micros FROM attempts WHERE {is_live()} GROUP BY batch_id"
 )
 
 
@@ -674,14 +673,15 @@ def _all_alike(tx: Transaction, values: Mapping[str, Any]) -> Kind | None:
     return Kind(row.model, row.settings, row.est_micros, row.jobs)
 
 
+# With `+`: sorted, for in the order of their rows a file's planner would go through all jobs.
 _LOST = text(
     "SELECT j.id, b.name AS batch, j.row_id, j.variant, j.state, j.error_class, j.error, j.unfit "
     "FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE b.account_id = :account_id AND j.id <= :max_job_id "
+    "WHERE b.account_id = :account_id AND +j.id <= :max_job_id "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids) "
-    f"AND j.{IS_LOST} "
+    f"AND {is_lost('j')} "
     "AND (:since_ms = 0 OR j.finished_ms IS NULL OR j.finished_ms >= :since_ms) "
-    "ORDER BY j.batch_id, j.position, j.id"
+    "ORDER BY +j.batch_id, j.position, j.id"
 ).listing(batch_ids=int)
 
 
@@ -738,7 +738,7 @@ def _sampled(tx: Transaction, batch_id: int, pending: int) -> list[Kind]:
 
 _CLASSES = text(
     "SELECT error_class, count(*) AS jobs FROM jobs "
-    f"WHERE batch_id = :batch_id AND state = 'failed' AND {IS_LOST} GROUP BY error_class"
+    "WHERE batch_id = :batch_id AND state = 'failed' GROUP BY error_class"
 )
 
 

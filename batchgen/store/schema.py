@@ -29,7 +29,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from batchgen.domain.states import AttemptState, JobState
-from batchgen.store.predicates import IS_LOST, IS_PAID
+from batchgen.store.predicates import is_live, is_lost, is_owned, is_paid
 
 metadata = MetaData(
     naming_convention={
@@ -164,8 +164,8 @@ jobs = Table(
         "ix_jobs_owned",
         "owner",
         "id",
-        sqlite_where=text("state IN ('submitting', 'running', 'downloading')"),
-        postgresql_where=text("state IN ('submitting', 'running', 'downloading')"),
+        sqlite_where=text(is_owned()),
+        postgresql_where=text(is_owned()),
     ),
     Index(
         "ix_jobs_in_doubt",
@@ -176,16 +176,16 @@ jobs = Table(
     Index(  # of pending ones too, a million new jobs would take a fifth longer
         "ix_jobs_paid_inputs",
         "input_hash",
-        sqlite_where=text(IS_PAID),
-        postgresql_where=text(IS_PAID),
+        sqlite_where=text(is_paid()),
+        postgresql_where=text(is_paid()),
     ),
     Index(
         "ix_jobs_lost",
         "batch_id",
         "state",
         "error_class",
-        sqlite_where=text(IS_LOST),
-        postgresql_where=text(IS_LOST),
+        sqlite_where=text(is_lost()),
+        postgresql_where=text(is_lost()),
     ),
     Index("ix_jobs_position", "batch_id", "position"),
     Index("ix_jobs_name", "name_folded"),
@@ -200,8 +200,6 @@ job_keys = Table(
     Column("job_id", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-
-_LIVE = "state IN ('intent', 'accepted', 'in_doubt')"
 
 attempts = Table(
     "attempts",
@@ -245,8 +243,8 @@ attempts = Table(
         "ix_attempts_one_live",
         "job_id",
         unique=True,
-        sqlite_where=text(f"{_LIVE} AND NOT extra"),
-        postgresql_where=text(f"{_LIVE} AND NOT extra"),
+        sqlite_where=text(f"{is_live()} AND NOT extra"),
+        postgresql_where=text(f"{is_live()} AND NOT extra"),
     ),
     Index(  # what finished jobs of a model took and cost, the newest first
         "ix_attempts_closed",
@@ -260,8 +258,8 @@ attempts = Table(
         "ix_attempts_live",
         "account_id",
         "batch_id",
-        sqlite_where=text(_LIVE),
-        postgresql_where=text(_LIVE),
+        sqlite_where=text(is_live()),
+        postgresql_where=text(is_live()),
     ),
 )
 

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 from batchgen.store import workers
 from batchgen.store.events import note
+from batchgen.store.predicates import is_owned
 from batchgen.store.scope import Scope
 from batchgen.store.statements import text
 from batchgen.store.transactions import Transaction
 
-# "state IN (three) AND state <> 'submitting'" lets the planner use the index of held jobs.
-_PAID = "state IN ('submitting', 'running', 'downloading') AND state <> 'submitting'"
+# The first of both lets the planner use the index of held jobs.
+_PAID = f"{is_owned()} AND state <> 'submitting'"
+# With `+`: a file's planner would rather go through all jobs up to that id, or of the batches.
 _ELSEWHERE = text(
-    "SELECT j.id FROM jobs j JOIN batches b ON b.id = j.batch_id "
-    "WHERE j.state IN ('submitting', 'running', 'downloading') "
+    "SELECT j.id FROM jobs j JOIN batches b ON b.id = +j.batch_id "
+    f"WHERE {is_owned('j')} "
     "AND (j.owner IS NULL OR j.owner <> :worker_id) "
-    "AND b.account_id = :account_id AND j.id <= :max_job_id "
+    "AND b.account_id = :account_id AND +j.id <= :max_job_id "
     "AND (:downloads = 1 OR j.state <> 'downloading') "
     "AND (:all_batches = 1 OR j.batch_id IN :batch_ids)"
 ).listing(batch_ids=int)

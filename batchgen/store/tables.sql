@@ -161,10 +161,10 @@ CREATE TABLE jobs (
 	CONSTRAINT fk_jobs_batch_id FOREIGN KEY(batch_id) REFERENCES batches (id)
 );
 CREATE INDEX ix_jobs_in_doubt ON jobs (id) WHERE state = 'in_doubt';
-CREATE INDEX ix_jobs_lost ON jobs (batch_id, state, error_class) WHERE state IN ('cancelled', 'expired', 'failed');
+CREATE INDEX ix_jobs_lost ON jobs (batch_id, state, error_class) WHERE (state = 'cancelled' OR state = 'expired' OR state = 'failed');
 CREATE INDEX ix_jobs_name ON jobs (name_folded);
-CREATE INDEX ix_jobs_owned ON jobs (owner, id) WHERE state IN ('submitting', 'running', 'downloading');
-CREATE INDEX ix_jobs_paid_inputs ON jobs (input_hash) WHERE state IN ('downloading', 'expired', 'in_doubt', 'running', 'submitting', 'succeeded');
+CREATE INDEX ix_jobs_owned ON jobs (owner, id) WHERE (state = 'downloading' OR state = 'running' OR state = 'submitting');
+CREATE INDEX ix_jobs_paid_inputs ON jobs (input_hash) WHERE state <> 'cancelled' AND state <> 'failed' AND state <> 'pending';
 CREATE INDEX ix_jobs_pending ON jobs (priority, not_before_ms, id) WHERE state = 'pending';
 CREATE INDEX ix_jobs_position ON jobs (batch_id, position);
 CREATE TABLE spending (
@@ -218,5 +218,5 @@ CREATE TABLE attempts (
 	CONSTRAINT fk_attempts_batch_id FOREIGN KEY(batch_id) REFERENCES batches (id)
 );
 CREATE INDEX ix_attempts_closed ON attempts (account_id, model, id) WHERE state IN ('succeeded', 'failed');
-CREATE INDEX ix_attempts_live ON attempts (account_id, batch_id) WHERE state IN ('intent', 'accepted', 'in_doubt');
-CREATE UNIQUE INDEX ix_attempts_one_live ON attempts (job_id) WHERE state IN ('intent', 'accepted', 'in_doubt') AND NOT extra;
+CREATE INDEX ix_attempts_live ON attempts (account_id, batch_id) WHERE (state = 'accepted' OR state = 'in_doubt' OR state = 'intent');
+CREATE UNIQUE INDEX ix_attempts_one_live ON attempts (job_id) WHERE (state = 'accepted' OR state = 'in_doubt' OR state = 'intent') AND NOT extra;

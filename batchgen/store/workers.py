@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from batchgen.domain.states import JobState
 from batchgen.store.backend import Backend
 from batchgen.store.events import note
+from batchgen.store.predicates import is_owned
 from batchgen.store.statements import Statement, locking, text
 from batchgen.store.transactions import Transaction
 
@@ -34,8 +35,7 @@ _BURY = Statement(
 _HOSTS = text("SELECT DISTINCT host FROM workers")
 _DOUBTS = locking(
     "SELECT j.id, j.batch_id, j.attempt_id FROM jobs j "
-    "WHERE j.owner = :dead AND j.state IN ('submitting', 'running', 'downloading') "
-    "AND j.state = 'submitting' ORDER BY j.id"
+    "WHERE j.owner = :dead AND j.state = 'submitting' ORDER BY j.id"
 )
 _DOUBT = text(
     "UPDATE attempts SET state = 'in_doubt', slot_until_ms = :slot_until_ms, error = :error "
@@ -47,7 +47,7 @@ _DOUBT_JOB = text(
 )
 _RELEASE = text(
     "UPDATE jobs SET owner = NULL, epoch = epoch + 1 "
-    "WHERE owner = :worker_id AND state IN ('submitting', 'running', 'downloading') "
+    f"WHERE owner = :worker_id AND {is_owned()} "
     "AND state <> 'submitting'"
 )
 # The newest first, until there are enough: by the index of accounts all would have to be sorted.
@@ -179,8 +179,7 @@ class Seen:
 
 _SEEN = text("SELECT * FROM workers WHERE state = 'live' ORDER BY started_ms, id")
 _HELD = text(
-    "SELECT owner, state, count(*) AS jobs FROM jobs "
-    "WHERE state IN ('submitting', 'running', 'downloading') GROUP BY owner, state"
+    f"SELECT owner, state, count(*) AS jobs FROM jobs WHERE {is_owned()} GROUP BY owner, state"
 )
 
 

@@ -1,10 +1,11 @@
 """What `docs/library.md` shows works, and what it answers is typed."""
 
+import inspect
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import assert_type
+from typing import assert_type, get_type_hints
 
 import pytest
 from cli.bought import service
@@ -12,6 +13,7 @@ from cli.bought import service
 import batchgen
 from batchgen.domain import errors
 from batchgen.domain.states import JobState
+from batchgen.library.database import RunOptions
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
@@ -54,6 +56,14 @@ def test_examples_are_type_checked_as_a_user_would() -> None:
     for path in (ROOT / "examples").glob("*.py"):
         assert "import batchgen\n" in path.read_text(encoding="utf-8")
         assert "batchgen.library" not in path.read_text(encoding="utf-8")
+
+
+def test_both_ways_to_run_take_the_same_options() -> None:
+    options = inspect.signature(batchgen.JobDatabase.run_async).parameters.values()
+
+    typed = {one.name: one.annotation for one in options if one.name != "self"}
+
+    assert get_type_hints(RunOptions) == typed
 
 
 def test_what_is_answered_is_typed() -> None:

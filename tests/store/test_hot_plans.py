@@ -9,7 +9,7 @@ import pytest
 from store.plans import plans_of
 from store.stored_jobs import NOW, Store, accepted, doubt, ended, generated, put_back
 
-from batchgen.store import control, extras, jobs, sharing, workers
+from batchgen.store import additions, control, extras, jobs, nights, reads, sharing, workers
 from batchgen.store.scope import Scope
 from batchgen.store.statements import text
 from batchgen.store.transactions import Transaction
@@ -74,12 +74,49 @@ ACTS: dict[str, Act] = {
     "jobs of others": lambda store, tx, _: sharing.elsewhere(
         tx, [sharing.View("w1", store.account.id, Scope(None, 10**9), True, frozenset())]
     ),
-    "bury the dead": lambda store, tx, _: workers.bury(tx, "w2", slot_ms=1, now_ms=NOW),
+    "bury the dead": lambda store, tx, _: workers.bury(
+        tx, "w2", slot_ms=1, now_ms=NOW, leaves=True
+    ),
+}
+
+# What looks at few of very many, in the words of a partial index.
+LOOKS: dict[str, tuple[str, Act]] = {
+    "is it paid for": (
+        "ix_jobs_paid_inputs",
+        lambda store, tx, _: additions.paid_by_hashes(tx, store.account.id, ["h7", "h8"]),
+    ),
+    "adopt": ("ix_jobs_owned", ACTS["adopt"]),
+    "bury the dead": ("ix_jobs_owned", ACTS["bury the dead"]),
+    "jobs of others": ("ix_jobs_owned", ACTS["jobs of others"]),
+    "let go": ("ix_jobs_owned", lambda store, tx, _: sharing.let_go(tx, ["w3"])),
+    "take from the silent": (
+        "ix_jobs_owned",
+        lambda store, tx, _: sharing.take_from_silent(tx, [sharing.Silence("w1", 10**12)]),
+    ),
+    "what workers hold": ("ix_jobs_owned", lambda store, tx, _: workers.unheld(tx)),
+    "lost jobs": (
+        "ix_jobs_lost",
+        lambda store, tx, _: list(reads.lost(tx, Scope(None, 10**9), store.account.id)),
+    ),
+    "claim": ("ix_attempts_live", ACTS["claim"]),
+    "heard": ("ix_attempts_live", ACTS["heard"]),
+    "extra purchases": ("ix_attempts_live", ACTS["extra purchases"]),
+    "batches": ("ix_attempts_live", lambda store, tx, _: reads.batches(tx)),
+    "report": ("ix_attempts_live", lambda store, tx, _: nights.counted(tx, nights.Choice())),
+    "standing": (
+        "ix_attempts_live",
+        lambda store, tx, _: control.standing(tx, store.account.id, None),
+    ),
+    "budget": (
+        "ix_attempts_live",
+        lambda store, tx, _: control.set_budget(tx, 1, 10**9, now_ms=NOW),
+    ),
 }
 
 # An index of a file that is walked in order is a scan too, of the index.
 _ALL_ROWS = re.compile(
-    r"Seq Scan on (jobs|attempts|events)\b|SCAN (j|a|jobs|attempts|events|c)(?! USING)\b"
+    r"Seq Scan on (jobs|attempts|events)\b|SCAN (j|a|jobs|attempts|events)(?! USING)\b|"
+    r"SEARCH (j|a|jobs|attempts|events) USING INTEGER PRIMARY KEY \(rowid[<>]"
 )
 _SORTED = re.compile(r"TEMP B-TREE FOR ORDER|\bSort\b")
 _FEW = re.compile(r"ix_jobs_owned|ix_attempts_live")  # what is in flight may be sorted
@@ -89,7 +126,7 @@ class Undone(Exception):
     """Ends a transaction whose changes are not wanted."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "sqlite analyzed", "postgresql"])
 def busy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, list[jobs.Job]]]:
@@ -98,7 +135,10 @@ def busy(
     store = Store(tmp_path_factory.mktemp("busy"), url=url)
     with closing(store), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Transaction, "now_ms", lambda _: store.now_ms)
-        yield store, _filled(store)
+        found = _filled(store)
+        if request.param != "sqlite":  # nobody does it for a file
+            _analyze(store)
+        yield store, found
 
 
 def _filled(store: Store) -> list[jobs.Job]:
@@ -113,9 +153,13 @@ def _filled(store: Store) -> list[jobs.Job]:
     with store.database.transaction() as tx:
         for statement in (_JOBS, _ATTEMPTS, _EVENTS):
             tx.run(statement, {"many": _MANY} if statement is _JOBS else {})
+    return [claimed, running, downloading]
+
+
+def _analyze(store: Store) -> None:
+    with store.database.transaction() as tx:
         for name in ("jobs", "attempts", "events", "workers", "batches"):
             tx.run(text(f"ANALYZE {name}"))
-    return [claimed, running, downloading]
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -137,3 +181,19 @@ def test_a_hot_query_uses_an_index_and_does_not_sort(
         if _ALL_ROWS.search(plan) or (_SORTED.search(plan) and not _FEW.search(plan))
     ]
     assert not slow, "\n\n".join(slow)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_at_few_uses_the_index_of_its_states(
+    busy: tuple[Store, list[jobs.Job]], look: str
+) -> None:
+    store, found = busy
+    index, act = LOOKS[look]
+    plans: list[str] = []
+    with suppress(Undone), store.database.transaction() as tx:
+        with plans_of(tx) as asked:
+            act(store, tx, found)
+        plans += asked
+        raise Undone
+
+    assert any(index in plan for plan in plans), "\n\n".join(plans)
