@@ -198,6 +198,8 @@ class _Pages:
     def _file(self, batch_id: int, clip: Mapping[str, Any]) -> str | None:
         if not clip:
             return None
+        if str(clip["path"]).startswith("/"):  # where its batch went before
+            return _below(self._root, str(clip["path"])).rstrip("/")
         below = self._below.get(batch_id)
         if below is None:
             below = self._below[batch_id] = _below(self._root, self._output_dirs[batch_id])

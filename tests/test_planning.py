@@ -95,15 +95,17 @@ class Desk:
                     )
                     tx.moved(job.batch_id, str(job.state), state)
 
-    def _run(self, tx: Transaction) -> list[tuple[jobs.Job, str]]:
-        """Pay for every pending job; return them with the worker that holds them."""
+    def _run(
+        self, tx: Transaction, only: frozenset[int] | None = None
+    ) -> list[tuple[jobs.Job, str]]:
+        """Pay for pending jobs, all or some; return them with the worker that holds them."""
         number = next(self._seeds)
         worker = workers.WorkerInfo(f"w{number}", "host", 1, "1", 30_000)
         account = accounts.ensure(tx, "runcomfy", "default")
         accounts.set_cap(tx, account, 1000)
         workers.register(tx, worker)
         wanted = tuple(f"a{number}-{n}" for n in range(100))
-        scope = Scope(None, 10**9)
+        scope = Scope(None, 10**9, only=only)
         request = jobs.ClaimRequest(worker.id, account.id, scope, wanted, frozenset(), 1)
         [claim] = jobs.claim(tx, [request])
         for job in claim.jobs:
@@ -120,10 +122,10 @@ class Desk:
                 )
                 jobs.record_ended(tx, [end])
 
-    def buy(self) -> None:
-        """Pay for every pending job and have its clip, as a run would."""
+    def buy(self, only: frozenset[int] | None = None) -> None:
+        """Pay for pending jobs, all or some, and have their clips, as a run would."""
         with self.database.transaction() as tx:
-            for job, worker_id in self._run(tx):
+            for job, worker_id in self._run(tx, only):
                 made = jobs.Generated(job, worker_id, ("https://x/y.mp4",), 1, None, "{}", 1)
                 jobs.record_generated(tx, [made])
                 jobs.finish(tx, [jobs.Finish(job, worker_id, ({"path": job.name},), 1)])
@@ -457,6 +459,21 @@ def test_rows_of_another_file_that_are_paid_for_are_held_back(desk: Desk) -> Non
     assert desk.add(path) == {"new": ["c"], "held": ["a"]}
 
     assert len(desk.rows()) == 3
+
+
+@on_both
+def test_a_file_that_is_renamed_when_some_of_it_is_paid_for_is_refused(desk: Desk) -> None:
+    desk.add(desk.write("jobs.csv", rows("a", "b", "c")))
+    desk.move("succeeded", "a")
+
+    with pytest.raises(ManifestError, match="--batch jobs"):
+        desk.add(desk.write("copy.csv", rows("a", "b", "c")))
+
+    path = desk.write("copy.csv", rows("a", "b", "c", "d"))
+    plan = desk.plan(path)
+    assert (plan.to_pay, plan.asked.total()) == (1, 4)
+    assert desk.add(path) == {"held": ["a", "b", "c"], "new": ["d"]}
+    assert desk.add(path, new_batch=True) == {"new": ["a", "b", "c", "d"]}
 
 
 def test_a_new_batch_is_meant(desk: Desk) -> None:
@@ -875,10 +892,15 @@ _STEPS = st.lists(
         st.tuples(st.just("ids"), st.booleans(), st.none()),
         st.tuples(st.just("save"), st.sampled_from(["crlf", "bom;", "yaml", "export"]), st.none()),
         st.tuples(st.just("rename"), st.sampled_from(["jobs", "copy", "night"]), st.none()),
+        st.tuples(st.just("limit"), st.sampled_from([0, 1, 100]), st.none()),
+        st.tuples(st.just("number"), st.none(), st.none()),
     ),
     min_size=1,
     max_size=12,
 )
+
+
+_SET = {"save": "form", "rename": "name", "limit": "limit"}
 
 
 class _Author:
@@ -887,7 +909,7 @@ class _Author:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.table: list[_Row] = []
-        self.name, self.form = "jobs", "plain"
+        self.name, self.form, self.limit = "jobs", "plain", 100
         self.fresh = (f"id{n}" for n in itertools.count())
         self.bought: Counter[str] = Counter()  # prompts that were paid for
         self.most: Counter[str] = Counter()  # rows of a prompt that the file had at once
@@ -908,13 +930,13 @@ class _Author:
             self.table = [{"id": row.get("id") or next(self.fresh), **row} for row in self.table]
         elif kind == "ids":
             self.table = without_ids(self.table)
-        elif kind == "save":
-            self.form = what
-        elif kind == "rename":
-            self.name = what
+        elif kind == "number":
+            self.table = [{**row, "id": str(n)} for n, row in enumerate(self.table, 1)]
+        elif kind in _SET:
+            setattr(self, _SET[kind], what)
 
     def run(self) -> None:
-        """Add the file as it is now, and pay for everything that waits."""
+        """Add the file as it is now, and pay for what waits of it, as far as the limit goes."""
         if not self.table:
             return
         for prompt, count in Counter(row["prompt"] for row in self.table).items():
@@ -922,9 +944,13 @@ class _Author:
         path = self._saved()
         with contextlib.suppress(ManifestError):  # held back, or a namesake: nothing is bought
             self.desk.add(path)
-        waiting = [row for row in self.desk.rows() if row.state is JobState.PENDING]
-        self.bought.update(str(row.inputs["promptText"]) for row in waiting)
-        self.desk.buy()
+            waiting = [
+                row
+                for row in self.desk.rows()
+                if row.state is JobState.PENDING and row.id not in self.desk.gone
+            ][: self.limit]
+            self.bought.update(str(row.inputs["promptText"]) for row in waiting)
+            self.desk.buy(frozenset(row.id for row in waiting))
         if self.form == "export":
             with contextlib.suppress(ManifestError):  # of two batches
                 self.desk.add(self.desk.exported("night-after.csv"))
@@ -951,6 +977,17 @@ def _content(name: str) -> _Row:
 @settings(max_examples=15, deadline=None)
 @example(steps=[("ids", True, None), ("edit", 0, "c"), ("add", 0, "b")])
 @example(steps=[("drop", 0, None), ("ids", True, None), ("edit", 0, "b"), ("add", 0, "a")])
+@example(  # ids are row numbers, and a row is put in above
+    steps=[
+        ("limit", 0, None),
+        ("add", 0, "c"),
+        ("move", 0, None),
+        ("number", None, None),
+        ("add", 0, "d"),
+        ("number", None, None),
+        ("limit", 100, None),
+    ]
+)
 @given(steps=_STEPS)
 def test_no_clip_is_paid_for_twice_whatever_becomes_of_its_file(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]
@@ -1010,6 +1047,31 @@ def test_a_clip_whose_row_was_edited_is_not_bought_again_for_another_row(
     assert desk.add(path, replace=replace_too)["held"] == ["b"]
     again = [*edited, {**original, "id": "d"}]  # one clip holds back one row
     assert "d" in desk.add(desk.write("jobs.csv", again))["new"]
+
+
+@on_both
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_ids_that_are_row_numbers_may_shift_without_a_clip_being_bought_again(
+    desk: Desk, state: str
+) -> None:
+    numbered = [{**row, "id": str(n)} for n, row in enumerate(rows("a", "b", "c", "d"), 1)]
+    path = desk.write("jobs.csv", numbered)
+    desk.add(path)
+    desk.move("succeeded", "1", "2")
+    desk.move(state, "3", "4")
+    shifted = [{**row, "id": str(n)} for n, row in enumerate(rows("new", "a", "b", "c", "d"), 1)]
+    desk.write("jobs.csv", shifted)
+
+    plan = desk.plan(path)
+
+    assert plan.to_pay == 2
+    found = desk.add(path)
+    assert (found["left"], found["held"]) == (["1", "2"], ["3"])
+    assert desk.row("3").inputs["promptText"] == "prompt c"
+    assert desk.add(path)["held"] == ["3"]
+    desk.write("jobs.csv", numbered)  # put back: nothing was lost
+    assert desk.add(path).get("held") is None
+    assert desk.row("3").inputs["promptText"] == "prompt c"
 
 
 @pytest.mark.parametrize("state", ["pending", "failed", "cancelled", "expired"])

@@ -93,8 +93,9 @@ def why(plan: Plan, item: Item) -> str:
         ),
         Verdict.BUSY: f"{known.state} with other inputs: never touched",
         Verdict.RENAMED: f"was {known.label}: the same job, {_standing(known)}",
-        Verdict.HELD: f"has the inputs of {twin}, which is paid for: held back, "
-        "--new-batch buys it again",
+        Verdict.HELD: f"has the inputs of {twin}, which "
+        + ("waits" if known.state is JobState.PENDING and not is_earlier else "is paid for")
+        + ": held back, --new-batch buys it again",
         Verdict.UNCHANGED: _standing(known),
     }
     return words[item.verdict]

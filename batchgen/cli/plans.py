@@ -23,7 +23,7 @@ _WORDS = {
     Verdict.LEFT: "left alone: paid for with other inputs; --replace buys them again",
     Verdict.BUSY: "left alone: at work or in doubt with other inputs",
     Verdict.RENAMED: "known under another id now: still the same jobs",
-    Verdict.HELD: "held back: paid for already; --new-batch buys them again",
+    Verdict.HELD: "held back: paid for already, or waiting elsewhere; --new-batch buys them again",
 }
 """The verdicts whose jobs are named one by one, with what each means."""
 

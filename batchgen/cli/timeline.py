@@ -108,7 +108,7 @@ _WORDS = {
     "failed": "failed",
     "fit_again": "its input files are fine now: it waits again",
     "in_doubt": "in doubt: sent, and no answer came",
-    "link_dead": "the link to the clip died",
+    "link_dead": "a fresh link to the clip was dead, too",
     "put_back": "never sent, as it turned out: it waits again",
     "renamed": "renamed in the manifest",
     "reopened": "to be paid for again, with the inputs of the manifest",

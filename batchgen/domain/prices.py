@@ -85,7 +85,13 @@ class Prices:
     def add(
         self, model: str, settings: str, micros: int, *, is_clip: bool, is_end: bool = True
     ) -> None:
-        """Learn the stated cost of one more request."""
+        """Learn the stated cost of one more request.
+
+        A clip that cost nothing tells no price: it was a gift, or its bill is still to come. To
+        count with that would hold nothing of a budget back for what is in flight.
+        """
+        if is_clip and not micros:
+            return
         key = model, settings
         self.paid[key] = self.paid.get(key, _NOTHING).plus(micros, is_clip=is_clip, is_end=is_end)
 

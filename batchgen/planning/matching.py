@@ -124,6 +124,7 @@ class _Matching:
         self.row_ids: set[str] = set()  # of the whole manifest, where a new one is looked for
         self.paid_before: set[tuple[int, str]] | None = None  # jobs, and what they once were
         self.edited_since = Ids()  # jobs whose rows ask for other inputs than were paid for
+        self.renamed_from: set[int] = set()  # other batches that paid for rows of this manifest
         self.unmatched = 0
         self.with_id = self.edited = 0
 
@@ -137,8 +138,14 @@ class _Matching:
                 self._match(start, list(specs_of(page)))
             start = places.stop
         self._refuse_namesake()
-        if self.unmatched:
-            self._match_by_inputs()
+        edited = self.plan.count(Verdict.CHANGED) + self.plan.count(Verdict.REOPENED)
+        if self.unmatched or edited:
+            jobs = self._unclaimed()
+            self._match_by_inputs(jobs)
+            if edited and jobs is not None:
+                self._hold_paid_edits(jobs)
+            if self.renamed_from and jobs is not None:
+                self._hold_what_waits(jobs)
         self._find_gone()
         self._refuse_if_all_held()
 
@@ -320,23 +327,26 @@ class _Matching:
 
     # By inputs.
 
-    def _match_by_inputs(self) -> None:
+    def _unclaimed(self) -> "_Unclaimed | None":
+        """Return the jobs that no row claims; None if they are not asked for."""
+        wish = self.prepared.wish
+        account = accounts.find(self.tx, wish.provider, wish.account)
+        if account is None or wish.new_batch:
+            return None
+        return _Unclaimed(
+            self.tx,
+            account.id,
+            self.prepared.batch.id,
+            claimed=self.plan.claimed,
+            edited_since=self.edited_since,
+        )
+
+    def _match_by_inputs(self, jobs: "_Unclaimed | None") -> None:
         """Match rows that look new to jobs of the same inputs that no other row claims.
 
         Paid ones come first. A pending job of the same batch would be paid for by a later run
         beside the new one.
         """
-        wish = self.prepared.wish
-        account = accounts.find(self.tx, wish.provider, wish.account)
-        jobs = None
-        if account is not None and not wish.new_batch:
-            jobs = _Unclaimed(
-                self.tx,
-                account.id,
-                self.prepared.batch.id,
-                claimed=self.plan.claimed,
-                edited_since=self.edited_since,
-            )
         for start, specs in self._chunks():
             rows = [
                 (position, spec)
@@ -358,7 +368,42 @@ class _Matching:
                 is_own = is_own and known.id not in self.edited_since
                 is_same = known.input_hash == spec.input_hash
                 verdict = Verdict.RENAMED if is_own and is_same else Verdict.HELD
+                if known.batch_id != self.prepared.batch.id:
+                    self.renamed_from.add(known.batch_id)
                 self._settle(position, verdict, spec, known)
+
+    def _hold_paid_edits(self, jobs: "_Unclaimed") -> None:
+        """Hold back edited rows whose new inputs are those of a clip that no row claims.
+
+        So it is where ids are row numbers, and a row was put in or taken out above: each row
+        has its neighbour's inputs then, and a clip on the one side would be bought on the other.
+        """
+        for chosen in self.plan.chosen(Verdict.CHANGED, Verdict.REOPENED):
+            edits = [
+                item
+                for item in self.plan.resolved(self.tx, chosen)
+                if item.known is not None and item.known.input_hash != item.spec.input_hash
+            ]
+            jobs.look_up(Counter(item.spec.input_hash for item in edits))
+            for item in edits:
+                paid = jobs.take_paid(item.spec.input_hash)
+                if paid is not None:
+                    self.plan.hold(item, paid)
+
+    def _hold_what_waits(self, jobs: "_Unclaimed") -> None:
+        """Hold back new rows that wait in a batch which paid for others of this manifest.
+
+        The file was renamed when some of it was paid for: a later run would pay for the rest of
+        that batch, too.
+        """
+        for batch_id in sorted(self.renamed_from):
+            jobs.wait_in(batch_id)
+            for chosen in self.plan.chosen(Verdict.NEW):
+                jobs.look_up(Counter(spec.input_hash for _, spec in chosen))
+                for item in self.plan.resolved(self.tx, chosen):
+                    known = jobs.take(item.spec.input_hash)
+                    if known is not None:
+                        self.plan.hold(item, known)
 
     def _find_gone(self) -> None:
         batch_id = self.prepared.batch.id
@@ -386,9 +431,9 @@ class _Matching:
             return
         raise ManifestError(
             f"{named(self.prepared.wish.path)}: every row has the inputs of a job that has been "
-            f"paid for in batch {', '.join(batches)}. Nothing was stored or spent. If the file was "
-            f"renamed, run it with --batch {batches[0]}; if you mean to pay for these clips "
-            "again, pass --new-batch"
+            f"paid for in batch {', '.join(batches)}, or waits there. Nothing was stored or spent. "
+            f"If the file was renamed, run it with --batch {batches[0]}; if you mean to pay for "
+            "these clips again, pass --new-batch"
         )
 
 
@@ -414,8 +459,13 @@ class _Unclaimed:
         self._earlier: dict[str, list[Known]] = {}
         for paid_hash, job in additions.paid_earlier(tx, account_id):
             self._earlier.setdefault(paid_hash, []).append(job)
-        waiting = additions.pending(tx, batch_id) if batch_id else ()
+        self.wait_in(batch_id)
+
+    def wait_in(self, batch_id: int) -> None:
+        """Give the pending jobs of this batch, too, and of no other."""
+        waiting = additions.pending(self._tx, batch_id) if batch_id else ()
         self._waiting = _Waiting(one for one in waiting if self._is_free(one[0]))
+        self._found.clear()
 
     def look_up(self, wanted: Mapping[str, int]) -> None:
         """Read the jobs with these inputs; of each that wait, no more than there are rows."""
@@ -450,6 +500,13 @@ class _Unclaimed:
         known = jobs.pop() if self._found.get(input_hash) else jobs.pop(0)
         self._given.add(known.id)
         return known
+
+    def take_paid(self, input_hash: str) -> Known | None:
+        """Return the job that was paid for with these inputs, None if there is none."""
+        jobs = self._found.get(input_hash)
+        if jobs and jobs[-1].state is JobState.PENDING:  # what is paid for comes last
+            return None
+        return self.take(input_hash)
 
 
 class _Waiting:

@@ -43,7 +43,8 @@ class Verdict(IntEnum):
     RENAMED = 6
     """Paid or pending, and its row has another id now."""
     HELD = 7
-    """Its inputs are those of a paid job of another batch, or of an earlier version: not stored."""
+    """Not stored: another job, or an earlier version of its own, was paid for with its inputs, or
+    waits in a batch that the manifest seems to be of."""
     UNCHANGED = 8
     """As it was."""
 
@@ -93,6 +94,11 @@ class Ids:
         if not self._bits[place] & flag:
             self._bits[place] |= flag
             self._count += 1
+
+    def remove(self, job_id: int) -> None:
+        """Take an id out that is in it."""
+        self._bits[job_id >> 3] &= ~(1 << (job_id & 7))
+        self._count -= 1
 
     def __len__(self) -> int:
         return self._count
@@ -180,6 +186,23 @@ class Plan:
             replaced[:] = [one for one in replaced if one.position != item.position]
             if len(samples) < SAMPLES:
                 samples.append(left)
+
+    def hold(self, item: Item, holder: Known) -> None:
+        """Hold back a row whose job would have been bought: another has its inputs.
+
+        Its own job, if it has one, stays as it is, and is none of the manifest's.
+        """
+        spec, held = item.spec, item._replace(verdict=Verdict.HELD, known=holder)
+        if item.known is not None:
+            self.claimed.remove(item.known.id)
+        self.verdicts[item.position] = Verdict.HELD
+        self.known_ids[item.position] = holder.id
+        self.bought -= Counter({(spec.model, spec.settings, spec.est_micros): 1})
+        shown = self.samples[item.verdict]
+        shown[:] = [one for one in shown if one.position != item.position]
+        samples = self.samples.setdefault(Verdict.HELD, [])
+        if len(samples) < SAMPLES:
+            samples.append(held)
 
     def chosen(self, *verdicts: Verdict, moved: bool = False) -> Iterator[list[Choice]]:
         """Yield the jobs with these verdicts in manifest order, some at a time.

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from batchgen.buckets.location import is_location
+from batchgen.domain.errors import UsageError
 from batchgen.domain.expansion import seed_bounds
 from batchgen.domain.identity import job_keys
 from batchgen.domain.jobs import JobSpec, encoded, specs_of
 from batchgen.domain.states import JobState
 from batchgen.downloads import names
+from batchgen.downloads.destinations import Destinations
 from batchgen.failpoints import failpoint
 from batchgen.planning.naming import Named, Naming
 from batchgen.planning.plan import Choice, Item, Plan, Verdict
@@ -73,8 +77,11 @@ def store(
         now_ms: Epoch milliseconds.
         draw: Returns a random integer between two bounds, both included.
         sleep: Waits so many seconds, for others to write.
+
+    Raises:
+        UsageError: If the batch's clips would not be found any more.
     """
-    storing = _Storing(plan, now_ms=now_ms, draw=draw)
+    storing = _Storing(database, plan, now_ms=now_ms, draw=draw)
     with database.reading() as tx:
         storing.look(tx)
     if storing.size <= SMALL:
@@ -117,7 +124,8 @@ def _ahead(steps: Iterator[Step]) -> Iterator[Step]:
 class _Storing:
     """The steps of one plan; each is a transaction of its own, or all are one."""
 
-    def __init__(self, plan: Plan, *, now_ms: int, draw: Draw) -> None:
+    def __init__(self, database: Database, plan: Plan, *, now_ms: int, draw: Draw) -> None:
+        self.database = database
         self.plan = plan
         self.now_ms = now_ms
         self.draw = draw
@@ -200,7 +208,7 @@ class _Storing:
         if is_hidden and self._known is not None:
             # Until the end it is what it was, with room for the new columns.
             batch = replace(self._known, columns=_union(self.batch, self._known))
-        batch_id = additions.save_batch(tx, batch, now_ms=self.now_ms)
+        batch_id = self._save(tx, batch)
         self.batch = replace(self.batch, id=batch_id)
         self.stored = replace(self.stored, batch_id=batch_id)
         if is_hidden:
@@ -209,8 +217,38 @@ class _Storing:
     def finish(self, tx: Transaction) -> None:
         """Show what was hidden: the last step, in a transaction of its own."""
         imports.finish(tx, self._import_id)
-        additions.save_batch(tx, self.batch, now_ms=self.now_ms)
+        self._save(tx, self.batch)
         tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))
+
+    def _save(self, tx: Transaction, batch: Batch) -> int:
+        known = self._known
+        if known is not None and batch.output_dir != known.output_dir:
+            self._keep_clips(tx, known, batch.output_dir)
+        return additions.save_batch(tx, batch, now_ms=self.now_ms)
+
+    def _keep_clips(self, tx: Transaction, known: Batch, output_dir: str) -> None:
+        """Let clips that stay behind be found where they are, when a batch goes elsewhere."""
+        if additions.owners(tx, known.id).intersection(workers.living(tx, self.database.backend)):
+            raise UsageError(
+                f"a run is at work on batch {known.name}, and its clips go to {known.output_dir}: "
+                "give another --output-dir once it has ended. Nothing was stored or spent"
+            )
+        places = Destinations(self.database.folder)
+        old, new = places.of(known.output_dir), places.of(output_dir)
+        is_far = is_location(known.output_dir) or is_location(output_dir)
+
+        def path(name: str) -> str:
+            if new.has(name) or not old.has(name):  # moved along, or gone
+                return name
+            if is_far:
+                raise UsageError(
+                    f"clips of batch {known.name} are in {old.path('')} and not in "
+                    f"{new.path('')}: bring them there first, or leave --output-dir out and let "
+                    "--batch NAME make another batch. Nothing was stored or spent"
+                )
+            return str(Path(old.path(name)).absolute())
+
+        additions.repath(tx, known.id, path)
 
     # New jobs.
 

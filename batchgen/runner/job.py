@@ -1037,11 +1037,12 @@ class Carrier:
         return await fetcher.fetch(url, into=self.place(job), name=name)
 
     async def _is_expired(self, job: Job, error: DownloadError, *, fresh: bool) -> bool:
-        dead_since_ms = await self._trouble(job, str(error), link_dead=error.link_dead)
-        long_dead = (
-            dead_since_ms is not None and self.now_ms() - dead_since_ms >= _EXPIRED_AFTER_S * 1000
-        )
-        if not (error.link_dead and fresh and long_dead):
+        # That an old link is dead by now tells nothing of the clip.
+        is_gone = error.link_dead and fresh
+        gone_since_ms = await self._trouble(job, str(error), link_dead=is_gone)
+        if not is_gone or gone_since_ms is None:
+            return False
+        if self.now_ms() - gone_since_ms < _EXPIRED_AFTER_S * 1000:
             return False
         said = f"paid, but the clip is gone: {error}"
         await self._trouble(job, said, expired=True)

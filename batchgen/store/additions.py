@@ -4,7 +4,7 @@ What a large manifest adds is hidden until all of it is stored: see `store.impor
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, repeat
@@ -139,6 +139,9 @@ _RENEW_BATCH = text(
     "budget_micros = coalesce(:budget_micros, budget_micros), uploads = :uploads, "
     "updated_ms = :now_ms WHERE id = :id"
 )
+_FILES = text("SELECT id, files FROM jobs WHERE batch_id = :batch_id AND files IS NOT NULL")
+_PUT_FILES = text("UPDATE jobs SET files = :files WHERE id = :job_id")
+_OWNERS = text("SELECT DISTINCT owner FROM jobs WHERE batch_id = :batch_id AND owner IS NOT NULL")
 _JOB_COLUMNS = (
     "batch_id, key, row_id, has_id, variant_kind, variant, position, model, inputs, input_hash, "
     "cells, seed, name, name_folded, est_micros, settings, state, updated_ms"
@@ -376,6 +379,28 @@ def save_batch(tx: Transaction, batch: Batch, *, now_ms: int) -> int:
         return batch.id
     tx.run(_ADD_BATCH, values)
     return int(tx.value(_BATCH_ID, values))
+
+
+def owners(tx: Transaction, batch_id: int) -> set[str]:
+    """Return the workers that hold jobs of a batch."""
+    return {row.owner for row in tx.rows(_OWNERS, {"batch_id": batch_id})}
+
+
+def repath(tx: Transaction, batch_id: int, path: Callable[[str], str]) -> None:
+    """Let the clips of a batch have other paths.
+
+    Args:
+        tx: A writing transaction.
+        batch_id: The batch.
+        path: Told where a clip lies from the batch's output folder; returns that anew.
+    """
+    changed = []
+    for row in tx.rows(_FILES, {"batch_id": batch_id}):
+        was = json.loads(row.files)
+        now = [{**clip, "path": path(clip["path"])} for clip in was]
+        if now != was:
+            changed.append({"job_id": row.id, "files": json.dumps(now)})
+    tx.run_many(_PUT_FILES, changed)
 
 
 class NewJob(NamedTuple):

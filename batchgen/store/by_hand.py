@@ -65,8 +65,12 @@ _AGAIN = text(
     "UPDATE jobs SET state = 'downloading', finished_ms = NULL, error = NULL, owner = NULL, "
     "updated_ms = :now_ms WHERE id = :job_id AND state = :state"
 )
+# Accounts at one service may be names of one wallet.
 _CARRIER = text(
-    "SELECT job_id FROM attempts WHERE account_id = :account_id AND request_id = :request_id"
+    "SELECT job_id FROM attempts WHERE request_id = :request_id AND account_id IN "
+    "(SELECT other.id FROM accounts a JOIN accounts other "
+    "ON other.id = a.id OR (other.provider = a.provider AND other.origin = a.origin) "
+    "WHERE a.id = :account_id)"
 )
 _LOOK_AGAIN = text(
     "UPDATE jobs SET state = 'running', error = NULL, error_class = NULL, finished_ms = NULL, "

@@ -1132,7 +1132,7 @@ class DownloadTrouble:
     """A clip could not be fetched.
 
     Attributes:
-        link_dead: The link itself was refused.
+        link_dead: A fresh link was refused.
         expired: Fresh links failed for long enough: the clip is lost.
     """
 

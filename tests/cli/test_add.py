@@ -1,5 +1,8 @@
+import csv
 from pathlib import Path
 
+import pytest
+from cli.bought import buy, service
 from cli.commands import call, ok, rows, states, write
 
 
@@ -107,3 +110,21 @@ def test_a_folder_that_is_not_there_is_told() -> None:
 
     assert done.code == 11
     assert "nowhere" in done.err
+
+
+def test_clips_stay_known_when_their_batch_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b", "c", options=("--limit", "2"))
+        kept = [Path("clips/jobs/a.mp4"), Path("clips/jobs/b.mp4")]
+        Path("other/jobs").mkdir(parents=True)
+        moved = kept[1].rename("other/jobs/b.mp4")  # by hand
+
+        done = call("run", "jobs.csv", "-y", "--poll-interval", "0", "--output-dir", "other")
+
+        assert done.code == 0, done.err
+        ok("export", "-o", "out.csv")
+        with Path("out.csv").open(newline="", encoding="utf-8") as file:
+            files = [row["result_file"] for row in csv.DictReader(file)]
+        assert files == [str(kept[0]), str(moved), "other/jobs/c.mp4"]
+        ok("add", "jobs.csv", "--output-dir", "third")
+        assert ": 3 whole" in ok("download", "--verify").err

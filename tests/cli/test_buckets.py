@@ -180,3 +180,16 @@ def test_a_run_removes_what_was_begun_of_clips_that_are_there(
 
     assert bucket.uploads() == ["night/jobs/another.mp4"]
     assert bought.counters.accepted == 2
+
+
+def test_clips_in_a_folder_are_not_left_behind_for_a_bucket(
+    monkeypatch: pytest.MonkeyPatch, bucket: TestBucket
+) -> None:
+    with service(monkeypatch):
+        buy("a")
+
+        done = call("add", "jobs.csv", "--output-dir", f"{bucket.url}/night")
+
+        assert done.code == 2
+        assert "clips of batch jobs are in" in done.err
+        assert ": 1 whole" in ok("download", "--verify").err

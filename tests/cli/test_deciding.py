@@ -257,6 +257,23 @@ def test_a_request_of_another_job_is_not_adopted(monkeypatch: pytest.MonkeyPatch
     assert states()["a"] == "in_doubt"
 
 
+def test_a_request_of_another_account_at_the_same_service_is_not_adopted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch) as handle:
+        buy("a")
+        handle.settings = Settings(faults=(Fault(Kind.DROP_AFTER),))
+        write("other.csv", rows("b"))
+        call("run", "other.csv", "-y", "--account", "other")
+
+        pair = f"other/b={request_id(handle, 'scene a')}"
+        done = call("reconcile", "--adopt", pair, "-y", "--account", "other")
+
+    assert done.code == 2
+    assert "belongs to another job" in done.err
+    assert states() == {"a": "succeeded", "b": "in_doubt"}
+
+
 def test_one_request_is_not_adopted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch, Settings(faults=(Fault(Kind.DROP_AFTER),))) as handle:
         buy("a", "b", expect=10)

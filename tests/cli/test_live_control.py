@@ -360,3 +360,18 @@ def test_who_asked_for_a_share_keeps_it_whatever_the_cap_becomes(place: Place) -
     assert place.states() == {"succeeded": 8}
     assert place.service.counters.most_untold == 3
     place.check_books()
+
+
+def test_clips_of_a_run_go_where_it_began(place: Place) -> None:
+    path = str(place.write(rows_of(1)))
+    run = place.start_run(path)
+    place.wait_accepted(1)
+
+    done = call("add", path, "--db", place.url, "--output-dir", "elsewhere")
+    finish(place)
+
+    assert done.code == 2
+    assert "a run is at work on batch jobs" in done.err
+    assert run.wait().code == 0
+    place.check_clips()
+    do_add(place, "--output-dir", "elsewhere")

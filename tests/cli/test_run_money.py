@@ -121,6 +121,20 @@ def test_a_budget_that_comes_to_its_end_is_told_once(monkeypatch: pytest.MonkeyP
     assert warning in run.err
 
 
+def test_clips_that_were_a_gift_let_no_budget_be_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gift = Settings(price_per_s_micros=0, catalog_per_s_micros=50_000)
+    with service(monkeypatch, gift) as handle:
+        ok("add", write("jobs.csv", rows(*IDS[:20])), "--budget", "1")
+        ok("run", "-y", "--poll-interval", "0", "--limit", "2")
+        handle.settings = Settings(price_per_s_micros=50_000)
+
+        done = call("run", "-y", "--poll-interval", "0", "-j", "20")
+
+        assert done.code == 8
+        assert "18 jobs to pay for: about $4.50" in done.err
+        assert bill(handle) == 1_000_000
+
+
 def test_three_workers_never_pass_a_budget_for_a_quarter_of_the_jobs(place: Place) -> None:
     place.write(rows_of(100))
     ok("add", "jobs.csv", "--db", place.url, "--budget", str(25 * CLIP / 1_000_000))

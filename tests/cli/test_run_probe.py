@@ -290,7 +290,7 @@ def test_a_row_that_is_put_back_after_a_replacement_failed_is_not_bought_again(
 
     assert "! a  has the inputs of an earlier version of a of batch jobs, which is paid" in planned
 
-    assert "1 job held back: paid for already; --new-batch buys them again" in done.err
+    assert "1 job held back: paid for already, or waiting elsewhere; --new-batch" in done.err
     assert bought(handle) == ["a"]
 
 

@@ -17,7 +17,7 @@ from batchgen.domain.prices import (
 )
 
 MODEL = Model("a/b", "AB", "runcomfy", {}, price_micros=50_000, price_unit="second")
-COSTS = st.lists(st.integers(0, 10**7), min_size=1, max_size=40)
+COSTS = st.lists(st.integers(1, 10**7), min_size=1, max_size=40)
 
 
 @given(COSTS)
@@ -48,6 +48,16 @@ def test_what_failed_free_of_charge_makes_no_clip_cheaper() -> None:
         prices.add("m", "{}", 0, is_clip=False)
 
     assert prices.of_job("m", "{}", None) == prices.of_request("m", "{}", None) == 500
+    assert prices.jobs_seen("m", "{}") == 1
+
+
+def test_a_clip_that_was_a_gift_tells_no_price() -> None:
+    prices = Prices()
+    prices.add("m", "{}", 0, is_clip=True)
+
+    assert prices.of_job("m", "{}", 7) == prices.of_request("m", "{}", 7) == 7
+    prices.add("m", "{}", 500, is_clip=True)
+    assert prices.of_job("m", "{}", 7) == prices.of_request("m", "{}", 7) == 500
     assert prices.jobs_seen("m", "{}") == 1
 
 

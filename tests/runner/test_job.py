@@ -446,6 +446,21 @@ def test_a_clip_is_lost_only_after_fresh_links_were_dead_for_an_hour(
     assert states(world, job) == ("expired", None)
 
 
+def test_a_clip_is_not_lost_because_an_old_link_was_dead_long_ago(world: World, job: Job) -> None:
+    service, files = Service([DONE]), Files()
+    dead = DownloadError("403", link_dead=True)
+    files.errors = [dead, *[DownloadError("500") for _ in range(9)]]
+    world.carry(job, service, files)
+    world.now_s += 3600
+    with world.store.database.transaction() as tx:
+        tx.run(text("UPDATE jobs SET owner = NULL"))
+    files.errors = [dead, dead]  # of the fresh links the first
+
+    world.carry(world.store.adopt()[0], service, files)
+
+    assert states(world, job) == ("succeeded", None)
+
+
 def test_every_output_of_a_job_is_fetched(world: World, job: Job) -> None:
     two = Look(Phase.SUCCEEDED, "succeeded", "{}", output_urls=(URL, URL + "?b"), cost_micros=1)
     files = Files()

@@ -78,7 +78,7 @@ class Looks:
 
 def steps_of(store: Store, plan: planning.Plan) -> Iterator[None]:
     """Store a plan step by step, as `store` does with a large one."""
-    work = storing._Storing(plan, now_ms=NOW, draw=lambda low, _: low)
+    work = storing._Storing(store.database, plan, now_ms=NOW, draw=lambda low, _: low)
     with store.database.reading() as tx:
         work.look(tx)
     for step in work.steps(is_hidden=True):

@@ -556,7 +556,7 @@ def adding(store: Store, path: str, **wish: Any) -> Step[planning.Plan]:
         plan = planning.decide(tx, planning.prepare(tx, planning.Wish(path, **wish)))
 
     def step(tx: Transaction) -> planning.Plan:
-        work = storing._Storing(plan, now_ms=NOW, draw=lambda low, _: low)
+        work = storing._Storing(store.database, plan, now_ms=NOW, draw=lambda low, _: low)
         work.look(tx)
         for one in work.steps(is_hidden=False):
             one(tx)
