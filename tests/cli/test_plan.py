@@ -53,6 +53,29 @@ def test_each_job_is_told_with_what_would_become_of_it(monkeypatch: pytest.Monke
     assert Path("batchgen.db").read_bytes() == before
 
 
+def test_a_budget_that_the_manifest_would_set_back_is_shown_as_a_change() -> None:
+    """`set budget` holds until a manifest with a budget of its own is stored again."""
+    job = "jobs:\n  - {id: a, image: 'https://images.example.com/a.jpg'}\n"
+    Path("night.yaml").write_text(f"budget: 5\n{job}")
+
+    def told(*flags: str) -> list[str]:
+        lines = ok("plan", "night.yaml", *flags).out.splitlines()
+        return [line.strip() for line in lines if "budget of the batch" in line]
+
+    new = told()
+    ok("add", "night.yaml")
+    same = told()
+    ok("set", "budget", "20")
+    back, kept = told(), told("--budget", "20")
+    ok("set", "budget", "none")
+    bounded = told()
+
+    assert new == same == ["budget of the batch $5.00"]
+    assert back == ["budget of the batch $20.00 → $5.00"]
+    assert kept == ["budget of the batch $20.00"]
+    assert bounded == ["budget of the batch none → $5.00"]
+
+
 def test_a_plan_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         buy("made")
