@@ -37,7 +37,7 @@ def test_a_pending_job_is_cancelled_at_once() -> None:
 
     done = ok("cancel", "a", "-", stdin="b\n\n")
 
-    assert "jobs/a: cancelled; nothing was paid" in done.out
+    assert "jobs/a: cancelled; nothing more is paid" in done.out
     assert states() == {"a": "cancelled", "b": "cancelled", "c": "pending"}
 
 
