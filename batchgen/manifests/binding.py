@@ -172,7 +172,7 @@ class Binding:
             return self._target(key, path, is_cell=False)
         if problem is None:
             hint = suggestion(key, (*self.known, *ROW_WORDS, *ENTRY_WORDS))
-            hint = hint or f"the inputs are {self._listed()}; "
+            hint = hint or f"the inputs of {self.form.model.id} are {self._listed()}; "
             problem = f"unknown key: {hint}what is to be carried along goes under `meta` {AS_IT_IS}"
         return Target(problem=problem)
 
