@@ -690,9 +690,10 @@ def explain(error: BaseException) -> str:
     """Return a failure and its causes in one line, innermost last, without any secret of a URL."""
     parts: list[str] = []
     for cause in _causes(error):
-        text = f"{type(cause).__name__}: {cause}".removesuffix(": ")
-        if text not in parts:
-            parts.append(text)
+        name, words = type(cause).__name__, " ".join(str(cause).split())
+        said = f": {words}" if words else name
+        if not any(said in part for part in parts):  # often the same, under another name
+            parts.append(f"{name}: {words}" if words else name)
     return redact_text(" ← ".join(parts))
 
 

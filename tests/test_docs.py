@@ -31,6 +31,7 @@ from batchgen.downloads.names import FIELDS
 from batchgen.manifests import DEFAULT_MODEL, Checked
 from batchgen.manifests.interface import ENTRY_WORDS, ROW_WORDS
 from batchgen.manifests.model_files import read_model
+from batchgen.providers.simulator import Kind
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -516,3 +517,10 @@ def test_every_test_that_the_promises_name_exists() -> None:
 
     assert len(named) > 15
     assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_the_faults_of_a_rehearsal() -> None:
+    rows = table("docs/operations.md", "kinds of faults")
+
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert told == [kind for kind in Kind if kind is not Kind.OUTPUT]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import aiohttp
 import httpx
@@ -512,6 +513,13 @@ def test_circle_of_causes_ends() -> None:
     first.__cause__, second.__cause__ = second, first
     assert not is_unsent(first)
     assert explain(first) == "ReadError: a ← ReadError: b"
+
+
+def test_what_causes_repeat_is_told_once_and_in_one_line() -> None:
+    chain = [httpx.ReadError("cut"), OSError("cut"), TimeoutError(), ValueError("400:\n  cut")]
+    for error, cause in pairwise(chain):
+        error.__cause__ = cause
+    assert explain(chain[0]) == "ReadError: cut ← TimeoutError ← ValueError: 400: cut"
 
 
 def test_unreadable_answer_hides_the_headers_of_the_request() -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from batchgen.library.service import Service
     from batchgen.providers.interface import Provider
 
-_DONE = "cancelled; nothing was paid"
+_DONE = "cancelled; nothing more is paid"
 _ASKED = "the service cancels it; a run records it once it has looked, a live one within seconds"
 _TOO_LATE = "it is being generated, or done, and cannot be cancelled: it goes on"
 _UNDER_WAY = "is being submitted just now: cancel it again once it runs"
 _NOT_YET = {
-    "cancelled": "would be cancelled; nothing was paid",
+    "cancelled": "would be cancelled; nothing more is paid",
     "asked": "the service would be asked; it can cancel only what still waits in its queue",
 }
 _ASKED_AT_ONCE = 8

@@ -140,6 +140,10 @@ class Look:
                 left -= jobs
         return found
 
+    def is_most(self, limit: int | None) -> bool:
+        """Return whether `estimate` is too high if `--limit` leaves dear jobs for later."""
+        return self.is_limited(limit) and len({self._micros(kind) for kind in self.kinds}) > 1
+
     def most_micros(self, limit: int | None, *, retries: int) -> int:
         """Return what the payments cost if each of them needs every retry."""
         found = sum(row.est_micros or 0 for row in self.again)
@@ -397,8 +401,8 @@ def price(found: Look, flags: Flags) -> list[str]:
         lines.append(f"{head}: the price is unknown")
     else:
         lines.append(
-            f"{head}: about {usd(micros)}, at worst {usd(worst)} with retries (estimate: "
-            f"{basis}){known}"
+            f"{head}: {'at most ' * found.is_most(flags.limit)}about {usd(micros)}, at worst "
+            f"{usd(worst)} with retries (estimate: {basis}){known}"
         )
     lines += [
         _budget_line(plan, found, plan.batch.budget_micros)

@@ -132,12 +132,12 @@ def command(
 ) -> int:
     """Fetch clips that are paid for and not yet fetched. Nothing is submitted or paid.
 
-    Every paid job of the account that no live worker holds is looked at and fetched. JOB,
-    --where and --refresh also bring back jobs whose clip expired, was lost, or was fetched
-    before and is gone; without them those that are gone are only counted. --verify compares each
-    clip with the size and the SHA-256 that it was fetched with; a file that was changed stays as
-    it is, and the clip is fetched to a name beside it. --sidecar also writes those that clips on
-    disk lack.
+    Every paid job of the account that no live worker holds is looked at and fetched; with JOB,
+    --where or --batch, those alone. JOB, --where and --refresh also bring back jobs whose clip
+    expired, was lost, or was fetched before and is gone; without them those that are gone are only
+    counted. --verify compares each clip with the size and the SHA-256 that it was fetched with; a
+    file that was changed stays as it is, and the clip is fetched to a name beside it. --sidecar
+    also writes those that clips on disk lack.
 
     Exit code 3 if a clip is still missing, or with --dry-run if something is wrong. JOB may be -
     to read jobs from stdin.
@@ -148,6 +148,7 @@ def command(
     with closing(common.open_to_change(db, allow_network_fs=allow_network_fs)) as database:
         with database.reading() as tx:
             found = _candidates(tx, database, wish)
+            others = _others(tx, wish, found)
             if not dry_run:
                 _check_account(tx, account, [*found.lost, *found.waiting])
         if dry_run:
@@ -166,6 +167,7 @@ def command(
                 download_jobs=download_jobs,
                 progress=mode_of(progress, is_silent=quiet or as_json),
                 sidecar=sidecar,
+                untouched=others,
             )
         beside = _write_missing(database, found, batch) if sidecar else None
         ids = [row.id for row in [*found.lost, *found.waiting]]
@@ -247,6 +249,14 @@ def _candidates(tx: Transaction, database: Database, wish: _Wish) -> _Found:
         known = {row.id for row in [*found.lost, *found.waiting]}
         found.left = [(row, _why(row)) for row in rows if row.id not in known]
     return found
+
+
+def _others(tx: Transaction, wish: _Wish, found: _Found) -> frozenset[int]:
+    """Return the paid jobs that nobody asked for: one of them may take hours."""
+    if not wish.is_narrowed and wish.batch is None:
+        return frozenset()
+    wanted = (row.id for row in [*found.lost, *found.waiting])
+    return frozenset(reads.job_ids(tx, states=_AT_WORK)).difference(wanted)
 
 
 def _why(row: JobRow) -> str:
@@ -366,6 +376,7 @@ def _work(
     download_jobs: int,
     progress: Mode,
     sidecar: bool,
+    untouched: frozenset[int],
 ) -> Outcome:
     from batchgen.cli.session import Errand, work
     from batchgen.runner.job import Settings
@@ -382,6 +393,7 @@ def _work(
             progress=progress,
             command="download",
             sidecar=sidecar,
+            untouched=untouched,
         )
     )
 

@@ -92,6 +92,9 @@ class Ending:
         is_estimate: Whether some of what the batches spent was not stated by the service.
         estimate_micros: What this run was estimated to cost; None if it paid for nothing, or
             nobody knew.
+        is_most: Whether that is what the dearest of the jobs cost, of which --limit left some.
+        in_flight_before: How many jobs were in flight when it began: what they cost is spent in
+            this run, and was estimated in another one.
         is_paused: Whether a person has paused the account.
         log: The log of the session, if there is one.
     """
@@ -105,6 +108,8 @@ class Ending:
     losses: "Losses"
     is_estimate: bool
     estimate_micros: int | None
+    is_most: bool
+    in_flight_before: int
     is_paused: bool
     log: Path | None
 
@@ -285,12 +290,19 @@ def _time_and_money(ending: Ending) -> Iterator[str]:
     pace = "" if per_min is None else f", {rate(per_min)} a minute"
     yield f"took {span(ending.outcome.took_s)}{pace}"
     session = usd(stats.charged_micros, is_estimate=stats.estimates > 0)
-    known = ending.estimate_micros
-    estimated = "" if known is None else f" (about {usd(whole_cents(known))} was estimated)"
+    estimated = _estimated(ending)
     reserved = ending.reserved_micros
     held = f", {usd(reserved)} reserved" if reserved else ""
     everything = usd(ending.spent_micros, is_estimate=ending.is_estimate)
     yield f"{session} spent in this run{estimated}, {everything} in all{held}"
+
+
+def _estimated(ending: Ending) -> str:
+    if ending.estimate_micros is None:
+        return ""
+    most, count = "at most " * ending.is_most, ending.in_flight_before
+    before = f", without {plural(count, 'job')} sent before" if count else ""
+    return f" ({most}about {usd(whole_cents(ending.estimate_micros))} was estimated{before})"
 
 
 def _files(ending: Ending) -> Iterator[str]:

@@ -42,6 +42,7 @@ def counts_of(numbers: Numbers) -> list[str]:
         (rest.failed, "failed"),
         (rest.cancelled, "cancelled"),
         (rest.in_doubt, "in doubt"),
+        (numbers.left, "left to a later run"),
     ):
         if count:
             found.append(f"{count:,} {word}")
@@ -55,7 +56,7 @@ def pace_of(numbers: Numbers) -> list[str]:
         found.append(f"{rate(numbers.per_min)} a minute")
     if numbers.eta_s is not None and numbers.eta_s >= 1:
         found.append(f"about {span(numbers.eta_s)} left")
-    if numbers.submits_for_s is not None:
+    if numbers.submits_for_s:  # once it is over, the hurdle says so
         found.append(f"submits for {span(numbers.submits_for_s)} more")
     return found
 

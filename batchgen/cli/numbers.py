@@ -62,6 +62,7 @@ class Numbers:
         done: How many of them are at rest.
         rest: How those ended.
         waiting: How many are not submitted yet.
+        left: How many are left to a later run, past `--job-timeout` for one.
         elsewhere: How many other workers have in flight.
         to_download: Clips that wait for their download.
         per_min: Clips a minute, of this session; None while none has ended.
@@ -82,6 +83,7 @@ class Numbers:
     done: int
     rest: Rest
     waiting: int
+    left: int
     elsewhere: int
     in_flight: int
     cap: int
@@ -193,6 +195,7 @@ class Meter:
             done=done,
             rest=rest,
             waiting=waiting,
+            left=stats.left,
             elsewhere=self._elsewhere,
             in_flight=view.in_flight,
             cap=view.cap,

@@ -127,8 +127,16 @@ def counts(plan: Plan, *, prune: bool, names: bool = False, is_limited: bool = F
             lines += _listed([job.label for job in plan.gone_samples], count)
     lines.append("  " + estimate(plan, is_limited=is_limited))
     if plan.batch.budget_micros is not None:
-        lines.append(f"  budget of the batch {usd(plan.batch.budget_micros)}")
+        lines.append(f"  budget of the batch {_budget(plan, plan.batch.budget_micros)}")
     return lines
+
+
+def _budget(plan: Plan, budget_micros: int) -> str:
+    """Return a batch's budget, and what it was: `set budget` may have changed it meanwhile."""
+    before = plan.prepared.stored_budget_micros
+    if not plan.batch.id or before == budget_micros:
+        return usd(budget_micros)
+    return f"{'none' if before is None else usd(before)} → {usd(budget_micros)}"
 
 
 def estimate(plan: Plan, *, is_limited: bool = False) -> str:

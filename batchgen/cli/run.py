@@ -308,6 +308,8 @@ def _run(database: Database, wanted: Flags, found: Service, look: Look, told: To
         losses=losses,
         is_estimate=is_estimate,
         estimate_micros=estimate_micros,
+        is_most=look.is_most(wanted.limit),
+        in_flight_before=begun[JobState.SUBMITTING] + begun[JobState.RUNNING],
         is_paused=found_account is not None and found_account.paused,
         log=told.log,
     )

@@ -67,6 +67,7 @@ class Errand:
         sidecar: Write beside each clip what it was made of.
         keep_awake: Keep the machine from sleeping meanwhile.
         metrics: Told how it goes, once a second.
+        untouched: Paid jobs that it leaves alone, where nothing is bought.
     """
 
     database: Database
@@ -89,6 +90,7 @@ class Errand:
     sidecar: bool = False
     keep_awake: bool = False
     metrics: "Metrics | None" = None
+    untouched: frozenset[int] = frozenset()
 
     @property
     def buys(self) -> bool:
@@ -153,6 +155,7 @@ async def _work(errand: Errand, provider: Provider, client: FileClient | None) -
             purse=errand.purse,
             session_id=errand.session_id,
             emit=errand.emit,
+            untouched=errand.untouched,
         )
         stack.enter_context(kept_awake(is_wanted=errand.keep_awake))
         if errand.progress is not Mode.NONE or errand.metrics is not None:

@@ -43,7 +43,9 @@ from batchgen.settings import BASE_NAME, TOKEN_NAMES
 def command(*, host: str, port: int, **wanted: Any) -> None:
     """Serve the stand-in for RunComfy's API until Ctrl-C: no money, the same faces.
 
-    Jobs also show the fault that a prompt names: [[fault:generation]] fails, for one.
+    Jobs also show the fault that a prompt names: [[fault:generation]] fails, for one;
+    docs/operations.md, "A rehearsal", lists the kinds. Its books, what it accepted and was
+    paid, are at /ledger.
     """
     _check_loopback(host)
     from batchgen.cli.service import simulated_catalog

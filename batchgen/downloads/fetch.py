@@ -230,7 +230,10 @@ class Fetcher:
             check_whole(body.boxes, first_bytes=body.head, content_type=body.content_type)
             final = await self._in_thread(part.publish)
         except DownloadError as error:
-            raise DownloadError(f"{redact_url(url)}: {error}", link_dead=error.link_dead) from error
+            # The reason first: a panel cuts what is long, and an address always is.
+            raise DownloadError(
+                f"{error} <{redact_url(url)}>", link_dead=error.link_dead
+            ) from error
         except BucketUnreachable as error:
             raise DownloadError(str(error)) from error
         finally:

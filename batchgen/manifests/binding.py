@@ -11,6 +11,7 @@ from batchgen.manifests.schemas import Path
 from batchgen.manifests.values import AS_IT_IS, Convert, Form, is_blank, unknown_cell
 
 INPUT, META = "input.", "meta."
+_SEED = "seed"
 
 
 class Pair(NamedTuple):
@@ -101,7 +102,7 @@ class Binding:
 
     def is_idle(self, column: str) -> bool:
         """Return whether a column is called as an input that this model does not have."""
-        return column.strip() in FRIENDLY and self.of_column(column) == _CARRIED
+        return column.strip() in (*FRIENDLY, _SEED) and self.of_column(column) == _CARRIED
 
     def of_column(self, column: str) -> Target:
         """Return what a table's column is for."""
@@ -147,7 +148,9 @@ class Binding:
         if problem:
             return Target(problem=problem)
         if not forced:
-            meant = nearly(name, self.known) or nearly(name, ROW_WORDS)
+            # Beside rows of a model that takes one, it is no misspelled `seeds`; see `is_idle`.
+            words = () if name == _SEED else ROW_WORDS
+            meant = nearly(name, self.known) or nearly(name, words)
             first, dot, rest = name.partition(".")
             if meant is None and dot and first not in self.known:
                 guess = nearly(first, self.nested)
@@ -172,7 +175,7 @@ class Binding:
             return self._target(key, path, is_cell=False)
         if problem is None:
             hint = suggestion(key, (*self.known, *ROW_WORDS, *ENTRY_WORDS))
-            hint = hint or f"the inputs are {self._listed()}; "
+            hint = hint or f"the inputs of {self.form.model.id} are {self._listed()}; "
             problem = f"unknown key: {hint}what is to be carried along goes under `meta` {AS_IT_IS}"
         return Target(problem=problem)
 

@@ -444,7 +444,11 @@ class _Checker:
             for name, value in row.cells.items()
             if name in row.carried and name not in given and name not in ("id", "model")
         }
-        carried |= {bound.carried_name(name): value for name, value in row.meta.items()}
+        for name, value in row.meta.items():
+            column = bound.carried_name(name)
+            # What the table's row says itself, `meta` of the defaults need not.
+            if f"{META}{name}" not in row.defaulted or is_blank(carried.get(column)):
+                carried[column] = value
         own = carried.keys() | (row.cells.keys() if self.source.is_table else given)
         variables = {}
         for name, value in row.variables.items():

@@ -117,6 +117,8 @@ class Entry:
         self._parts: dict[tuple[Any, ...], _Part] = {}
         self._fields = [self._field(*key) for key in _merged(_keys(job), _keys(scope.defaults))]
         self._meta = [self._field(*key) for key in _merged(_meta(job), _meta(scope.defaults))]
+        own_meta = {f"meta.{name}" for name in _meta(job)}
+        self._given_meta = frozenset(field.name for field in self._meta) - own_meta
         everything = [*self._fields, *self._meta]
         self._uses_templates = any(field.is_template for field in everything)
         self._chooses = any(field.chooses for field in everything)
@@ -327,7 +329,7 @@ class Entry:
             self._parts[alike] = part = _Part(
                 fields=fields,
                 lines=lines | {field.name: field.line for field in self._meta},
-                defaulted=frozenset(lines) - self._own,
+                defaulted=(frozenset(lines) - self._own) | self._given_meta,
                 carried=carried - lines.keys(),
             )
         return part

@@ -34,8 +34,8 @@ class Row(NamedTuple):
         result_key: The key an exported row came with.
         meta: Values that are carried whatever they are called.
         lines: The lines of single cells, where they differ from the row's.
-        defaulted: Names of `cells`, `seeds` and `repeat` that come from the manifest's
-            defaults: the row's own words win over them.
+        defaulted: Names of `cells`, `seeds` and `repeat`, and `meta.NAME` of those of `meta`,
+            that come from the manifest's defaults: the row's own words win over them.
         faults: What is wrong with the row before any model is asked.
         variables: Of the matrix or zip it comes from, in order: each becomes a column of the
             export behind all others.

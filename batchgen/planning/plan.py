@@ -296,5 +296,6 @@ def check_budget(plan: Plan) -> None:
     if unpriced:
         raise UsageError(
             f"a budget needs a known price, and that of {', '.join(sorted(unpriced))} is not "
-            "known: leave the budget out"
+            "known: put its jobs in a manifest without a budget, or say its price in a model file "
+            "of yours (`batchgen models add FILE`)"
         )

@@ -103,6 +103,7 @@ class Prepared:
         is_table: Whether it is a table, whose columns may be taken for inputs.
         listed: Their list prices, where they are others than when they were checked.
         files: The files of this machine that its rows name.
+        stored_budget_micros: The batch's budget as it is stored; None if it has none yet.
     """
 
     wish: Wish
@@ -114,6 +115,7 @@ class Prepared:
     is_table: bool = False
     listed: dict[tuple[str, str], int | None] | None = None
     files: tuple[Seen, ...] = ()
+    stored_budget_micros: int | None = None
 
     @property
     def count(self) -> int:
@@ -300,6 +302,7 @@ def prepare(tx: Transaction | None, wish: Wish, siblings: Siblings | None = None
         stored.source if stored else "",
         is_table=source.is_table,
         files=tuple(files.found.values()),
+        stored_budget_micros=stored.budget_micros if stored else None,
     )
     if siblings is not None:
         siblings.take(prepared)

@@ -121,6 +121,8 @@ class Session:
         session_id: Its id, which sorts by time.
         emit: Told what happens.
         watch: Told where the batches stand.
+        untouched: Paid jobs that it does not take over though nobody holds them: others than were
+            asked for. Only where nothing is bought, since they take slots of the cap.
         minds_signals: Leave in good order at Ctrl-C, SIGTERM and SIGHUP; only in a main thread.
     """
 
@@ -144,6 +146,7 @@ class Session:
     session_id: str = field(default_factory=lambda: new_id("s", wall_ms()))
     emit: Emit = silent
     watch: Watch | None = None
+    untouched: frozenset[int] = frozenset()
     minds_signals: bool = True
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     random: Callable[[], float] = lambda: secrets.randbelow(1_000_000) / 1_000_000
@@ -163,7 +166,7 @@ class Session:
         self._left_s = 0.0
         self._is_idle = False  # nothing to do but to wait for other workers
         self._extras: set[str] = set()  # extra purchases that were taken up, by attempt
-        self._rested: frozenset[int] = frozenset()  # given back: another may try its luck
+        self._rested = self.untouched  # and what is given back: another may try its luck
         self._fenced = False
         self._orphans = True  # whether paid jobs that nobody holds may be there
         self._new_payments = 0

@@ -189,7 +189,7 @@ def test_of_many_jobs_the_first_are_listed_and_data_has_all() -> None:
 
     assert done.code == again.code == 3
     assert done.out.splitlines() == [
-        "30 jobs: cancelled; nothing was paid",
+        "30 jobs: cancelled; nothing more is paid",
         f"  {', '.join(f'jobs/{name}' for name in names[:20])} and 10 more",
         "1 job: left alone: is cancelled",
         "  jobs/z",

@@ -37,7 +37,7 @@ def test_a_pending_job_is_cancelled_at_once() -> None:
 
     done = ok("cancel", "a", "-", stdin="b\n\n")
 
-    assert "jobs/a: cancelled; nothing was paid" in done.out
+    assert "jobs/a: cancelled; nothing more is paid" in done.out
     assert states() == {"a": "cancelled", "b": "cancelled", "c": "pending"}
 
 
@@ -345,6 +345,23 @@ def test_a_clip_that_is_gone_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -
         assert handle.counters.accepted == 2
     assert [(job["id"], job["file"]) for job in done.said["jobs"]] == [("a", str(clips["a"]))]
     assert clips["a"].read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("b",), ("--where", "id=b"), ("--batch", "more")])
+def test_a_download_of_some_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Of a dead link, that of another job would be tried for hours before it ends."""
+    with service(monkeypatch):
+        buy("a", "c", options=("--no-download",))
+        ok("run", write("more.csv", rows("b")), "-y", "--poll-interval", "0", "--no-download")
+
+        ok("download", *words, "-q")
+        some = states()
+        ok("download", "-q")
+
+    assert some == {"a": "downloading", "c": "downloading", "b": "succeeded"}
+    assert set(states().values()) == {"succeeded"}
 
 
 def test_a_clip_on_disk_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,24 @@ def counts(path: str, *words: str) -> dict[str, int]:
     return {name: count for name, count in plan["counts"].items() if count}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "xlsx"])
+def test_a_table_of_models_with_a_seed_and_without_is_a_manifest_again(
+    monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    one, other = rows("a", "b")
+    other |= {"model": "bytedance/seedance-2.5/image-to-video/720p"}
+    manifest = [{**one, "model": "", "seed": "7"}, {**other, "seed": ""}]
+    with service(monkeypatch):
+        ok("run", write("jobs.csv", manifest), "-y", "--db", "batchgen.db", "-o", f"out.{suffix}")
+
+    assert counts(f"out.{suffix}") == {"unchanged": 2}
+    told = call("plan", write("more.csv", [{**other, "seed": "7"}]))
+    assert told.code == 5
+    assert "more.csv:2: seed: bytedance/seedance-2.5/image-to-video/720p has no such input" in (
+        told.err
+    )
+
+
 def test_a_workbook_is_a_manifest_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         manifest = [{**row, "ratio": "1280:720", "shot": "007"} for row in rows("a", "b")]

@@ -212,7 +212,7 @@ def test_the_rest_of_the_night_is_cancelled_and_what_runs_goes_on(place: Place) 
     finish(place)
     done = run.wait()
 
-    assert "jobs: 3 pending jobs cancelled; nothing was paid" in said
+    assert "jobs: 3 pending jobs cancelled; nothing more is paid" in said
     assert "no job was pending" in nothing
     assert done.code == 3, done.err
     assert place.states() == {"succeeded": 2, "cancelled": 3}

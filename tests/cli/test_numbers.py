@@ -64,6 +64,17 @@ def test_what_was_paid_for_before_does_not_make_the_end_seem_near() -> None:
     assert after_work.eta_s == pytest.approx(500, rel=0.03)
 
 
+def test_what_is_left_to_a_later_run_is_told_so_that_all_add_up() -> None:
+    session = Watched(total=9, view=View(in_flight=4, cap=4, submits_for_s=0.0))
+    session.stats.succeeded, session.stats.left = 2, 1
+
+    found = session.meter.read()
+
+    assert (found.done, found.in_flight, found.waiting, found.left) == (2, 4, 2, 1)
+    assert ": 2/9 done, 4 of 4 in flight, 2 waiting, 1 left to a later run, " in line_of(found)
+    assert "submits for" not in line_of(found)  # over: what stands in the way says so
+
+
 def test_commands_that_are_advised_mean_the_job_database_at_work() -> None:
     session = Watched(view=View(in_flight=0, cap=4, is_account_paused=True))
 

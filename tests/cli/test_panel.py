@@ -24,6 +24,7 @@ def numbers(**changes: Any) -> Numbers:
         "done": 312,
         "rest": Rest(298, 13, 0, 1),
         "waiting": 207,
+        "left": 0,
         "elsewhere": 0,
         "in_flight": 40,
         "cap": 40,

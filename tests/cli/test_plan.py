@@ -53,6 +53,48 @@ def test_each_job_is_told_with_what_would_become_of_it(monkeypatch: pytest.Monke
     assert Path("batchgen.db").read_bytes() == before
 
 
+def test_a_budget_that_the_manifest_would_set_back_is_shown_as_a_change() -> None:
+    """`set budget` holds until a manifest with a budget of its own is stored again."""
+    job = "jobs:\n  - {id: a, image: 'https://images.example.com/a.jpg'}\n"
+    Path("night.yaml").write_text(f"budget: 5\n{job}")
+
+    def told(*flags: str) -> list[str]:
+        lines = ok("plan", "night.yaml", *flags).out.splitlines()
+        return [line.strip() for line in lines if "budget of the batch" in line]
+
+    new = told()
+    ok("add", "night.yaml")
+    same = told()
+    ok("set", "budget", "20")
+    back, kept = told(), told("--budget", "20")
+    ok("set", "budget", "none")
+    bounded = told()
+
+    assert new == same == ["budget of the batch $5.00"]
+    assert back == ["budget of the batch $20.00 → $5.00"]
+    assert kept == ["budget of the batch $20.00"]
+    assert bounded == ["budget of the batch none → $5.00"]
+
+
+def test_a_manifest_of_several_models_is_told_which_of_them_is_in_the_way() -> None:
+    seedance, kling = (
+        "bytedance/seedance-2.5/image-to-video/720p",
+        "kling/kling-3.0/pro/image-to-video",
+    )
+    job = "prompt: x, image: 'https://images.example.com/a.jpg'}\n"
+    first = f"jobs:\n  - {{id: a, {job}"
+    Path("key.yaml").write_text(
+        f"defaults: {{ratio: '1280:720'}}\n{first}  - {{id: b, model: {seedance}, {job}"
+    )
+    Path("price.yaml").write_text(f"budget: 5\n{first}  - {{id: b, model: {kling}, {job}")
+
+    key, price = call("plan", "key.yaml"), call("plan", "price.yaml")
+
+    assert (key.code, price.code) == (5, 2)
+    assert f"key.yaml:1: ratio: unknown key: the inputs of {seedance} are image, " in key.err
+    assert f"that of {kling} is not known: put its jobs in a manifest without" in price.err
+
+
 def test_a_plan_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
     with service(monkeypatch):
         buy("made")

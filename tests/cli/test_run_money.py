@@ -66,11 +66,30 @@ def test_the_catalog_gives_the_price_that_is_shown_and_stored(
 
         assert run.code == 0, run.err
         assert "about $1.05 (the service's catalog)" in run.err
-        assert "1 job to pay for (--limit): about $0.70, at worst $1.40" in run.err
+        # Which of them comes first is not asked: the dear one may.
+        assert "1 job to pay for (--limit): at most about $0.70, at worst $1.40" in run.err
+        assert "spent in this run (at most about $0.70 was estimated), $0.25 in all" in run.err
         ok("add", write("more.csv", rows("c")))
         batches = ok("status", "--json").said["batches"]
     # Of the length that was bought, by what that cost; of twice the length, by the catalog.
     assert [batch["waiting_estimate_usd"] for batch in batches] == [0.7, 0.25]
+
+
+def test_what_an_earlier_run_had_sent_is_no_part_of_what_was_estimated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch, Settings(run_s=(1.0, 1.0))):
+        long = {**rows("long")[0], "duration": "10"}
+        left = call(
+            *("run", write("jobs.csv", [long]), "--db", "b.db", "-y"),
+            *("--job-timeout", "0.05", "--poll-interval", "0"),
+        )
+        short = write("jobs.csv", [long, {**rows("short")[0], "duration": "5"}])
+        done = ok("run", short, "--db", "b.db", "-y", "--poll-interval", "0.1")
+
+    assert "$0.00 spent in this run (about $0.50 was estimated), $0.00 in all" in left.err
+    money = "$0.75 spent in this run (about $0.25 was estimated, without 1 job sent before)"
+    assert f"{money}, $0.75 in all" in done.err
 
 
 def test_a_service_without_a_catalog_leaves_the_list_price(

@@ -163,7 +163,7 @@ def test_all_that_waits_is_cancelled_of_one_batch_or_of_the_account() -> None:
     every = ok("cancel", "--pending")
 
     assert one == {"dry_run": False, "cancelled": {"more": 1}}
-    assert every.out == "jobs: 2 pending jobs cancelled; nothing was paid\n"
+    assert every.out == "jobs: 2 pending jobs cancelled; nothing more is paid\n"
     assert states() == {"a": "cancelled", "b": "cancelled", "c": "cancelled", "d": "pending"}
     assert call("cancel").code == call("cancel", "--pending", "a").code == 2
     assert call("cancel", "--batch", "jobs", "a").code == 2

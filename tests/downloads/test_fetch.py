@@ -235,6 +235,8 @@ def test_a_dead_link_is_told_apart(tmp_path: Path, status: int) -> None:
         fetch({"/a.mp4": answer(b"", status=f"{status} No")}, tmp_path)
 
     assert refused.value.link_dead
+    # The reason comes before the address: what is long is cut, and addresses are long.
+    assert str(refused.value).startswith(f"HTTP {status}: the link is dead <http")
 
 
 async def _reset(_: str, writer: asyncio.StreamWriter) -> None:

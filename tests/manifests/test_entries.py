@@ -248,6 +248,28 @@ def test_what_would_expand_too_far_is_refused_before_it_is_expanded(
 # -- from ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("defaults", "own", "expected"),
+    [
+        ("acme", "", ["borealis", "acme"]),  # an empty cell says nothing
+        ("acme", "    meta: {client: own}\n", ["own", "own"]),  # what the entry says wins over both
+        ("null", "", ["borealis", ""]),
+    ],
+)
+def test_a_tables_cell_wins_over_the_meta_of_the_defaults(
+    tmp_path: Path, defaults: str, own: str, expected: list[str]
+) -> None:
+    table = f"id,image,client,seed\na,{IMAGE},borealis,3\nb,{IMAGE},,4\n"
+    write(tmp_path, "rows.csv", table)
+    text = f"defaults: {{meta: {{client: {defaults}, seed: x}}}}\njobs:\n  - from: rows.csv\n{own}"
+
+    specs = specs_of(write(tmp_path, "m.yaml", text))
+
+    assert [it.cells["client"] for it in specs] == expected
+    # The name of an input is another column.
+    assert [(it.cells["seed"], it.cells["meta.seed"]) for it in specs] == [("3", "x"), ("4", "x")]
+
+
 def test_each_row_of_a_table_is_a_row_with_its_columns(tmp_path: Path) -> None:
     write(tmp_path, "rows.csv", TABLE)
     path = write(
