@@ -140,6 +140,7 @@ _RENEW_BATCH = text(
     "updated_ms = :now_ms WHERE id = :id"
 )
 _FILES = text("SELECT id, files FROM jobs WHERE batch_id = :batch_id AND files IS NOT NULL")
+_FILES_OF = text("SELECT files FROM jobs WHERE id = :job_id")
 _PUT_FILES = text("UPDATE jobs SET files = :files WHERE id = :job_id")
 _OWNERS = text("SELECT DISTINCT owner FROM jobs WHERE batch_id = :batch_id AND owner IS NOT NULL")
 _JOB_COLUMNS = (
@@ -556,6 +557,9 @@ def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
     """Make finished jobs `pending` again with new inputs; a named one is a new version."""
     for change in changes:
         known = change.known
+        # They stay where they are, and only the audit trail knows of them from now on.
+        stored = tx.value(_FILES_OF, {"job_id": known.id}) if change.name else None
+        clips = [clip["path"] for clip in json.loads(stored or "[]")]
         moved = tx.run(
             _REOPEN,
             {
@@ -571,7 +575,16 @@ def reopen(tx: Transaction, changes: Sequence[Change], *, now_ms: int) -> None:
         )
         if moved:
             tx.moved(known.batch_id, str(known.state), "pending")
-            note(tx, "reopened", known.id, None, now_ms, was=str(known.state), by=change.spec.place)
+            note(
+                tx,
+                "reopened",
+                known.id,
+                None,
+                now_ms,
+                was=str(known.state),
+                by=change.spec.place,
+                clips=clips or None,
+            )
 
 
 def follow(tx: Transaction, rows: Sequence[tuple[int, str, int]]) -> None:

@@ -158,6 +158,26 @@ def test_show_tells_attempts_and_hides_signatures(monkeypatch: pytest.MonkeyPatc
         assert "https://images.example.com/a.jpg" in text
 
 
+def test_show_tells_where_the_clip_lies_that_a_new_version_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with service(monkeypatch):
+        buy("a")
+        [clip] = ok("show", "a", "--json").said["files"]
+    changed = write("jobs.csv", [{**rows("a")[0], "prompt": "another"}])
+    ok("add", changed, "--replace")
+    ok("cancel", "jobs/a")
+
+    shown = ok("show", "a", "--json").said
+    plain = ok("show", "a").out
+
+    assert Path("clips", clip["path"]).is_file()
+    assert shown["files"] == []
+    [event] = [one for one in shown["events"] if one["kind"] == "reopened"]
+    assert event["data"]["clips"] == [clip["path"]]
+    assert f"clips [\"{clip['path']}\"]" in plain
+
+
 def test_show_takes_a_key_or_its_beginning() -> None:
     ok("add", write("jobs.csv", rows("a", "b")))
     key = ok("ls", "--json").said["jobs"][1]["key"]
