@@ -175,7 +175,7 @@ def test_show_tells_where_the_clip_lies_that_a_new_version_replaces(
     assert shown["files"] == []
     [event] = [one for one in shown["events"] if one["kind"] == "reopened"]
     assert event["data"]["clips"] == [clip["path"]]
-    assert f"clips [\"{clip['path']}\"]" in plain
+    assert f'clips ["{clip["path"]}"]' in plain
 
 
 def test_show_takes_a_key_or_its_beginning() -> None:
