@@ -1,8 +1,10 @@
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -227,6 +229,34 @@ def test_what_is_no_whole_clip_leaves_nothing(tmp_path: Path, reply: bytes, said
 
     assert not refused.value.link_dead
     assert files(tmp_path) == []
+
+
+def test_what_is_given_up_while_a_slow_disk_writes_is_gone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fstatvfs, writing = os.fstatvfs, threading.Event()
+
+    def slow(fd: int) -> os.statvfs_result:  # asked before each write
+        writing.set()
+        time.sleep(0.1)
+        return fstatvfs(fd)
+
+    monkeypatch.setattr(os, "fstatvfs", slow)
+
+    async def endless(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + MP4[:1_200_000])
+        await asyncio.to_thread(writing.wait, 10)
+        with suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+
+    async def then(fetcher: Fetcher, server: Server) -> list[str]:
+        with pytest.raises(DownloadError, match="more than the limit"):
+            await fetcher.fetch(f"{server.url}/a.mp4", into=Folder(tmp_path), name="a.mp4")
+        return files(tmp_path)  # at once: what follows takes longer than the disk
+
+    assert run({"/a.mp4": endless}, then, max_bytes=2 * 1024**2) == []
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
