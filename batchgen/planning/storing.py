@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ class _Storing:
         self.batch = plan.batch
         self.stored = Stored(0, frozenset(), frozenset())
         self._known: Batch | None = None
+        self._path_of: Callable[[str], str] | None = None  # of a clip, if its batch goes elsewhere
         self._import_id = ""
         self._newest_id = 0
         naming = Naming(plan.batch, plan.prepared.models)
@@ -191,6 +193,11 @@ class _Storing:
             if self._known is not None and outside:
                 # Jobs that are not in the file any more keep their columns in every export.
                 self.batch = replace(self.batch, columns=_union(self.batch, self._known))
+        if self._known is not None and self._known.output_dir != self.batch.output_dir:
+            # Looked for here, where nobody is held up: disks and buckets take their time.
+            self._path_of = cache(self._finder(self._known))
+            for name in additions.clip_paths(tx, self._known.id):
+                self._path_of(name)
         self.stored = Stored(self.batch.id, frozenset(plan.gone), outside)
         self._names.begin(tx)
         self._newest_id = additions.newest_id(tx)
@@ -221,23 +228,27 @@ class _Storing:
         tx.moved(self.batch.id, None, "pending", self.plan.count(Verdict.NEW))
 
     def _save(self, tx: Transaction, batch: Batch) -> int:
-        known = self._known
-        if known is not None and batch.output_dir != known.output_dir:
-            self._keep_clips(tx, known, batch.output_dir)
+        known, path_of = self._known, self._path_of
+        if known is not None and path_of is not None and batch.output_dir != known.output_dir:
+            self._refuse_live(tx, known)
+            additions.repath(tx, known.id, path_of)
         return additions.save_batch(tx, batch, now_ms=self.now_ms)
 
-    def _keep_clips(self, tx: Transaction, known: Batch, output_dir: str) -> None:
-        """Let clips that stay behind be found where they are, when a batch goes elsewhere."""
+    def _refuse_live(self, tx: Transaction, known: Batch) -> None:
         if additions.owners(tx, known.id).intersection(workers.living(tx, self.database.backend)):
             raise UsageError(
                 f"a run is at work on batch {known.name}, and its clips go to {known.output_dir}: "
                 "give another --output-dir once it has ended. Nothing was stored or spent"
             )
+
+    def _finder(self, known: Batch) -> Callable[[str], str]:
+        """Return what says where a clip is found when its batch goes elsewhere."""
+        output_dir = self.batch.output_dir
         places = Destinations(self.database.folder)
         old, new = places.of(known.output_dir), places.of(output_dir)
         is_far = is_location(known.output_dir) or is_location(output_dir)
 
-        def path(name: str) -> str:
+        def path_of(name: str) -> str:
             if new.has(name) or not old.has(name):  # moved along, or gone
                 return name
             if is_far:
@@ -248,7 +259,7 @@ class _Storing:
                 )
             return str(Path(old.path(name)).absolute())
 
-        additions.repath(tx, known.id, path)
+        return path_of
 
     # New jobs.
 

@@ -387,6 +387,12 @@ def owners(tx: Transaction, batch_id: int) -> set[str]:
     return {row.owner for row in tx.rows(_OWNERS, {"batch_id": batch_id})}
 
 
+def clip_paths(tx: Transaction, batch_id: int) -> Iterator[str]:
+    """Yield where the clips of a batch lie, from its output folder."""
+    for row in tx.stream(_FILES, {"batch_id": batch_id}):
+        yield from (clip["path"] for clip in json.loads(row.files))
+
+
 def repath(tx: Transaction, batch_id: int, path: Callable[[str], str]) -> None:
     """Let the clips of a batch have other paths.
 

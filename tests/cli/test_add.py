@@ -1,9 +1,13 @@
 import csv
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cli.bought import buy, service
 from cli.commands import call, ok, rows, states, write
+
+from batchgen.downloads.folder import Folder
 
 
 def test_new_rows_are_stored_once() -> None:
@@ -110,6 +114,23 @@ def test_a_folder_that_is_not_there_is_told() -> None:
 
     assert done.code == 11
     assert "nowhere" in done.err
+
+
+def test_nobody_is_held_up_while_clips_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with service(monkeypatch):
+        buy("a", "b")
+    looked_for, has = [], Folder.has
+
+    def free_to_write(folder: Folder, name: str) -> bool:
+        with closing(sqlite3.connect("batchgen.db", timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        looked_for.append(name)
+        return has(folder, name)
+
+    monkeypatch.setattr(Folder, "has", free_to_write)
+    ok("add", "jobs.csv", "--output-dir", "other")
+
+    assert {"jobs/a.mp4", "jobs/b.mp4"} <= set(looked_for)
 
 
 def test_clips_stay_known_when_their_batch_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
